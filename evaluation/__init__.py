@@ -1,0 +1,1 @@
+"""Measurements: a judge of attributes, the quality of edits, sweeps over the knobs."""

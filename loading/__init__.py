@@ -1,0 +1,1 @@
+"""Checkpoint files -> networks: layouts, key maps, strict checks."""

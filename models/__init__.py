@@ -1,0 +1,1 @@
+"""The networks, torch only: one file each with its dims and its training loss."""

@@ -1,0 +1,1 @@
+"""The only room that knows ComfyUI: sockets <-> tensors, model folders, memory, attention patches."""

@@ -1,0 +1,1 @@
+"""Training of every network: python -m any2pix.training.X"""
