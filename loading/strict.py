@@ -1,0 +1,45 @@
+"""Loading a state dict where every key and every shape must fit."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from .files import CheckpointError
+
+SHOWN = 6  # keys listed per kind of trouble before "and N more"
+
+
+def load_strict(module: nn.Module, state_dict: Mapping[str, Tensor], skip: Sequence[str] = (), source: str | Path = "the file") -> None:
+    """Load ``state_dict`` into ``module``; raise CheckpointError naming what is missing, unexpected or of another shape.
+
+    ``skip``: prefixes of keys that are there on purpose and not ours. A module built on the meta device takes the tensors over
+    as they are (their dtype too); any other module copies them into its own.
+    """
+    given = {key: value for key, value in state_dict.items() if not key.startswith(tuple(skip))}
+    expected = module.state_dict()
+    troubles = [
+        _listing("missing", [key for key in expected if key not in given]),
+        _listing("not expected", [key for key in given if key not in expected]),
+        _listing("of another shape", _other_shapes(expected, given)),
+    ]
+    if any(troubles):
+        found = "; ".join(filter(None, troubles))
+        raise CheckpointError(f"{source} does not fit {type(module).__name__}. {found}. Is it the right file, of the right version?")
+    on_meta = any(value.is_meta for value in expected.values())
+    module.load_state_dict(given, strict=True, assign=on_meta)
+
+
+def _other_shapes(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{key} is {tuple(given[key].shape)}, not {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in given and given[key].shape != value.shape
+    ]
+
+
+def _listing(title: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{title}: {', '.join(names[:SHOWN])}{more}"
