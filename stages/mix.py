@@ -1,0 +1,113 @@
+"""Mixing: how much of the source picture's noise, and which embedding, the sampler gets. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from ..models.mm_llm import EMBED_NORM
+
+# Defaults of the published demo, h = (0, 0.4, 1) and norm 20.
+BASE_WEIGHT = 0.0
+EDIT_WEIGHT = 0.4
+REFINED_WEIGHT = 1.0
+MIX_NORM = EMBED_NORM
+
+MixMode = Literal["paper", "polar"]
+MIX_MODES = ("paper", "polar")
+
+
+def mix_noise(latent: Tensor, noise: Tensor, alpha: float, mode: MixMode = "paper") -> Tensor:
+    """Blend an inverted latent with fresh noise: z' = alpha z + (1 - alpha) e, rescaled per sample.
+
+    latent, noise: (B, ...), both in the variance-preserving, unit-variance scale. Returns the same shape.
+    alpha in [0, 1]: 1 gives the latent back bit by bit (keep the layout), 0 gives noise alone.
+    mode "paper" keeps ||z|| (InstructAny2Pix, arXiv 2312.06738, sec. 3); "polar" is the released code's
+    alpha ||z|| + (1 - alpha) ||e||. The plain sum would be too short, and the sampler would paint it flat and grey.
+    """
+    if mode not in MIX_MODES:
+        raise ValueError(f"The mode of the noise mix is one of {', '.join(MIX_MODES)}, got {mode!r}.")
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha is the share of the source picture and lies between 0 and 1, got {alpha}.")
+    if latent.shape != noise.shape:
+        raise ValueError(
+            f"Latent {tuple(latent.shape)} and noise {tuple(noise.shape)} differ in shape. "
+            "Make the noise for this latent's size and batch."
+        )
+    noise = noise.to(latent.device, latent.dtype)
+    if alpha == 1.0:
+        return latent.clone()
+    if mode == "polar" and alpha == 0.0:
+        return noise.clone()
+
+    latent_norm = _sample_norm(latent)
+    _require_direction(
+        latent_norm, "The latent of the noise mix", "An empty latent has no layout to keep: connect DDIM Invert."
+    )
+    mixed = alpha * latent + (1.0 - alpha) * noise
+    mixed_norm = _sample_norm(mixed)
+    _require_direction(mixed_norm, "The mix of latent and noise", "Use another seed.")
+    target = latent_norm if mode == "paper" else alpha * latent_norm + (1.0 - alpha) * _sample_norm(noise)
+    return (mixed.float() * (target / mixed_norm)).to(latent.dtype)
+
+
+def mix_embeddings(
+    edit: Tensor,
+    refined: Tensor | None = None,
+    base: Tensor | None = None,
+    edit_weight: float = EDIT_WEIGHT,
+    refined_weight: float = REFINED_WEIGHT,
+    base_weight: float = BASE_WEIGHT,
+    norm: float = MIX_NORM,
+) -> Tensor:
+    """H = base_weight H_base + edit_weight H_gen + refined_weight H_prior, then divided by its length, times norm.
+
+    Each is (D,) or (B, D); what is None is left out. Returns the shape of `edit`, every row of length `norm`.
+    Every part is brought to length 20 before it is weighted: the LLM reads and predicts at that length, the released
+    code rescales the prior's output to it, and a raw ImageBind output (length 1 for a picture, 20 for a sound) then
+    counts as much as the others. The paper's mix is weights (1, 1, beta) and norm 1.
+    """
+    if not (math.isfinite(norm) and norm > 0.0):
+        raise ValueError(f"The norm of the mixed embedding must be above 0, got {norm}. The published value is {MIX_NORM:g}.")
+    parts = [("edit", edit, edit_weight), ("refined", refined, refined_weight), ("base", base, base_weight)]
+    used = [(name, part, weight) for name, part, weight in parts if part is not None and weight != 0.0]
+    if not used:
+        weights = ", ".join(f"{name}_weight {weight:g}" for name, part, weight in parts if part is not None)
+        raise ValueError(f"Nothing to mix: {weights}. Raise at least one weight of a connected embedding above 0.")
+
+    mixed = edit.new_zeros(edit.shape).float()
+    for name, part, weight in used:
+        mixed = mixed + weight * _to_embed_norm(name, part, edit, weight)
+    length = mixed.norm(dim=-1, keepdim=True)
+    _require_direction(length, "The mixed embedding", "The parts cancel out: change a weight.")
+    return (mixed * (norm / length)).to(edit.dtype)
+
+
+def _to_embed_norm(name: str, part: Tensor, edit: Tensor, weight: float) -> Tensor:
+    """One weighted part of the mix, checked, as float on edit's device, every row of length EMBED_NORM."""
+    if not math.isfinite(weight):
+        raise ValueError(f"{name}_weight must be a finite number, got {weight}.")
+    if part.shape[-1] != edit.shape[-1]:
+        raise ValueError(
+            f"The {name} embedding has {part.shape[-1]} numbers and the edit embedding {edit.shape[-1]}. "
+            "They come from different checkpoints: load ImageBind, LLM and prior of one family."
+        )
+    part = part.to(edit.device).float()
+    length = part.norm(dim=-1, keepdim=True)
+    _require_direction(length, f"The {name} embedding", f"Set {name}_weight to 0 or connect another one.")
+    return part * (EMBED_NORM / length)
+
+
+def _sample_norm(x: Tensor) -> Tensor:
+    """(B, ...) -> (B, 1, ...): the L2 norm of every sample on its own, in float32."""
+    return x.float().flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
+
+
+def _require_direction(norm: Tensor, name: str, remedy: str) -> None:
+    """Raise where a vector cannot be rescaled: it is zero or not finite."""
+    if not norm.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinite numbers. {remedy}")
+    if (norm == 0).any():
+        raise ValueError(f"{name} is all zeros, so it has no direction. {remedy}")
