@@ -1,1 +1,1 @@
-"""The miniature world: scenes, sounds, captions and instruction data, drawn from a seed."""
+"""Toyland: the miniature world of pictures, sounds and edit instructions."""
