@@ -1,0 +1,31 @@
+# make help says what each target does.
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+OUTPUT ?= output
+export IMAGE AUDIO INSTRUCTION OUTPUT
+
+.PHONY: help setup demo comfyui test train clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE "^[a-z]+:.*##" $(MAKEFILE_LIST) | awk -F ":.*## " '{printf "make %-9s %s\n", $$1, $$2}'
+	@echo "COMFYUI_PATH=/path/to/ComfyUI uses your own ComfyUI everywhere, COMFYUI_PYTHON the Python that runs it."
+
+setup: ## makes .venv and the ComfyUI workspace; does nothing the second time
+	@$(PYTHON) tools/workspace.py
+
+demo: setup ## edits a picture with a sound: make demo IMAGE=me.png AUDIO=rain.wav INSTRUCTION="make it [audio1]" OUTPUT=folder
+	@$(VENV_PYTHON) tools/demo.py
+
+comfyui: setup ## opens the workspace as a web page, with the example workflows in its menu
+	@$(VENV_PYTHON) tools/open_comfyui.py
+
+test: ## sets up and runs every test; PYTEST_ARGS="-k name" picks some
+	@$(PYTHON) tools/workspace.py --browser
+	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+train: setup ## trains the miniature checkpoint anew; what is done already is skipped
+	$(VENV_PYTHON) -m any2pix.training.miniature $(TRAIN_ARGS)
+
+clean: ## removes .venv, .comfyui and caches; pictures and training results stay
+	rm -rf .venv .comfyui .pytest_cache build dist *.egg-info
