@@ -86,6 +86,8 @@ class Tones:
             light = wash + 0.68 * light
         elif role == "subject":
             light = 1.35 * light - 0.05  # most of their colours are of middle lightness
+        else:
+            light += 0.12  # the sun is bare paper
         return mix(INK_DARK, INK_PAPER, min(1.0, max(0.0, light)))
 
     def line(self, role: str) -> Colour | None:

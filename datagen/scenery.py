@@ -136,26 +136,25 @@ def _cloud(brush, x, y, size, colour):
 
 
 def falling_marks(weather: str, rng: np.random.Generator) -> tuple[Image.Image, Image.Image] | None:
-    """Alpha masks of the rain strokes or snow flakes (all of them, those in front of the subject); None in dry weather.
+    """Alpha masks of the rain strokes or snow flakes (behind, in front of the subject); None in dry weather.
 
     A regular lattice of 16 with one phase for all: independent positions would be noise to a small network.
     """
     if weather not in ("rain", "snow"):
         return None
     phase = rng.uniform(-14, 14, 2)
-    everything, front = Image.new("L", (CANVAS, CANVAS)), Image.new("L", (CANVAS, CANVAS))
+    behind, front = Image.new("L", (CANVAS, CANVAS)), Image.new("L", (CANVAS, CANVAS))
     for index in range(16):
         row, column = divmod(index, 4)
         x = 32 + 64 * column + (32 if row % 2 else 0) - 16 + phase[0]
         y = 30 + 64 * row + phase[1]
-        for image in (everything, front) if (row + column) % 2 else (everything,):
-            draw = ImageDraw.Draw(image)
-            if weather == "snow":
-                draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=255)
-            else:
-                draw.line((x + 9, y - 22, x - 9, y + 22), fill=235, width=9)
+        draw = ImageDraw.Draw(front if (row + column) % 2 else behind)
+        if weather == "snow":
+            draw.ellipse((x - 10, y - 10, x + 10, y + 10), fill=255)
+        else:
+            draw.line((x + 9, y - 22, x - 9, y + 22), fill=235, width=9)
     blur = ImageFilter.BoxBlur(1)
-    return everything.filter(blur), front.filter(blur)
+    return behind.filter(blur), front.filter(blur)
 
 
 def mark_colour(tones: Tones):

@@ -93,8 +93,8 @@ def render(scene: Scene, cleanliness: float = 1.0) -> np.ndarray:
         layer = _subject_layer(scene, tones)
         canvas.paste(tones.rim, mask=grown(layer.getchannel("A")))
         canvas.paste(layer, mask=layer)
-        if marks:
-            canvas.paste(mark_colour(tones), mask=marks[1])
+    if marks:
+        canvas.paste(mark_colour(tones), mask=marks[1])
     picture = canvas.reduce(CANVAS // SIZE)
     if scene.style == "pastel":
         picture = soften(picture)
@@ -180,7 +180,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
         if "background" in named:
             words.append(WHERE[scene.background])
     elif "background" in named or not named & {"weather", "style"}:
-        words.append(str(rng.choice(("the {0}", "{0}", "an empty {0}", "a view of the {0}"))).format(scene.background))
+        words.append(str(rng.choice(("the {0}", "{0}", "a picture of the {0}", "a view of the {0}"))).format(scene.background))
     if "weather" in named:
         words.append(str(rng.choice(WEATHER_WORDINGS[scene.weather])))
     text = " ".join(words)
