@@ -172,7 +172,9 @@ def mess(picture: Image.Image, amount: float, rng: np.random.Generator) -> Image
 
     All of it is of low frequency, so that an autoencoder keeps it.
     """
-    picture = picture.transform(picture.size, Image.Transform.MESH, _wobble(7.0 * amount, rng), Image.Resampling.BILINEAR)
+    picture = picture.transform(
+        picture.size, Image.Transform.MESH, _wobble(7.0 * amount, rng), Image.Resampling.BILINEAR
+    )
     pixels = np.array(picture, dtype=np.float32)
     shift = rng.uniform(2.5, 4.0) * amount
     for band, x in ((0, shift), (2, -shift)):  # the red and the blue plate, printed beside the green one
@@ -203,6 +205,11 @@ def _wobble(reach: float, rng: np.random.Generator, cells: int = 5):
     for row in range(cells):
         for column in range(cells):
             target = (edge[column], edge[row], edge[column + 1], edge[row + 1])
-            quad = [corners[row, column], corners[row + 1, column], corners[row + 1, column + 1], corners[row, column + 1]]
+            quad = [
+                corners[row, column],
+                corners[row + 1, column],
+                corners[row + 1, column + 1],
+                corners[row, column + 1],
+            ]
             mesh.append((tuple(map(int, target)), tuple(float(c) for corner in quad for c in corner)))
     return mesh

@@ -32,7 +32,12 @@ def _hill(brush, y, tilt, colour, role="ground"):
 def _meadow(brush, rng, turn):
     _hill(brush, 140 + rng.uniform(-6, 6), 16, shift_hue((132, 196, 96), turn), "far")
     _hill(brush, 172 + rng.uniform(-6, 6), -14, shift_hue((164, 214, 84), turn))
-    for x, y, petals in ((24, 206, (255, 252, 244)), (232, 214, (250, 130, 150)), (66, 238, (250, 214, 70)), (190, 242, (255, 252, 244))):
+    for x, y, petals in (
+        (24, 206, (255, 252, 244)),
+        (232, 214, (250, 130, 150)),
+        (66, 238, (250, 214, 70)),
+        (190, 242, (255, 252, 244)),
+    ):
         x, y = x + rng.uniform(-8, 8), y + rng.uniform(-5, 5)
         brush.ellipse(x, y, 13, 12, petals, line=False)
         brush.ellipse(x, y, 5, 5, (244, 166, 40), line=False)
@@ -53,8 +58,12 @@ def _desert(brush, rng, turn):
     _hill(brush, 150 + rng.uniform(-6, 6), -18, shift_hue((236, 152, 96), turn), "far")
     for x, y, height in ((30 + rng.uniform(-6, 8), 204, 84), (230 + rng.uniform(-8, 6), 192, 62)):
         green = shift_hue((62, 140, 92), turn)
-        brush.stroke([(x - 22, y - height * 0.62), (x - 22, y - height * 0.4), (x, y - height * 0.34)], 12, green, role="far")
-        brush.stroke([(x + 21, y - height * 0.74), (x + 21, y - height * 0.5), (x, y - height * 0.44)], 12, green, role="far")
+        brush.stroke(
+            [(x - 22, y - height * 0.62), (x - 22, y - height * 0.4), (x, y - height * 0.34)], 12, green, role="far"
+        )
+        brush.stroke(
+            [(x + 21, y - height * 0.74), (x + 21, y - height * 0.5), (x, y - height * 0.44)], 12, green, role="far"
+        )
         brush.stroke([(x, y - height), (x, y)], 19, green, role="far")
     _hill(brush, 184 + rng.uniform(-6, 6), 14, shift_hue((246, 196, 124), turn))
 
@@ -66,7 +75,13 @@ def _mountains(brush, rng, turn):
         rock = shift_hue((112, 116, 172) if top < 95 else (138, 140, 194), turn)
         brush.shape([(x - half, base), (x, top), (x + half, base)], rock, smooth=0, role="far")
         low = top + (base - top) * cap
-        snow = [(x, top), (x + half * cap, low), (x + half * cap * 0.3, low - 9), (x - half * cap * 0.25, low + 7), (x - half * cap, low)]
+        snow = [
+            (x, top),
+            (x + half * cap, low),
+            (x + half * cap * 0.3, low - 9),
+            (x - half * cap * 0.25, low + 7),
+            (x - half * cap, low),
+        ]
         brush.shape(snow, (250, 250, 255), smooth=0, role="far", line=False)
     _hill(brush, 186 + rng.uniform(-5, 5), 8, shift_hue((112, 160, 122), turn))
 
@@ -76,7 +91,12 @@ def _city(brush, rng, turn):
     for i, (wall, top) in enumerate(zip(walls, (94, 124, 112, 130, 88))):
         x, top = i * 52 - 2, top + rng.uniform(-8, 8)
         brush.box(x, top, x + 52, 230, shift_hue(wall, turn), role="far")
-        brush.shape([(x - 2, top + 2), (x + 26, top - 28), (x + 54, top + 2)], shift_hue((172, 84, 82), turn), smooth=0, role="far")
+        brush.shape(
+            [(x - 2, top + 2), (x + 26, top - 28), (x + 54, top + 2)],
+            shift_hue((172, 84, 82), turn),
+            smooth=0,
+            role="far",
+        )
         for row in (14, 58):
             window = (255, 226, 120) if brush.tones.weather == "night" else (92, 116, 158)
             role = "light" if brush.tones.weather == "night" else "far"
@@ -93,11 +113,23 @@ def _forest(brush, rng, turn):
         x, y = x + rng.uniform(-6, 6), y + rng.uniform(-6, 6)
         brush.box(x - 9, y, x + 9, 215, (122, 82, 62), role="far", line=False)
         crown = leaves if y < 118 else shift_hue((46, 112, 84), turn)
-        brush.shape([(x - 54, y + 40), (x - 30, y - 14), (x, y - 62), (x + 30, y - 14), (x + 54, y + 40)], crown, smooth=2, role="far")
+        brush.shape(
+            [(x - 54, y + 40), (x - 30, y - 14), (x, y - 62), (x + 30, y - 14), (x + 54, y + 40)],
+            crown,
+            smooth=2,
+            role="far",
+        )
     _hill(brush, 196 + rng.uniform(-5, 5), -10, shift_hue((84, 124, 70), turn))
 
 
-PLACES = {"meadow": _meadow, "beach": _beach, "desert": _desert, "mountains": _mountains, "city": _city, "forest": _forest}
+PLACES = {
+    "meadow": _meadow,
+    "beach": _beach,
+    "desert": _desert,
+    "mountains": _mountains,
+    "city": _city,
+    "forest": _forest,
+}
 
 
 def paint_land(canvas: Image.Image, background: str, tones: Tones, rng: np.random.Generator) -> None:

@@ -44,7 +44,9 @@ class Scene:
     def __post_init__(self):
         for name, choices in ATTRIBUTES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"Toyland knows no {name} {getattr(self, name)!r}. Choose one of: {', '.join(choices)}.")
+                raise ValueError(
+                    f"Toyland knows no {name} {getattr(self, name)!r}. Choose one of: {', '.join(choices)}."
+                )
         if self.seed < 0:
             raise ValueError(f"The seed of a scene is {self.seed}. Give a whole number of 0 or more.")
 
@@ -76,7 +78,7 @@ def _subject_layer(scene: Scene, tones: Tones) -> Image.Image:
 
 
 def render(scene: Scene, cleanliness: float = 1.0) -> np.ndarray:
-    """Draw a scene -> (128, 128, 3) uint8 RGB. Below `cleanliness` 1 the drawing gets messy, in proportion, down to 0."""
+    """Draw a scene -> (128, 128, 3) uint8 RGB. Below `cleanliness` 1 the drawing gets messier, in proportion."""
     if not 0.0 <= cleanliness <= 1.0:
         raise ValueError(f"The cleanliness of a drawing is {cleanliness}. Give a number from 0 (messy) to 1 (clean).")
     tones = Tones(scene.weather, scene.style)
@@ -180,7 +182,9 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
         if "background" in named:
             words.append(WHERE[scene.background])
     elif "background" in named or not named & {"weather", "style"}:
-        words.append(str(rng.choice(("the {0}", "{0}", "a picture of the {0}", "a view of the {0}"))).format(scene.background))
+        words.append(
+            str(rng.choice(("the {0}", "{0}", "a picture of the {0}", "a view of the {0}"))).format(scene.background)
+        )
     if "weather" in named:
         words.append(str(rng.choice(WEATHER_WORDINGS[scene.weather])))
     text = " ".join(words)

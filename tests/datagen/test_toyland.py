@@ -110,7 +110,9 @@ def test_caption_wording():
     assert toyland.caption(Scene("beach", "none", "night", "flat", 0)) == "the beach at night, flat style"
 
 
-@pytest.mark.parametrize("text", ["", "a cat", "a dog in the meadow in the rain, ink style", "the cat at night, flat style"])
+@pytest.mark.parametrize(
+    "text", ["", "a cat", "a dog in the meadow in the rain, ink style", "the cat at night, flat style"]
+)
 def test_other_text_is_no_caption(text):
     assert toyland.parse_caption(text) is None
 
