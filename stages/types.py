@@ -44,6 +44,7 @@ class EditPlan:
 
     ``edit``: H_gen (D,). ``base``: H_base (D,), or None where the answer says ``<base_null>`` (paint from noise).
     ``caption``: the result, in words. ``answer``: the whole answer as decoded, for people to read.
+    ``mentioned``: indices of the references the instruction showed to the LLM; base retrieval looks among these.
     """
 
     edit: Tensor
@@ -51,3 +52,4 @@ class EditPlan:
     caption: str
     subjects: tuple[Subject, ...] = ()
     answer: str = ""
+    mentioned: tuple[int, ...] = ()
