@@ -229,8 +229,9 @@ def _draft_edit(rng, split, kinds, modality):
 def _draft_generate(rng, split, modality):
     """A picture from nothing: a subject (or an empty place), perhaps a weather, a style and a background."""
     while True:
-        named = {part for part in PLAIN if rng.random() < 0.5}
-        target = sample_scene(rng, split)
+        target = _draw_target(rng, split, ())
+        # To stay a held-out combination, it must be named whole.
+        named = set(PLAIN) if target.combination in HELD_OUT else {part for part in PLAIN if rng.random() < 0.5}
         target = replace(target, **{part: value for part, value in PLAIN.items() if part not in named})
         if target.subject == "none" and modality["generate"] != "text":
             target = replace(target, subject=choose(rng, SUBJECTS[1:]))
