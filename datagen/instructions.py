@@ -79,22 +79,26 @@ def sample_edit(
     split: str = "train",
     kinds: tuple[str, ...] | None = None,
     given_as: str | Mapping[str, str] | None = None,
+    scenes: tuple[Scene, Scene] | None = None,
 ) -> EditSample:
     """Draw a sample.
 
     `kinds`: the edits in the order in which the instruction names them, each attribute at most once, e.g. ("add", "style");
     or ("generate",); None draws them. `given_as`: "text", "image" or "audio" for all of them, or a mapping by kind; None draws.
+    `scenes`: source and target of an edit whose pictures exist already (see `edits_between`); wording and references are drawn.
     In the train split no scene, those of the references included, is a held-out combination or has a test seed.
     """
     if split not in ("train", "test"):
         raise ValueError(f"There is no split {split!r}. Choose one of: train, test.")
-    kinds = _draw_kinds(rng, given_as) if kinds is None else tuple(kinds)
+    if kinds is None:
+        kinds = tuple(rng.permutation(edits_between(*scenes)).tolist()) if scenes else _draw_kinds(rng, given_as)
+    kinds = tuple(kinds)
     _check_kinds(kinds)
     modality = _draw_modalities(rng, kinds, given_as)
     if kinds == ("generate",):
         draft = _draft_generate(rng, split, modality)
     else:
-        draft = _draft_edit(rng, split, kinds, modality)
+        draft = _draft_edit(rng, split, kinds, modality, scenes or _draw_scenes(rng, split, kinds))
     if rng.random() < UNMENTIONED:
         draft.connected["extra"] = _unmentioned(rng, split, draft.source)
     roles = _connection_order(rng, draft.connected)
@@ -113,6 +117,15 @@ def sample_edit(
         subjects=tuple((draft.target.subject, index[marks[kind]]) for kind in by_picture),
         given_as=modality,
     )
+
+
+def edits_between(source: Scene, target: Scene) -> tuple[str, ...]:
+    """The edits that lead from one scene to another of the same background and seed, e.g. ("add", "style")."""
+    if (source.background, source.seed) != (target.background, target.seed):
+        raise ValueError(f"No edit leads from {source} to {target}. Give two scenes of the same background and seed.")
+    subject = "add" if source.subject == "none" else "remove" if target.subject == "none" else "replace"
+    changed = {"subject": subject, "style": "style", "weather": "atmosphere"}
+    return tuple(kind for name, kind in changed.items() if getattr(source, name) != getattr(target, name))
 
 
 # What happens ---------------------------------------------------------------------------------------------------------
@@ -209,8 +222,8 @@ def _unmentioned(rng, split, source):
     return _reference(rng, split, source, choose(rng, ("image", "image", "audio", "text")), attribute, choose(rng, options))
 
 
-def _draft_edit(rng, split, kinds, modality):
-    source, target = _draw_scenes(rng, split, kinds)
+def _draft_edit(rng, split, kinds, modality, scenes):
+    source, target = scenes
     values = {kind: getattr(source if kind == "remove" else target, ATTRIBUTE[kind]) for kind in kinds}
     connected, shared = {"base": ("image", source)}, {}
     by_picture = [kind for kind in kinds if modality[kind] == "image"]
