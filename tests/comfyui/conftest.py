@@ -1,0 +1,53 @@
+"""The real ComfyUI, started once for all tests of this folder, and ways to talk to it."""
+
+import os
+
+import pytest
+
+import comfy_server
+import workspace
+from harness.client import Client
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A ComfyUI on a free port with this pack in it, in a folder of its own."""
+    if not workspace.comfyui_python().is_file() or not (workspace.comfyui_path() / "main.py").is_file():
+        pytest.fail("there is no ComfyUI to test with: run `make setup` first, or set COMFYUI_PATH")
+    base = workspace.make_base(tmp_path_factory.mktemp("comfyui"))
+    with comfy_server.ComfyServer(base, arguments=["--cpu", "--disable-api-nodes"]) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    """A fresh API client; whatever a test leaves running is stopped after it."""
+    client = Client(server.url)
+    yield client
+    client.post("/queue", {"clear": True})
+    client.interrupt()
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Opens front ends in Chromium. Without Chromium the test is skipped, with CI=true it fails."""
+    executable = workspace.find_chromium()
+    if executable is None:
+        message = "NO BROWSER TESTS: there is no Chromium here; install it or set CHROMIUM to its path"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+    from harness.browser import chromium
+    with chromium(executable) as open_front_end:
+        yield open_front_end
+
+
+@pytest.fixture(scope="session")
+def front_end(server, browser):
+    """One page for all browser tests."""
+    return browser(server.url)
+
+
+@pytest.fixture(scope="session")
+def screenshots(root):
+    """Where screenshots are kept to be looked at."""
+    return root / "output" / "screenshots"
