@@ -1,0 +1,91 @@
+"""Refinement prior files -> `RefinementPrior`: our safetensors, or the published `prior/model.bin`."""
+
+import re
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ..models.prior import PriorDims, RefinementPrior
+from .files import build_dims, file_error, read_network_file
+from .strict import load_strict
+
+# Older transformers stored these constants (causal masks, position counters) beside the weights.
+STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
+HEAD_WIDTH = 64  # of every published GPT-2 and of CLIP's text encoders: the number of heads is not in the tensors
+TEXT = "cond_stage_models.0.model.text_model."
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def load_prior(path: str | Path, operations=torch.nn, device="cpu", dtype: torch.dtype | None = None) -> RefinementPrior:
+    """The prior of a file, with its `tokenizer` (None where a published file has no tokenizer.json next to it; only a text
+    source needs one). The sizes come from the metadata, or from the shapes. float32 unless `dtype` says otherwise."""
+    file = read_network_file(path, "prior")
+    tensors = {key: value for key, value in file.state_dict.items() if not STORED_CONSTANTS.fullmatch(key)}
+    dims = build_dims(PriorDims, file.dims, path) if file.dims else prior_dims(tensors, path)
+    with torch.device("meta"):  # at the published size, random weights to be thrown away would take half a minute
+        network = RefinementPrior(dims, operations)
+    load_strict(network, tensors, source=path)
+    _make_constants(network)
+    network.tokenizer = _tokenizer(file.tokenizer_json, Path(path))
+    return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
+
+
+def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
+    """The sizes that the shapes of a published state dict imply."""
+    try:
+        width, embed = tensors["input_sequence_embed_linear.1.weight"].shape
+        vocab, positions = tensors["model.wte.weight"].shape[0], tensors["model.wpe.weight"].shape[0]
+        return PriorDims(
+            embed=embed,
+            width=width,
+            layers=_count_layers(tensors, "model.h."),
+            heads=max(1, width // HEAD_WIDTH),
+            score_features=tensors["input_sequence_embed_linear.3.weight"].shape[1],
+            clip=_clip_dims(tensors),
+            modalities=tensors["modality_embedding.weight"].shape[0],
+            positions=positions,
+            vocab=vocab,
+        )
+    except KeyError as error:
+        raise file_error(path, f"lacks {error.args[0]}.", "It is cut short, or of another release: download it again.") from error
+
+
+def _clip_dims(tensors: dict[str, Tensor]) -> dict:
+    vocab, width = tensors[TEXT + "embeddings.token_embedding.weight"].shape
+    return {
+        "vocab_size": vocab,
+        "hidden_size": width,
+        "intermediate_size": tensors[TEXT + "encoder.layers.0.mlp.fc1.weight"].shape[0],
+        "num_hidden_layers": _count_layers(tensors, TEXT + "encoder.layers."),
+        "num_attention_heads": max(1, width // HEAD_WIDTH),
+        "max_position_embeddings": tensors[TEXT + "embeddings.position_embedding.weight"].shape[0],
+        "hidden_act": PriorDims.published().clip["hidden_act"],
+        "bos_token_id": vocab - 2,  # CLIP's vocabulary ends with its start and its end token
+        "eos_token_id": vocab - 1,
+    }
+
+
+def _count_layers(tensors: dict[str, Tensor], prefix: str) -> int:
+    return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in tensors if key.startswith(prefix)), default=-1)
+
+
+def _make_constants(network: RefinementPrior) -> None:
+    """Fill the constant buffers of transformers' modules, which no file holds and which a meta build leaves empty."""
+    make = {
+        "position_ids": lambda like: torch.arange(like.shape[-1]).expand(like.shape),
+        "bias": lambda like: torch.ones(like.shape, dtype=torch.bool).tril(),  # GPT-2's causal mask, transformers 4
+        "masked_bias": lambda like: torch.tensor(-1e4),
+    }
+    for module in network.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                module.register_buffer(name, make[name](buffer), persistent=False)
+
+
+def _tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
+    if tokenizer_json is not None:
+        return Tokenizer.from_str(tokenizer_json)
+    beside = path.parent / TOKENIZER_FILE
+    return Tokenizer.from_file(str(beside)) if beside.is_file() else None
