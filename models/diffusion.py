@@ -1,0 +1,104 @@
+"""The embedding-conditioned SDXL UNet of the paper (sec. 3.3): diffusers' network, our projector, the paper's loss."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from .adapter import UnclipProjector
+
+TRAIN_TIMESTEPS = 1000
+BETA_RANGE = (0.00085, 0.012)  # SDXL's scaled-linear schedule
+TIME_IDS = 6  # SDXL's size conditioning: original height and width, crop top and left, target height and width
+TIME_ID_WIDTH = 256
+MIN_SNR_GAMMA = 5.0  # Hang et al., arXiv 2303.09556, sec. 3.4
+
+
+def alphas_cumprod() -> Tensor:
+    """Cumulative signal power of SDXL's schedule, (1000,), float64."""
+    betas = torch.linspace(BETA_RANGE[0] ** 0.5, BETA_RANGE[1] ** 0.5, TRAIN_TIMESTEPS, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0)
+
+
+@dataclass(frozen=True)
+class DiffusionDims:
+    """An SDXL-shaped UNet. `head_width` channels a head; transformer blocks a level, 0 for a level without attention."""
+
+    widths: tuple[int, ...] = (320, 640, 1280)
+    transformers: tuple[int, ...] = (0, 2, 10)
+    resnets: int = 2
+    head_width: int = 64
+    context: int = 2048
+    pooled: int = 1280
+    latent: int = 4
+    sample_size: int = 128
+
+    def __post_init__(self):
+        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "transformers", tuple(self.transformers))
+        if len(self.widths) != len(self.transformers):
+            raise ValueError(f"one transformer count a level: {self.widths} has other levels than {self.transformers}.")
+
+    def unet_config(self) -> dict:
+        """The keyword arguments (and config.json) of diffusers' UNet2DConditionModel."""
+        attention = [count > 0 for count in self.transformers]
+        return {
+            "sample_size": self.sample_size,
+            "in_channels": self.latent,
+            "out_channels": self.latent,
+            "block_out_channels": self.widths,
+            "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention),
+            "mid_block_type": "UNetMidBlock2DCrossAttn",
+            "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attention[::-1]),
+            "layers_per_block": self.resnets,
+            "transformer_layers_per_block": tuple(max(1, count) for count in self.transformers),
+            "attention_head_dim": tuple(width // self.head_width for width in self.widths),
+            "cross_attention_dim": self.context,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": TIME_ID_WIDTH,
+            "projection_class_embeddings_input_dim": self.pooled + TIME_IDS * TIME_ID_WIDTH,
+        }
+
+
+def default_time_ids(batch: int, height: int, width: int) -> Tensor:
+    """SDXL's size conditioning for an uncropped picture of `height` x `width` pixels: (B, 6)."""
+    return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32).repeat(batch, 1)
+
+
+class EmbeddingDiffusion(nn.Module):
+    """UNet and unCLIP projector together, as they are trained."""
+
+    def __init__(self, unet: UNet2DConditionModel, projector: UnclipProjector):
+        super().__init__()
+        self.unet = unet
+        self.projector = projector
+        self.register_buffer("alphas", alphas_cumprod().float(), persistent=False)
+
+    def predict_noise(self, latents: Tensor, timesteps: Tensor, embedding: Tensor) -> Tensor:
+        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, H (B, D) -> eps (B, 4, h, w)."""
+        context, pooled = self.projector(embedding)
+        height, width = (8 * side for side in latents.shape[-2:])
+        time_ids = default_time_ids(len(latents), height, width).to(latents.device)
+        added = {"text_embeds": pooled, "time_ids": time_ids}
+        return self.unet(latents, timesteps, context, added_cond_kwargs=added).sample
+
+    def training_loss(
+        self, latents: Tensor, embedding: Tensor, noise: Tensor, timesteps: Tensor, weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """||e - UNet(z_t, H)||^2 (paper eq. 3), each sample weighted by min(SNR, 5) / SNR.
+
+        `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Rows of zeros in
+        `embedding` train the unconditional model.
+        """
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        error = F.mse_loss(self.predict_noise(noisy, timesteps, embedding).float(), noise, reduction="none")
+        plain = error.mean(dim=(1, 2, 3))
+        if weight is not None:
+            error = error * weight
+        snr = (alpha / (1 - alpha)).flatten()
+        share = snr.clamp_max(MIN_SNR_GAMMA) / snr
+        return {"loss": (error.mean(dim=(1, 2, 3)) * share).mean(), "mse": plain.mean()}

@@ -1,0 +1,63 @@
+"""Sampling without ComfyUI: sigma schedules of SDXL and the first-order sampler, in k-diffusion's form.
+
+`model(x, sigma, **extra_args)` gives the denoised picture; x lives in the variance-exploding space, x = z + sigma * e
+(Karras et al., arXiv 2206.00364). In ComfyUI its own samplers and schedulers take this place.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..models.diffusion import TRAIN_TIMESTEPS, alphas_cumprod
+
+KARRAS_RHO = 7.0  # Karras et al., table 1
+Denoiser = Callable[..., Tensor]
+Callback = Callable[[dict], None]
+
+
+def train_sigmas() -> Tensor:
+    """The noise level of each of the 1000 training timesteps, ascending, 0.029 .. 14.6."""
+    alphas = alphas_cumprod()
+    return ((1 - alphas) / alphas).sqrt()
+
+
+def sigma_at(timesteps: Tensor) -> Tensor:
+    """Noise levels at fractional timesteps, interpolated in log sigma."""
+    log_sigmas = train_sigmas().log()
+    low = timesteps.floor().long().clamp(0, TRAIN_TIMESTEPS - 1)
+    high = timesteps.ceil().long().clamp(0, TRAIN_TIMESTEPS - 1)
+    share = timesteps - low
+    return ((1 - share) * log_sigmas[low] + share * log_sigmas[high]).exp()
+
+
+def schedule(name: str, steps: int) -> Tensor:
+    """`steps` falling noise levels and a final 0, float32, as ComfyUI's schedulers of these names give them."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; it must be at least 1.")
+    table = train_sigmas()
+    if name == "normal":
+        sigmas = sigma_at(torch.linspace(TRAIN_TIMESTEPS - 1, 0, steps, dtype=torch.float64))
+    elif name == "karras":
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        low, high = table[0] ** (1 / KARRAS_RHO), table[-1] ** (1 / KARRAS_RHO)
+        sigmas = (high + ramp * (low - high)) ** KARRAS_RHO
+    elif name == "ddim_uniform":
+        stride = max(TRAIN_TIMESTEPS // steps, 1)
+        sigmas = table[1::stride].flip(0)
+    else:
+        raise ValueError(f'unknown schedule "{name}"; choose "normal", "karras" or "ddim_uniform".')
+    return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
+
+
+def sample_euler(
+    model: Denoiser, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback: Callback | None = None
+) -> Tensor:
+    """Deterministic DDIM: Euler steps along falling `sigmas` (n+1,), from x at sigmas[0] to sigmas[-1]."""
+    ones = x.new_ones(len(x))
+    for i, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:])):
+        denoised = model(x, sigma * ones, **(extra_args or {}))
+        if callback is not None:
+            callback({"i": i, "x": x, "sigma": sigma, "denoised": denoised})
+        x = x + (following - sigma) * (x - denoised) / sigma
+    return x

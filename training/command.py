@@ -1,0 +1,31 @@
+"""The command line that all training scripts share."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+CONFIGS = Path(__file__).parent / "configs"
+MINIATURE = Path(__file__).parent.parent / "miniature"
+WORK = Path(".train")
+
+
+def load_config(name: str, path: Path | None = None) -> dict:
+    """The YAML file of a network, the bundled one by default."""
+    return yaml.safe_load((path or CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list[str] | None = None):
+    """Parse --config, --work and --out, train, print the results as JSON."""
+    parser = argparse.ArgumentParser(description=f"Train the network of configs/{name}.yaml; resumes where it stopped.")
+    parser.add_argument("--config", type=Path, help=f"YAML file (default: the bundled {name}.yaml)")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for checkpoints and caches (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=MINIATURE, help="folder for the weights (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    results = train(load_config(name, arguments.config), arguments.work, arguments.out)
+    print(json.dumps(results, indent=2))

@@ -1,0 +1,221 @@
+"""One training loop for every network of the pack, on accelerate: EMA, resume, progress bar, loss plot."""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast to train; one YAML section each.
+
+    `steps` optimiser steps of `batch_size` samples; the learning rate rises linearly over `warmup` steps and falls
+    along a cosine to `final_lr_share` of its peak at the last step.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int = 100
+    final_lr_share: float = 0.02
+    weight_decay: float = 0.01
+    ema_decay: float = 0.999
+    grad_clip: float = 1.0
+    seed: int = 0
+    checkpoint_every: int = 200
+    mixed_precision: str = "no"
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps ({self.steps}) and batch_size ({self.batch_size}) must be at least 1.")
+        if self.mixed_precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f'mixed_precision is "{self.mixed_precision}"; it must be "no", "bf16" or "fp16".')
+
+    def lr_share(self, step: int) -> float:
+        """Share of the peak learning rate at `step` (0-based)."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.final_lr_share + (1 - self.final_lr_share) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class _Objective(nn.Module):
+    """The loss as a forward pass, so that data-parallel wrappers see every gradient."""
+
+    def __init__(self, module: nn.Module, loss: Callable[[nn.Module, object], dict[str, Tensor]]):
+        super().__init__()
+        self.module = module
+        self.loss = loss
+
+    def forward(self, batch) -> dict[str, Tensor]:
+        return self.loss(self.module, batch)
+
+
+class Ema:
+    """Exponential moving average of a module's parameters, with the usual short memory in the first steps."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay = decay
+        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int):
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, p in module.named_parameters():
+            self.shadow[name].lerp_(p.detach().to(self.shadow[name]), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module):
+        for name, p in module.named_parameters():
+            p.copy_(self.shadow[name])
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    make_batch: Callable[[int, torch.Generator], object],
+    loss: Callable[[nn.Module, object], dict[str, Tensor]],
+    config: LoopConfig,
+    work: Path,
+    on_checkpoint: Callable[[nn.Module, int], None] | None = None,
+) -> nn.Module:
+    """Train `module` and return it with its EMA weights.
+
+    `make_batch(step, generator)` gives the batch of a step; its generator is seeded by (seed, process, step), so a run
+    that is stopped and resumed sees the same batches. `loss(module, batch)` returns a dict with "loss" and whatever
+    else should be logged. State lives in `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is
+    called with an EMA copy every `checkpoint_every` steps.
+    """
+    folder = Path(work) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.lr_share)
+    state_file = folder / "state.pt"
+    module.to(accelerator.device)
+    ema = Ema(module, config.ema_decay)
+    start = _resume(state_file, module, optimizer, scheduler, ema)
+    objective, optimizer = accelerator.prepare(_Objective(module, loss), optimizer)
+    history = _History(folder / "log.jsonl", start)
+    module.train()
+    bar = tqdm(range(start, config.steps), initial=start, total=config.steps, desc=name, mininterval=5, disable=not accelerator.is_main_process)
+    for step in bar:
+        generator = torch.Generator().manual_seed(hash((config.seed, accelerator.process_index, step)) % 2**63)
+        batch = make_batch(step, generator)
+        with accelerator.autocast():
+            losses = objective(batch)
+        accelerator.backward(losses["loss"])
+        accelerator.clip_grad_norm_(trainable, config.grad_clip)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        ema.update(module, step)
+        values = {key: float(value.detach()) for key, value in losses.items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(f"{name}: the loss is {values['loss']} at step {step}; lower the learning rate.")
+        history.add(step, values)
+        last = step + 1 == config.steps
+        if accelerator.is_main_process and (last or (step + 1) % config.checkpoint_every == 0):
+            bar.set_postfix({key: f"{value:.4f}" for key, value in history.recent().items()}, refresh=False)
+            _save(state_file, step + 1, module, optimizer, scheduler, ema)
+            history.write(folder / "loss.png", name)
+            if on_checkpoint is not None and not last:
+                _with_ema(module, ema, lambda: on_checkpoint(module, step + 1))
+    ema.copy_to(module)
+    return module.eval()
+
+
+def _with_ema(module: nn.Module, ema: Ema, action: Callable[[], None]):
+    """Run `action` with the EMA weights in place, then put the training weights back."""
+    kept = {key: p.detach().clone() for key, p in module.named_parameters()}
+    ema.copy_to(module)
+    module.eval()
+    try:
+        action()
+    finally:
+        with torch.no_grad():
+            for key, p in module.named_parameters():
+                p.copy_(kept[key])
+        module.train()
+
+
+def _save(path: Path, step: int, module, optimizer, scheduler, ema: Ema):
+    state = {
+        "step": step,
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "ema": ema.shadow,
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def _resume(path: Path, module, optimizer, scheduler, ema: Ema) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    ema.shadow = {key: value.to(ema.shadow[key]) for key, value in state["ema"].items()}
+    logger.info("resumed %s at step %d", path.parent.name, state["step"])
+    return state["step"]
+
+
+class _History:
+    """Losses by step, appended to a JSON-lines file; what a stopped run wrote past its checkpoint is dropped."""
+
+    def __init__(self, path: Path, start: int):
+        self.path = path
+        self.rows: list[dict] = []
+        if start and path.exists():
+            self.rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["step"] < start]
+        self.written = 0
+
+    def add(self, step: int, values: dict[str, float]):
+        self.rows.append({"step": step, **values})
+
+    def recent(self, count: int = 50) -> dict[str, float]:
+        tail = self.rows[-count:]
+        return {key: sum(row.get(key, 0.0) for row in tail) / len(tail) for key in tail[-1] if key != "step"}
+
+    def write(self, plot: Path, title: str):
+        with open(self.path, "w" if self.written == 0 else "a") as file:
+            for row in self.rows[self.written :]:
+                file.write(json.dumps(row) + "\n")
+        self.written = len(self.rows)
+        plot_losses(self.rows, plot, title)
+
+
+def plot_losses(rows: list[dict], path: Path, title: str):
+    """One curve a loss, each a running mean over 2 % of the run, on a log axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    window = max(1, len(rows) // 50)
+    for key in (key for key in rows[-1] if key != "step"):
+        values = torch.tensor([row.get(key, float("nan")) for row in rows])
+        smooth = values.unfold(0, window, 1).mean(-1)
+        axes.plot([row["step"] for row in rows[window - 1 :]], smooth.clamp_min(1e-6), label=key, linewidth=1)
+    axes.set(xlabel="step", ylabel="loss", yscale="log", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)

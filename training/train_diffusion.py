@@ -1,0 +1,127 @@
+"""Train the embedding-conditioned UNet (paper sec. 3.3): python -m any2pix.training.train_diffusion [--config FILE] [--work DIR] [--out DIR].
+
+Needs the frozen VAE and ImageBind of the miniature: latents and embeddings of every picture are computed once.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..loading.autoencoder import load_autoencoder
+from ..loading.files import write_network_file
+from ..loading.imagebind import load_imagebind
+from ..models.adapter import UnclipDims, UnclipProjector
+from ..models.autoencoder import SDXL_SCALE, Autoencoder
+from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion
+from ..models.mm_llm import EMBED_NORM
+from .bank import PICTURE_SIZE, SceneBank, embed_bank, scene_bank
+from .command import run_command
+from .loop import LoopConfig, fit
+from .train_autoencoder import VAE_FILE, subject_masks
+
+UNET_FILE, ADAPTER_FILE = "unet.safetensors", "adapter.safetensors"
+
+
+@torch.no_grad()
+def latent_bank(vae: Autoencoder, bank: SceneBank, batch_size: int = 32) -> Tensor:
+    """Unit-variance latents of every picture and of its mirror image: (2, N, 4, h, w), float16."""
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for start in tqdm(range(0, len(bank.scenes), batch_size), desc="encoding pictures", mininterval=5):
+        pictures = bank.batch(np.arange(start, min(start + batch_size, len(bank.scenes)))) * 2 - 1
+        for side, view in zip(sides, (pictures, pictures.flip(-1))):
+            side.append((vae.encode(view)[0] * SDXL_SCALE).half())
+    return torch.stack([torch.cat(side) for side in sides])
+
+
+def mirrored(bank: SceneBank) -> SceneBank:
+    """The same bank, every picture flipped left to right (a view, not a copy)."""
+    return SceneBank(bank.images[:, :, ::-1], bank.scenes, bank.cleanliness)
+
+
+def cached(path: Path, compute) -> Tensor:
+    """A tensor kept in a file between runs."""
+    if not path.exists():
+        torch.save(compute(), path)
+    return torch.load(path, weights_only=True)
+
+
+def place_weights(masks: np.ndarray, index: Tensor, side: int, subject_weight: float) -> Tensor:
+    """Loss weight of each latent place, (B, 1, side, side), mean 1: the subject counts `subject_weight` times."""
+    mask = torch.from_numpy(np.unpackbits(masks[index.numpy()], axis=1)).float().view(-1, 1, PICTURE_SIZE, PICTURE_SIZE)
+    weight = 1 + (subject_weight - 1) * F.adaptive_avg_pool2d(mask, side)
+    return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def build(config: dict, embed: int, side: int) -> EmbeddingDiffusion:
+    """A fresh UNet and projector of the configured widths."""
+    dims = DiffusionDims(**config["network"], sample_size=side)
+    adapter = UnclipDims(embed=embed, context=dims.context, pooled=dims.pooled, **config["adapter"])
+    return EmbeddingDiffusion(UNet2DConditionModel(**dims.unet_config()), UnclipProjector(adapter))
+
+
+def train(config: dict, work: Path, out: Path) -> dict[str, float]:
+    """Train UNet and projector, write them at every checkpoint; returns the last losses."""
+    data, loop = config["data"], LoopConfig(**config["loop"])
+    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
+    masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")
+    key = f"{data['pictures']}-{data['seed']}"
+    imagebind = load_imagebind(out / "imagebind.safetensors")
+    embeddings = cached(
+        work / f"embeddings-{key}.pt", lambda: torch.stack([embed_bank(imagebind, view) for view in (bank, mirrored(bank))])
+    )
+    latents = cached(work / f"latents-{key}.pt", lambda: latent_bank(load_autoencoder(out / VAE_FILE), bank))
+    side = latents.shape[-1]
+    torch.manual_seed(data["seed"])
+    network = build(config, embeddings.shape[-1], side)
+    probe = _noise_probe(latents, embeddings)
+
+    def make_batch(step: int, generator: torch.Generator):
+        count = loop.batch_size
+        index = torch.randint(len(bank.scenes), (count,), generator=generator)
+        flip = torch.randint(2, (count,), generator=generator)
+        H = F.normalize(embeddings[flip, index], dim=-1)
+        jitter = torch.randn(H.shape, generator=generator) * config["embedding_noise"] / H.shape[-1] ** 0.5
+        H = F.normalize(H + jitter, dim=-1) * EMBED_NORM
+        H = H * (torch.rand((count, 1), generator=generator) >= config["condition_dropout"])
+        weight = place_weights(masks, index, side, config["subject_weight"])
+        weight = torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
+        z = latents[flip, index].float()
+        noise = torch.randn(z.shape, generator=generator)
+        timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
+        return z, H, noise, timesteps, weight
+
+    def save(module: EmbeddingDiffusion, step: int):
+        out.mkdir(parents=True, exist_ok=True)
+        unet_config = DiffusionDims(**config["network"], sample_size=side).unet_config()
+        write_network_file(out / UNET_FILE, "unet", module.unet.state_dict(), unet_config, dtype=torch.float16)
+        write_network_file(out / ADAPTER_FILE, "adapter", module.projector.state_dict(), asdict(module.projector.dims), dtype=torch.float16)
+        (work / "diffusion.log").open("a").write(f"step {step}: probe loss {probe(module):.4f}\n")
+
+    fit("diffusion", network, make_batch, lambda module, batch: module.training_loss(*batch), loop, work, on_checkpoint=save)
+    save(network, loop.steps)
+    return {"probe_loss": probe(network)}
+
+
+def _noise_probe(latents: Tensor, embeddings: Tensor, count: int = 256):
+    """The same noise on the same pictures each time: a loss that can be compared between checkpoints."""
+    generator = torch.Generator().manual_seed(0)
+    z, H = latents[0, :count].float(), F.normalize(embeddings[0, :count], dim=-1) * EMBED_NORM
+    noise = torch.randn(z.shape, generator=generator)
+    timesteps = torch.randint(TRAIN_TIMESTEPS, (len(z),), generator=generator)
+
+    @torch.no_grad()
+    def loss(module: EmbeddingDiffusion) -> float:
+        chunks = zip(z.split(64), H.split(64), noise.split(64), timesteps.split(64))
+        return sum(float(module.training_loss(*chunk)["mse"]) * len(chunk[0]) for chunk in chunks) / len(z)
+
+    return loss
+
+
+if __name__ == "__main__":
+    run_command(train, "diffusion")
