@@ -19,8 +19,22 @@ MAY_IMPORT = {
     "__init__.py": {"nodes"},
 }
 KNOWS_COMFYUI = {"nodes", "__init__.py"}
-COMFYUI_MODULES = {"comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras", "execution",
-                   "folder_paths", "latent_preview", "node_helpers", "nodes", "server", "app", "api_server"}
+COMFYUI_MODULES = {
+    "comfy",
+    "comfy_api",
+    "comfy_api_nodes",
+    "comfy_config",
+    "comfy_execution",
+    "comfy_extras",
+    "execution",
+    "folder_paths",
+    "latent_preview",
+    "node_helpers",
+    "nodes",
+    "server",
+    "app",
+    "api_server",
+}
 FILE_READERS = {"safetensors", "pathlib", "pickle", "io", "shutil"}
 
 
@@ -67,16 +81,27 @@ def test_imports_keep_to_the_plan(path):
         assert target in MAY_IMPORT[room], f"{path.relative_to(ROOT)}:{line}: {room} may not import {target}"
     for level, name, line in imports_of(path):
         top = name.split(".")[0]
-        assert level or top != "any2pix", f"{path.relative_to(ROOT)}:{line}: import relatively, ComfyUI loads the pack by its path"
+        assert level or top != "any2pix", (
+            f"{path.relative_to(ROOT)}:{line}: import relatively, ComfyUI loads the pack by its path"
+        )
         if room not in KNOWS_COMFYUI:
-            assert level or top not in COMFYUI_MODULES, f"{path.relative_to(ROOT)}:{line}: only nodes/ and the root may import {top}"
+            assert level or top not in COMFYUI_MODULES, (
+                f"{path.relative_to(ROOT)}:{line}: only nodes/ and the root may import {top}"
+            )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.py")), ids=lambda path: path.name)
 def test_networks_open_no_files(path):
-    readers = [f"line {line}: {name}" for level, name, line in imports_of(path) if not level and name.split(".")[0] in FILE_READERS]
-    calls = [f"line {node.lineno}: {ast.unparse(node.func)}" for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"open", "torch.load", "torch.save"}]
+    readers = [
+        f"line {line}: {name}"
+        for level, name, line in imports_of(path)
+        if not level and name.split(".")[0] in FILE_READERS
+    ]
+    calls = [
+        f"line {node.lineno}: {ast.unparse(node.func)}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"open", "torch.load", "torch.save"}
+    ]
     assert not readers + calls
 
 
@@ -95,6 +120,8 @@ def test_every_room_is_packaged():
 def test_requirements_and_pyproject_ask_for_the_same():
     text = (ROOT / "pyproject.toml").read_text()
     listed = re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M).group(1)
-    wanted = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    wanted = [
+        line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert re.findall(r'"([^"]+)"', listed) == wanted
     assert not any(re.match(r"torch\b(?!audio)", line) for line in wanted), "torch is the artist's own"

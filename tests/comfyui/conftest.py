@@ -37,6 +37,7 @@ def browser():
         message = "NO BROWSER TESTS: there is no Chromium here; install it or set CHROMIUM to its path"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
     from harness.browser import chromium
+
     with chromium(executable) as open_front_end:
         yield open_front_end
 

@@ -1,4 +1,4 @@
-"""The harness itself, on ComfyUI's own nodes: when these fail, no other test of this folder says anything about the pack."""
+"""The harness itself, on ComfyUI's own nodes: when these fail, no other test here says anything of the pack."""
 
 import json
 
@@ -43,7 +43,9 @@ def test_a_bad_graph_is_rejected_with_the_nodes_error(client):
 def test_comfy_cli_runs_a_graph(server, tmp_path):
     file = tmp_path / "graph.json"
     file.write_text(json.dumps(stock_graph(color=7)))
-    *_, envelope = comfy_cli(server, "run", "--workflow", str(file), "--host", "127.0.0.1", "--port", str(server.port), "--wait")
+    *_, envelope = comfy_cli(
+        server, "run", "--workflow", str(file), "--host", "127.0.0.1", "--port", str(server.port), "--wait"
+    )
     assert envelope["ok"] and len(envelope["data"]["outputs"]) == 1
 
 

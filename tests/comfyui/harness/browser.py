@@ -6,8 +6,16 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']"
 # Names every node type the page does not know, and every widget whose value it would not offer or does not have.
 INSPECT = """() => {
@@ -24,7 +32,8 @@ INSPECT = """() => {
                 found.unknown.push(`${node.type}.${widget.name} has no value`);
         }
         for (const input of node.inputs ?? [])
-            if (input.type === undefined || input.type === -1) found.unknown.push(`${node.type}.${input.name} has no type`);
+            if (input.type === undefined || input.type === -1)
+                found.unknown.push(`${node.type}.${input.name} has no type`);
     }
     return found;
 }"""
@@ -33,20 +42,22 @@ RUN = """seconds => new Promise((done, fail) => {
     app.api.addEventListener('execution_success', event => done(event.detail.prompt_id), {once: true});
     app.api.addEventListener('execution_error', event => fail(new Error(event.detail.exception_message)), {once: true});
     app.queuePrompt(0, 1).then(() => {
-        if (Object.keys(app.lastNodeErrors ?? {}).length) fail(new Error('rejected: ' + JSON.stringify(app.lastNodeErrors)));
+        const errors = app.lastNodeErrors ?? {};
+        if (Object.keys(errors).length) fail(new Error('rejected: ' + JSON.stringify(errors)));
     });
 })"""
-# Zooms and moves so that every node and group lies in the window, not larger than life.
+# Zooms and moves so that every node and group lies in the window, clear of the page's bars, not larger than life.
 SHOW_ALL = """() => {
     const canvas = app.canvas, rects = [];
     for (const node of app.graph.nodes) rects.push([node.pos[0], node.pos[1] - 40, node.size[0], node.size[1] + 40]);
     for (const group of app.graph.groups) rects.push([group.pos[0], group.pos[1], group.size[0], group.size[1]]);
     const left = Math.min(...rects.map(r => r[0])), top = Math.min(...rects.map(r => r[1]));
     const right = Math.max(...rects.map(r => r[0] + r[2])), bottom = Math.max(...rects.map(r => r[1] + r[3]));
-    const scale = Math.min(1, (window.innerWidth - 80) / (right - left), (window.innerHeight - 100) / (bottom - top));
+    const scale = Math.min(1, (window.innerWidth - 120) / (right - left),
+        (window.innerHeight - 200) / (bottom - top));
     canvas.ds.scale = scale;
-    canvas.ds.offset[0] = -left + 60 / scale;
-    canvas.ds.offset[1] = -top + 60 / scale;
+    canvas.ds.offset[0] = -left + 80 / scale;
+    canvas.ds.offset[1] = -top + 100 / scale;
     canvas.setDirty(true, true);
 }"""
 
@@ -58,7 +69,11 @@ class FrontEnd:
         self.page, self.url = page, url
         self.complaints: list[str] = []
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.route(lambda address: not address.startswith((url, "blob:", "data:", url.replace("http", "ws", 1))), lambda route: route.abort())
+        page.route(
+            lambda address: not address.startswith((url, "blob:", "data:", url.replace("http", "ws", 1))),
+            lambda route: route.abort(),
+        )
+        page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
         page.goto(url)
         page.wait_for_function(READY, timeout=120_000)
 
@@ -81,7 +96,7 @@ class FrontEnd:
 
     def serialize(self) -> dict:
         """The graph on the page, UI format."""
-        return self.page.evaluate("() => app.graph.serialize()")
+        return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
 
     def run(self, timeout: float = 300) -> str:
         """Presses Run and waits for success -> the prompt's id."""
@@ -109,6 +124,8 @@ def chromium(executable: str, size: tuple[int, int] = (1920, 1080)):
 
 def same_graph(ours: dict, theirs: dict) -> bool:
     """Whether two graphs in API format ask for the same; titles and other decoration do not count."""
+
     def bare(graph: dict) -> str:
         return json.dumps({node: [body["class_type"], body["inputs"]] for node, body in graph.items()}, sort_keys=True)
+
     return bare(ours) == bare(theirs)

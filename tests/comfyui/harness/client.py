@@ -80,7 +80,9 @@ class Client:
             return json.load(answer)
 
     def post(self, path: str, body: dict):
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None
@@ -135,16 +137,22 @@ class Client:
         return moment
 
     def free(self) -> None:
-        """Unload the models and forget every cached output; takes effect when the queue is idle, at once for an idle server."""
+        """Has the server unload the models and forget every cached output, at once where it is idle."""
         self.post("/free", {"unload_models": True, "free_memory": True})
 
     def upload(self, data: bytes, name: str) -> str:
-        """Puts a file (picture or sound) into the server's input folder; returns the name for LoadImage or LoadAudio."""
+        """Puts a file (picture or sound) into the server's input folder; returns its name for a loader."""
         border = uuid.uuid4().hex
-        head = f'--{border}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        head = (
+            f'--{border}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
         tail = f'\r\n--{border}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n--{border}--\r\n'
-        request = urllib.request.Request(f"{self.url}/upload/image", head.encode() + data + tail.encode(),
-                                         {"Content-Type": f"multipart/form-data; boundary={border}"})
+        request = urllib.request.Request(
+            f"{self.url}/upload/image",
+            head.encode() + data + tail.encode(),
+            {"Content-Type": f"multipart/form-data; boundary={border}"},
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["name"]
 
