@@ -55,10 +55,10 @@ class ImageBindDims:
 
     @classmethod
     def miniature(cls, text_vocab: int = 1024) -> "ImageBindDims":
-        """The bundled network for Toyland, 1.8 M parameters."""
+        """The bundled network for Toyland, 1.4 M parameters."""
         return cls(
-            embed=64, vision_width=128, vision_blocks=4, vision_heads=4, audio_width=96, audio_blocks=3, audio_heads=4,
-            text_width=96, text_blocks=3, text_heads=4, image_size=128, patch=16, audio_stride=16, audio_drop_path=0.0,
+            embed=64, vision_width=128, vision_blocks=4, vision_heads=4, audio_width=64, audio_blocks=3, audio_heads=4,
+            text_width=64, text_blocks=3, text_heads=4, image_size=128, patch=16, audio_stride=16, audio_drop_path=0.0,
             text_context=40, text_vocab=text_vocab,
         )
 
@@ -136,13 +136,15 @@ class ImageBind(nn.Module):
         return embeddings.unflatten(0, clips.shape[:2]).mean(dim=1)
 
     def encode_text(self, tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """(B, text_context) token ids, end-of-text being the highest -> (B, D) float32, norm min(exp(scale), 100).
+        """(B, L) token ids, end-of-text being the highest -> (B, D) float32, norm min(exp(scale), 100).
 
+        L is text_context, or less: nothing after the end of a text reaches it, so padding may be cut.
         ``dtype`` to compute in; None: that of the token table. (Pictures and sounds bring theirs.)
         """
         stem = self.modality_preprocessors["text"]
         hidden = stem(tokens, dtype)
-        hidden = self.modality_trunks["text"](hidden, stem.mask.to(hidden))
+        length = tokens.shape[1]
+        hidden = self.modality_trunks["text"](hidden, stem.mask[:length, :length].to(hidden))
         ends = hidden[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=-1)]  # (B, W)
         return self.modality_postprocessors["text"](self.modality_heads["text"]["proj"](ends))
 
@@ -195,7 +197,7 @@ class TextStem(nn.Module):
     def forward(self, tokens: Tensor, dtype: torch.dtype | None) -> Tensor:
         embedded = self.token_embedding(tokens)
         embedded = embedded.to(dtype or embedded.dtype)
-        return embedded + self.pos_embed.to(embedded)
+        return embedded + self.pos_embed[:, : tokens.shape[1]].to(embedded)
 
 
 class Positions(nn.Module):

@@ -1,0 +1,84 @@
+"""ImageBind from our safetensors or from the published ``imagebind_huge.pth``."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from ..models.imagebind import ImageBind, ImageBindDims
+from .files import build_dims, file_error, read_network_file
+from .strict import load_strict
+
+# Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
+SKIPPED_MODALITIES = ("depth", "thermal", "imu")
+ROOTS = ("modality_preprocessors", "modality_trunks", "modality_heads", "modality_postprocessors")
+SKIPPED = tuple(f"{root}.{modality}." for root in ROOTS for modality in SKIPPED_MODALITIES)
+
+SIZES = (
+    "modality_preprocessors.vision.rgbt_stem.proj.1.weight",
+    "modality_preprocessors.vision.pos_embedding_helper.pos_embed",
+    "modality_preprocessors.audio.rgbt_stem.proj.weight",
+    "modality_preprocessors.audio.pos_embedding_helper.pos_embed",
+    "modality_preprocessors.text.token_embedding.weight",
+    "modality_preprocessors.text.pos_embed",
+    "modality_heads.vision.2.weight",
+)
+
+
+def load_imagebind(
+    path: str | Path,
+    operations: Any = nn,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> ImageBind:
+    """Read an ImageBind, ready to encode.
+
+    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own; the published one does not, so give CLIP's
+    (49408 tokens) or do without texts. Depth, thermal and IMU tensors are left aside on purpose.
+    """
+    file = read_network_file(path, "imagebind")
+    dims = build_dims(ImageBindDims, file.dims, path) if file.dims else dims_from_shapes(file.state_dict, path)
+    with torch.device("meta"):
+        network = ImageBind(dims, operations)
+    load_strict(network, file.state_dict, skip=SKIPPED, source=path)
+    network.tokenizer = tokenizer if file.tokenizer_json is None else Tokenizer.from_str(file.tokenizer_json)
+    if network.tokenizer is not None and network.tokenizer.get_vocab_size() != dims.text_vocab:
+        raise file_error(
+            path, f"knows {dims.text_vocab} tokens, its tokenizer {network.tokenizer.get_vocab_size()}.", "Use the tokenizer it was trained with."
+        )
+    return network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
+
+
+def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> ImageBindDims:
+    """Dims of a file without ours in its metadata. Head counts and strides leave no trace in the shapes: taken as published."""
+    if missing := [key for key in SIZES if key not in state_dict]:
+        raise file_error(path, f"lacks {', '.join(missing)}.", "It is not a whole ImageBind: take imagebind_huge.pth.")
+    shapes = {key: tuple(state_dict[key].shape) for key in SIZES}
+    (vision_width, _, frames, patch, _), (_, vision_tokens, _), (audio_width, _, kernel, _), _, (vocab, text_width), (_, context, _), (embed, _) = (
+        shapes[key] for key in SIZES
+    )
+    published = ImageBindDims.published()
+    widths = {"vision": vision_width, "audio": audio_width, "text": text_width}
+    for modality, width in widths.items():
+        if width != getattr(published, f"{modality}_width"):
+            raise file_error(
+                path, f"has a {modality} width of {width}, the published ImageBind has {getattr(published, f'{modality}_width')}.",
+                "Only imagebind_huge can be read without sizes in its metadata.",
+            )
+    blocks = {f"{modality}_blocks": _count_blocks(state_dict, modality) for modality in widths}
+    return ImageBindDims(
+        embed=embed, vision_width=vision_width, vision_heads=published.vision_heads, audio_width=audio_width,
+        audio_heads=published.audio_heads, text_width=text_width, text_heads=published.text_heads,
+        image_size=patch * math.isqrt(vision_tokens - 1), patch=patch, frames=frames, audio_kernel=kernel,
+        text_context=context, text_vocab=vocab, **blocks,
+    )
+
+
+def _count_blocks(state_dict: Mapping[str, Tensor], modality: str) -> int:
+    prefix = f"modality_trunks.{modality}.blocks."
+    return 1 + max((int(key.removeprefix(prefix).split(".")[0]) for key in state_dict if key.startswith(prefix)), default=-1)

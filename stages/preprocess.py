@@ -1,0 +1,116 @@
+"""Pictures, sounds and texts as ImageBind's published checkpoint was shown them (facebookresearch/ImageBind, data.py)."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+import torchaudio
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ..models.imagebind import ImageBindDims
+
+logger = logging.getLogger(__name__)
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+WIDEST = 8  # longer pictures than this times their height are cut first: what lies further out never reaches the centre crop
+
+SAMPLE_RATE = 16_000  # Hz
+CLIPS = 3  # per sound
+CLIP_SECONDS = 2
+FRAME_MS = 25.0
+FRAME_SHIFT_MS = 10.0
+MEL_MEAN, MEL_STD = -4.268, 9.138  # of AudioSet, as published
+
+START_OF_TEXT = "<|startoftext|>"
+END_OF_TEXT = "<|endoftext|>"
+
+
+def image_to_tensor(image: Tensor, size: int) -> Tensor:
+    """(B, H, W, C) in [0, 1] -> (B, 3, size, size): shorter side to ``size``, centre crop, CLIP mean and deviation.
+
+    C is 3 (RGB), 1 (grey) or 4 (RGBA, laid on white).
+    """
+    pixels = _as_rgb(image.float()).movedim(-1, 1)
+    pixels = _cut_long_side(pixels)
+    height, width = pixels.shape[-2:]
+    short = min(height, width)
+    target = (int(size * height / short), int(size * width / short))
+    if target != (height, width):
+        pixels = F.interpolate(pixels, target, mode="bicubic", antialias=True, align_corners=False)
+    top, left = (round((side - size) / 2) for side in target)
+    pixels = pixels[..., top : top + size, left : left + size].clamp(0, 1)
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return (pixels - mean) / std
+
+
+def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -> Tensor:
+    """(C, T) in [-1, 1] at any rate -> (3, 1, mel_bins, mel_frames): three clips of 2 s, spread evenly from start to end.
+
+    A sound shorter than 2 s gives the same clip three times, filled up with frames of zeros. ValueError below one frame (25 ms).
+    """
+    mono = waveform.float().mean(dim=0, keepdim=True)
+    if sample_rate != SAMPLE_RATE:
+        mono = torchaudio.functional.resample(mono, sample_rate, SAMPLE_RATE)
+    length = CLIP_SECONDS * SAMPLE_RATE
+    spare = max(mono.shape[1] - length, 0)
+    starts = (int(spare * index / (CLIPS - 1)) for index in range(CLIPS))
+    return torch.stack([_log_mel(mono[:, start : start + length], dims) for start in starts])
+
+
+def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> Tensor:
+    """Texts -> (B, context) int64: start, the text's tokens (cut where they are too many), end of text, zeros."""
+    start, end = tokenizer.token_to_id(START_OF_TEXT), tokenizer.token_to_id(END_OF_TEXT)
+    tokens = torch.zeros(len(texts), context, dtype=torch.long)
+    for row, text in zip(tokens, texts):
+        ids = [start, *tokenizer.encode(_plain(text), add_special_tokens=False).ids]
+        if len(ids) > context - 1:
+            logger.warning("The text %r has %d tokens; what goes past %d is not read.", text[:60], len(ids) - 1, context - 2)
+        ids = [*ids[: context - 1], end]
+        row[: len(ids)] = torch.tensor(ids)
+    return tokens
+
+
+def _as_rgb(image: Tensor) -> Tensor:
+    channels = image.shape[-1]
+    if channels == 1:
+        return image.expand(*image.shape[:-1], 3)
+    if channels == 4:
+        alpha = image[..., 3:]
+        return image[..., :3] * alpha + (1 - alpha)
+    if channels != 3:
+        raise ValueError(f"A picture has 1, 3 or 4 channels, this one has {channels}. Convert it to RGB first.")
+    return image
+
+
+def _cut_long_side(pixels: Tensor) -> Tensor:
+    height, width = pixels.shape[-2:]
+    longest = WIDEST * min(height, width)
+    top, left = (max(side - longest, 0) // 2 for side in (height, width))
+    return pixels[..., top : height - top, left : width - left]
+
+
+def _log_mel(clip: Tensor, dims: ImageBindDims) -> Tensor:
+    """(1, T) at 16 kHz, at most 2 s -> (1, mel_bins, mel_frames), normalised."""
+    shortest = int(SAMPLE_RATE * FRAME_MS / 1000)
+    if clip.shape[1] < shortest:
+        raise ValueError(
+            f"The sound is {1000 * clip.shape[1] / SAMPLE_RATE:.0f} ms long; at least {FRAME_MS:.0f} ms are needed, "
+            f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
+        )
+    bands = torchaudio.compliance.kaldi.fbank(
+        clip - clip.mean(), htk_compat=True, sample_frequency=SAMPLE_RATE, use_energy=False, window_type="hanning",
+        num_mel_bins=dims.mel_bins, dither=0.0, frame_length=FRAME_MS, frame_shift=FRAME_SHIFT_MS,
+    ).T[:, : dims.mel_frames]  # (mel_bins, frames)
+    bands = F.pad(bands, (0, dims.mel_frames - bands.shape[1]))
+    return ((bands - MEL_MEAN) / MEL_STD).unsqueeze(0)
+
+
+def _plain(text: str) -> str:
+    """Lower case, single spaces, and the tokenizer's own marks taken apart so that a text cannot end itself."""
+    text = " ".join(text.lower().split())
+    for mark in (START_OF_TEXT, END_OF_TEXT):
+        text = text.replace(mark, mark.replace("|", " | "))
+    return text
