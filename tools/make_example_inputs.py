@@ -1,0 +1,49 @@
+"""Draws and synthesises the pictures and sounds that the example workflows open with: workflows/inputs/.
+
+Run it again only when Toyland changes: python tools/make_example_inputs.py
+"""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from any2pix.datagen.sounds import synthesize
+from any2pix.datagen.toyland import TEST_SEEDS_FROM, Scene, render
+
+INPUTS = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
+# Seeds of the test split: no network has seen these pictures or heard these sounds.
+PICTURES = {
+    "toyland_meadow.png": Scene("meadow", "none", "sunny", "flat", TEST_SEEDS_FROM + 1),
+    "toyland_beach.png": Scene("beach", "car", "sunny", "pastel", TEST_SEEDS_FROM + 2),
+    "toyland_robot.png": Scene("city", "robot", "night", "flat", TEST_SEEDS_FROM + 3),
+    "toyland_ink.png": Scene("forest", "bird", "sunny", "ink", TEST_SEEDS_FROM + 4),
+}
+SOUNDS = {
+    "toyland_cat.wav": ("cat", TEST_SEEDS_FROM + 3),
+    "toyland_frog.wav": ("frog", TEST_SEEDS_FROM + 8),
+    "toyland_rain.wav": ("rain", TEST_SEEDS_FROM + 6),
+    "toyland_snow.wav": ("snow", TEST_SEEDS_FROM),
+}
+
+
+def write_sound(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """(C, T) in [-1, 1] -> a 16 bit WAV file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(waveform))
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((waveform.T * 32767).round().astype("<i2").tobytes())
+
+
+def main() -> None:
+    INPUTS.mkdir(parents=True, exist_ok=True)
+    for name, scene in PICTURES.items():
+        Image.fromarray(render(scene)).save(INPUTS / name, optimize=True)
+    for name, (kind, seed) in SOUNDS.items():
+        write_sound(INPUTS / name, *synthesize(kind, seed))
+
+
+if __name__ == "__main__":
+    main()
