@@ -4,7 +4,7 @@ InstructAny2Pix (arXiv 2312.06738), section 3.2. The state dict is the published
 Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}`` and ``model.vae_predictor_image.{0,2}``.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -35,6 +35,9 @@ class MMLLMDims:
     def __post_init__(self) -> None:
         if self.merge not in ("add", "substitute"):
             raise ValueError(f'merge is "add" (as released) or "substitute" (as in the paper), not {self.merge!r}.')
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
     @classmethod
     def published(cls) -> "MMLLMDims":
@@ -82,11 +85,15 @@ class LLMBatch:
 
 
 class MultimodalLLM(nn.Module):
-    """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and states."""
+    """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and states.
+
+    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``.
+    """
 
     def __init__(self, dims: MMLLMDims, operations: Any = nn) -> None:
         super().__init__()
         self.dims = dims
+        self.tokenizer = None
         config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
         width = config.hidden_size
         self.model = LlamaModel(config)

@@ -1,0 +1,131 @@
+"""Embeddings to train the instruction LLM on: families of Toyland pictures, sounds and texts.
+
+A family is one place and one seed under several subjects, weathers and styles, so every ordered pair in it is an edit whose
+source and target are both at hand. What a reference shows only matters by its attributes: any picture of the same combination,
+any sound of the same kind will do. So a few thousand families give endless samples, and an epoch never repeats one.
+"""
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from ..datagen.instructions import edits_between
+from ..datagen.sounds import SOUND_KINDS, synthesize
+from ..datagen.toyland import HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene, render, sample_scene
+from ..models.imagebind import ImageBind
+from ..stages.preprocess import tokenize_clip, waveform_to_clips
+from .bank import PICTURE_SIZE, SceneBank, embed_bank
+
+logger = logging.getLogger(__name__)
+
+FAMILY = 6  # pictures of a family: the scene, it without subject, three that differ in one attribute, one in two or three
+
+
+@dataclass(frozen=True)
+class EmbeddingBank:
+    """Unit-norm embeddings: ``pictures`` (N, D) of ``scenes``, ``sounds`` (kinds, takes, D) in the order of SOUND_KINDS.
+
+    ``pairs[n]`` (P, 2): picture indices of the edits that change n + 1 attributes.
+    """
+
+    scenes: tuple[Scene, ...]
+    pictures: Tensor
+    sounds: Tensor
+    pairs: tuple[np.ndarray, ...]
+    by_combination: dict[tuple[str, str, str, str], list[int]]
+
+
+def family_bank(work: Path, families: int, seed: int) -> SceneBank:
+    """Draw (or read back) ``families`` families of the train split; picture i belongs to family i // FAMILY."""
+    folder = Path(work) / f"families-{families}-{seed}"
+    picture_file, scene_file = folder / "images.npy", folder / "scenes.json"
+    if not scene_file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        scenes = [scene for _ in range(families) for scene in draw_family(rng)]
+        images = np.lib.format.open_memmap(picture_file, "w+", np.uint8, (len(scenes), PICTURE_SIZE, PICTURE_SIZE, 3))
+        for index, scene in enumerate(tqdm(scenes, desc="drawing families", mininterval=5)):
+            images[index] = render(scene)
+        images.flush()
+        scene_file.write_text(json.dumps([asdict(scene) for scene in scenes]))
+    scenes = tuple(Scene(**record) for record in json.loads(scene_file.read_text()))
+    return SceneBank(np.load(picture_file, mmap_mode="r"), scenes, np.ones(len(scenes), np.float32))
+
+
+def draw_family(rng: np.random.Generator) -> list[Scene]:
+    """FAMILY scenes of one background and seed, no two alike, none of a held-out combination."""
+    while True:
+        first = replace(sample_scene(rng, "train"), subject=str(rng.choice(SUBJECTS[1:])))
+        subject, weather, style = (
+            str(rng.choice([value for value in values if value not in ("none", getattr(first, name))]))
+            for name, values in (("subject", SUBJECTS), ("weather", WEATHERS), ("style", STYLES))
+        )
+        several = {"subject": str(rng.choice(["none", subject])), "weather": weather, "style": style}
+        if rng.random() < 0.6:
+            del several[str(rng.choice(list(several)))]
+        changes = ({}, {"subject": "none"}, {"subject": subject}, {"weather": weather}, {"style": style}, several)
+        scenes = [replace(first, **change) for change in changes]
+        if not HELD_OUT & {scene.combination for scene in scenes}:
+            return scenes
+
+
+def embedding_bank(imagebind: ImageBind, weights: Path, work: Path, families: int, takes: int, seed: int) -> EmbeddingBank:
+    """Embed (or read back) the pictures of ``families`` families and ``takes`` sounds of every kind."""
+    bank = family_bank(work, families, seed)
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
+    cache = Path(work) / f"llm-embeddings-{families}-{takes}-{seed}-{digest}.pt"
+    if cache.exists():
+        pictures, sounds = torch.load(cache, weights_only=True)
+    else:
+        pictures = F.normalize(embed_bank(imagebind, bank), dim=-1)
+        sounds = embed_sounds(imagebind, range(seed, seed + takes))
+        torch.save((pictures, sounds), cache)
+    by_combination = defaultdict(list)
+    for index, scene in enumerate(bank.scenes):
+        by_combination[scene.combination].append(index)
+    return EmbeddingBank(bank.scenes, pictures, sounds, _pairs(bank.scenes), dict(by_combination))
+
+
+@torch.no_grad()
+def embed_sounds(imagebind: ImageBind, seeds: Sequence[int]) -> Tensor:
+    """A sound of every kind for every seed -> (kinds, seeds, D), unit norm."""
+    rows = []
+    for kind in tqdm(SOUND_KINDS, desc="embedding sounds", mininterval=5):
+        clips = [waveform_to_clips(*_waveform(kind, seed), imagebind.dims) for seed in seeds]
+        rows.append(torch.cat([imagebind.encode_audio(torch.stack(clips[i : i + 16])) for i in range(0, len(clips), 16)]))
+    return F.normalize(torch.stack(rows), dim=-1)
+
+
+@torch.no_grad()
+def embed_text(imagebind: ImageBind, text: str) -> Tensor:
+    """(D,), unit norm."""
+    tokens = tokenize_clip(imagebind.tokenizer, [text], imagebind.dims.text_context)
+    return F.normalize(imagebind.encode_text(tokens)[0], dim=-1)
+
+
+def _waveform(kind: str, seed: int) -> tuple[Tensor, int]:
+    samples, rate = synthesize(kind, seed)
+    return torch.from_numpy(samples), rate
+
+
+def _pairs(scenes: Sequence[Scene]) -> tuple[np.ndarray, ...]:
+    """Ordered pairs within each family, sorted by how many attributes they change."""
+    found: tuple[list, ...] = ([], [], [])
+    for start in range(0, len(scenes), FAMILY):
+        members = range(start, start + FAMILY)
+        for source in members:
+            for target in members:
+                changed = len(edits_between(scenes[source], scenes[target]))
+                if changed:
+                    found[changed - 1].append((source, target))
+    return tuple(np.array(pairs) for pairs in found)

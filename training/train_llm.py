@@ -1,0 +1,95 @@
+"""Train the instruction LLM on Toyland, in the paper's two stages: python -m any2pix.training.train_llm.
+
+Stage 1 trains the projector, the predictor and the input and output layers, stage 2 everything; both on cross entropy of the
+answer + ||H_base - F(X_base)||^2 + ||H_gen - F(Y)||^2. ImageBind (F) stays as it is and must have been trained before.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from ..datagen.instructions import sample_edit
+from ..datagen.toyland import caption
+from ..loading.files import write_network_file
+from ..loading.imagebind import load_imagebind
+from ..loading.llm import META_TOKENS, load_llm
+from ..models.mm_llm import LLMBatch, MMLLMDims, MultimodalLLM
+from ..stages.marks import MARK_PATTERN
+from ..stages.prompt import ADDITIONS, BOS, EOS
+from .command import run_command
+from .llm_bank import embed_text, embedding_bank
+from .llm_samples import ExampleMaker, Wordings, collate
+from .llm_scores import by_modality, held_out_scores
+from .llm_tokenizer import UNK, build_tokenizer
+from .loop import LoopConfig, fit
+
+logger = logging.getLogger(__name__)
+
+STAGE_1 = ("model.vae_projector_image.", "model.vae_predictor_image.", "model.embed_tokens.", "lm_head.")
+
+
+def toyland_texts(samples: int, seed: int) -> Iterator[str]:
+    """Stretches of text as the tokenizer will meet them: what is between marks, captions in brackets, additions."""
+    rng = np.random.default_rng(seed)
+    for _ in range(samples):
+        sample = sample_edit(rng)
+        yield from MARK_PATTERN.sub("\n", sample.instruction).split("\n")
+        yield from (spec.label for spec in sample.references)
+        yield f"[{caption(sample.target)}]"
+        yield from (f"{ADDITIONS}{name}:" for name, _ in sample.subjects)
+
+
+def build_llm(config: dict, tokenizer: Tokenizer, embed: int) -> MultimodalLLM:
+    llama = {**config["llama"], "vocab_size": tokenizer.get_vocab_size()}
+    dims = MMLLMDims(embed=embed, llama=llama, projector_hidden=config["projector_hidden"], merge=config["merge"])
+    llm = MultimodalLLM(dims)
+    llm.tokenizer = tokenizer
+    return llm
+
+
+def choose_trainable(llm: nn.Module, prefixes: tuple[str, ...] | None) -> None:
+    """Train the parameters under ``prefixes`` only; None trains everything."""
+    for name, parameter in llm.named_parameters():
+        parameter.requires_grad_(prefixes is None or name.startswith(prefixes))
+
+
+def train(config: dict, work: Path, out: Path) -> dict[str, float]:
+    """Train both stages, write ``out``/llm.safetensors and score what was written on held-out edits."""
+    work, out, data = Path(work), Path(out), config["data"]
+    weights = out / "imagebind.safetensors"
+    imagebind = load_imagebind(weights)
+    bank = embedding_bank(imagebind, weights, work, data["families"], data["takes"], data["seed"])
+    torch.manual_seed(data["seed"])
+    tokenizer = build_tokenizer(toyland_texts(data["tokenizer_samples"], data["seed"]), config["model"]["vocab_size"])
+    llm = build_llm(config["model"], tokenizer, imagebind.dims.embed)
+    maker = ExampleMaker(bank, tokenizer, partial(embed_text, imagebind), Wordings(**config["wordings"]))
+
+    def make_batch(size: int, step: int, generator: torch.Generator) -> LLMBatch:
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        return collate([maker.example(rng) for _ in range(size)], tokenizer.token_to_id(EOS), llm.lm_head.weight.device)
+
+    def loss(module: MultimodalLLM, batch: LLMBatch) -> dict[str, torch.Tensor]:
+        return module.training_loss(batch, **config["loss"])
+
+    for name, prefixes in (("llm-stage1", STAGE_1), ("llm-stage2", None)):
+        loop = LoopConfig(**config["loop"], **config[name])
+        choose_trainable(llm, prefixes)
+        llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work)
+    tokens = {"pad": tokenizer.token_to_id(EOS), "bos": tokenizer.token_to_id(BOS), "eos": tokenizer.token_to_id(EOS), "unk": tokenizer.token_to_id(UNK)}
+    extra = {META_TOKENS: json.dumps(tokens)}
+    write_network_file(out / "llm.safetensors", "llm", llm.state_dict(), llm.dims.to_dict(), tokenizer.to_str(), extra, torch.float16)
+    llm = load_llm(out / "llm.safetensors", dtype=torch.float32)
+    scores = held_out_scores(llm, imagebind, **config["scores"]) | by_modality(llm, imagebind, **config["scores"])
+    logger.info("held out: %s", json.dumps(scores))
+    return scores
+
+
+if __name__ == "__main__":
+    run_command(train, "llm")
