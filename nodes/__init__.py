@@ -1,1 +1,45 @@
-"""The only room that knows ComfyUI: sockets <-> tensors, model folders, memory, attention patches."""
+"""The only room that knows ComfyUI: sockets <-> tensors, model folders, memory, conditioning."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .condition import ApplyEmbedding
+from .diffusion import LoadDiffusion
+from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
+from .example_inputs import copy_example_inputs
+from .folders import register_folders
+from .instruct import Instruct
+from .invert import DDIMInvert, NoiseMix
+from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
+from .refine import MixEmbeddings, Refine
+from .retrieve import RetrieveBase
+from .sampler import EmbeddingSampler
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadImageBind,
+    LoadLLM,
+    LoadPrior,
+    LoadAdapter,
+    LoadDiffusion,
+    ImageEmbedding,
+    AudioEmbedding,
+    TextEmbedding,
+    Instruct,
+    RetrieveBase,
+    Refine,
+    MixEmbeddings,
+    DDIMInvert,
+    NoiseMix,
+    ApplyEmbedding,
+    EmbeddingSampler,
+]
+
+
+class Any2PixExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> Any2PixExtension:
+    register_folders()  # here and not in on_load, which ComfyUI 0.3.75 never calls
+    copy_example_inputs()
+    return Any2PixExtension()

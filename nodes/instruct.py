@@ -1,0 +1,91 @@
+"""Multimodal Instruction LLM: what the artist asks for -> embeddings of the result and of the picture to edit."""
+
+from collections.abc import Callable
+
+import comfy.model_management as management
+import comfy.utils
+import torch
+from comfy_api.latest import io, ui
+
+from ..stages.instruct import MAX_NEW_TOKENS, instruct
+from ..stages.types import EditPlan, References
+from .networks import Network, transformer_activations
+from .sockets import CATEGORY, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
+
+PROMPT_TOKENS = 256  # room for chat template and instruction when memory is set aside
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+
+
+class Instruct(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixInstruct",
+            display_name="Multimodal Instruction LLM",
+            category=CATEGORY,
+            description="Reads an instruction that mixes words, pictures and sounds, and predicts the embedding of the result.",
+            inputs=[
+                LLMSocket.Input("llm", tooltip="From Load Multimodal LLM."),
+                ReferencesSocket.Input("references", tooltip="The chain of pictures, sounds and texts that the instruction may name."),
+                io.String.Input(
+                    "instruction",
+                    multiline=True,
+                    default="add [audio1] to [image1]",
+                    tooltip="What to do, in words. [image1] is the first picture of the chain, [audio2] the second sound, [text1] the first text; "
+                    "each may be used any number of times, in any order.",
+                ),
+                io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip="Draws the answer when temperature is above 0."),
+                io.Float.Input(
+                    "temperature",
+                    default=0.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="0 always gives the likeliest answer. The published demo uses 0.3; higher is more varied and less reliable.",
+                ),
+                io.Int.Input(
+                    "max_new_tokens",
+                    default=MAX_NEW_TOKENS,
+                    min=1,
+                    max=1024,
+                    tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that the answer has no embedding.",
+                ),
+            ],
+            outputs=[
+                EmbeddingSocket.Output(display_name="edit", tooltip="The embedding of the result."),
+                EmbeddingSocket.Output(display_name="base", tooltip="The embedding of the picture to edit, or <base_null>. For Base Retrieval."),
+                io.String.Output(display_name="caption", tooltip="The result in words, as the LLM sees it."),
+                SubjectsSocket.Output(display_name="subjects", tooltip="The subjects that the answer adds, each with its embedding."),
+                io.String.Output(display_name="answer", tooltip="The whole answer of the LLM."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, llm: Network, references: References, instruction: str, seed: int, temperature: float, max_new_tokens: int
+    ) -> io.NodeOutput:
+        llama = llm.module.dims.llama
+        tokens = PROMPT_TOKENS + max_new_tokens
+        network = llm.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"], llama["vocab_size"]))
+        generator = torch.Generator().manual_seed(seed)
+        plan = instruct(
+            network, references, instruction, generator, temperature, max_new_tokens, callback=_token_progress(max_new_tokens), device=llm.device
+        )
+        edit = Embedding(plan.edit.cpu())
+        base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned)
+        return io.NodeOutput(edit, base, plan.caption, plan.subjects, plan.answer, ui=ui.PreviewText(_shown(plan)))
+
+
+def _token_progress(total: int) -> Callable[[int, int], None]:
+    """A progress bar over the tokens; raises when the artist presses cancel."""
+    progress = comfy.utils.ProgressBar(total)
+
+    def update(step: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        progress.update_absolute(step, total)
+
+    return update
+
+
+def _shown(plan: EditPlan) -> str:
+    return f"{plan.caption}\n\n{plan.answer}"

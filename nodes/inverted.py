@@ -1,0 +1,136 @@
+"""What an inverted LATENT carries: how it was made, so that a sampler with other settings is an error and not mush."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+
+INVERSION_KEY = "any2pix_inversion"
+# A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1.
+NOISE_SHARE = 0.5
+MAX_SIGMA_TOLERANCE = 1e-5  # relative; comfy.samplers.Sampler.max_denoise
+SIGMA_TOLERANCE = 1e-4  # relative; the same schedule computed on two devices differs by less
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """``samples``: the very tensor this describes, so that a node which replaced the LATENT's samples is noticed.
+
+    ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0; ``sigma_max``: the
+    model's highest noise level.
+    ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``: set by the
+    noise mix, for the record.
+    """
+
+    samples: Tensor
+    clean: Tensor
+    sigmas: Tensor
+    scheduler: str
+    steps: int
+    latent_format: Any
+    sigma_max: float
+    blank: bool = False
+    alpha: float | None = None
+
+    @property
+    def start_sigma(self) -> float:
+        return float(self.sigmas[0])
+
+    @property
+    def vp_scale(self) -> float:
+        """Length of a latent in ComfyUI's variance-exploding space over that of its unit-variance twin."""
+        return (1.0 + self.start_sigma**2) ** 0.5
+
+    def unit_variance(self) -> Tensor:
+        """The inverted latent in the variance-preserving scale that the paper mixes in."""
+        return self.latent_format.process_in(self.samples) / self.vp_scale
+
+    def with_unit_variance(self, mixed: Tensor, alpha: float) -> "Inversion":
+        return replace(self, samples=self.latent_format.process_out(mixed * self.vp_scale), alpha=alpha)
+
+
+def attach(latent: dict[str, Any], inversion: Inversion) -> dict[str, Any]:
+    """The LATENT with the inversion's samples and its record; mask and batch index stay."""
+    return {**latent, "samples": inversion.samples, INVERSION_KEY: inversion}
+
+
+def detach(latent: dict[str, Any], samples: Tensor) -> dict[str, Any]:
+    """A sampled LATENT: clean again, so the record goes."""
+    return {**{key: value for key, value in latent.items() if key != INVERSION_KEY}, "samples": samples}
+
+
+def inversion_of(latent: dict[str, Any]) -> Inversion | None:
+    """The record of an inverted LATENT, None for any other; an error where a node changed the noise after the inversion."""
+    inversion = latent.get(INVERSION_KEY)
+    if inversion is None or latent["samples"] is inversion.samples:
+        return inversion
+    deviation = float(inversion.latent_format.process_in(latent["samples"].float()).std())
+    if deviation > NOISE_SHARE * inversion.start_sigma:
+        raise ValueError(
+            "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite ...), so it no "
+            "longer leads back to its picture. Put that node before DDIM Invert."
+        )
+    return None  # stock samplers copy every key of a LATENT: this one has been sampled since
+
+
+def sampler_sigmas(model: Any, scheduler: str, steps: int, sampler_name: str = "euler") -> Tensor:
+    """The falling noise levels that ComfyUI's KSampler uses for these widgets, with the final 0, on the CPU."""
+    sampler = comfy.samplers.KSampler(model, steps=steps, device="cpu", sampler=sampler_name, scheduler=scheduler, denoise=1.0)
+    return sampler.sigmas.cpu()
+
+
+def require_same_schedule(inversion: Inversion, model: Any, sampler_name: str, scheduler: str, steps: int) -> None:
+    """Sampling has to walk down the very steps that the inversion walked up."""
+    sigmas = sampler_sigmas(model, scheduler, steps, sampler_name)
+    same = sigmas.shape == inversion.sigmas.shape and torch.allclose(sigmas, inversion.sigmas, rtol=SIGMA_TOLERANCE, atol=0.0)
+    if same:
+        return
+    if scheduler != inversion.scheduler:
+        raise ValueError(f"The latent was inverted with scheduler {inversion.scheduler!r}, the sampler has {scheduler!r}. Set scheduler to {inversion.scheduler!r} on both.")
+    if steps != inversion.steps:
+        raise ValueError(f"The latent was inverted with {inversion.steps} steps, the sampler has {steps}. Set steps to {inversion.steps} on both.")
+    if not torch.equal(sampler_sigmas(model, scheduler, steps), sigmas):
+        raise ValueError(f"The sampler {sampler_name!r} uses other noise levels than the inversion. Set sampler_name to 'euler'.")
+    raise ValueError("The model's noise levels differ between DDIM Invert and the sampler. Connect the same model to both.")
+
+
+class InvertedNoise:
+    """An inverted or mixed latent as ComfyUI's NOISE: together with the latent it is given, it starts the sampler there.
+
+    Handing the noise and the clean latent over apart lets a stock sampler honour a noise mask: outside the mask it puts the
+    clean latent back, and there the result is the VAE round trip, exactly.
+    """
+
+    def __init__(self, inversion: Inversion, seed: int):
+        self.inversion = inversion
+        self.seed = seed
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
+        """N such that ComfyUI's noise scaling of N and the given latent gives the inverted latent."""
+        given = input_latent["samples"]
+        if INVERSION_KEY in input_latent and "noise_mask" in input_latent and inversion_of(input_latent) is not None:
+            raise ValueError(
+                "The sampler got the inverted latent together with its NOISE and a mask. Connect the clean latent instead: "
+                "VAE Encode, Set Latent Noise Mask, then latent_image of the sampler."
+            )
+        start = self.inversion.latent_format.process_in(self._start_for(given))
+        # an empty latent is not scaled by the sampler either
+        clean = self.inversion.latent_format.process_in(given) if torch.count_nonzero(given) else given
+        return (start - clean.to(start)) / self._noise_scale()
+
+    def _start_for(self, given: Tensor) -> Tensor:
+        start = self.inversion.samples
+        if given.shape[1:] != start.shape[1:] or (len(start) != 1 and len(given) != len(start)):
+            raise ValueError(
+                f"The NOISE was inverted from a latent of shape {tuple(start.shape)}, the sampler's latent is {tuple(given.shape)}. "
+                "Connect the latent that went into DDIM Invert."
+            )
+        return comfy.utils.repeat_to_batch_size(start, len(given))
+
+    def _noise_scale(self) -> float:
+        """What ComfyUI multiplies noise with at the first step: sigma, but sqrt(1 + sigma^2) from the highest level on."""
+        sigma = self.inversion.start_sigma
+        return self.inversion.vp_scale if sigma > self.inversion.sigma_max * (1 - MAX_SIGMA_TOLERANCE) else sigma

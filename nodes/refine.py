@@ -1,0 +1,117 @@
+"""Refinement Prior and Embedding Mix: from the LLM's prediction to the embedding that is painted."""
+
+from comfy_api.latest import io
+
+from ..models.mm_llm import scale_embedding
+from ..models.prior import MODALITIES
+from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_NORM, REFINED_WEIGHT, mix_embeddings
+from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
+from .networks import Network, transformer_activations
+from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
+
+PREDICTED = "predicted"  # the artist's word for what the published prior calls "video": an embedding that the LLM predicted
+SOURCES = [PREDICTED, *(name for name in MODALITIES if name != SOURCE)]
+PROMPT_TOKENS = 77 + 9  # CLIP's context and the prior's own tokens
+GUIDED_ROWS = 2
+
+
+class Refine(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        low, high = SCORE_RANGE
+        return io.Schema(
+            node_id="Any2PixRefine",
+            display_name="Refinement Prior",
+            category=CATEGORY,
+            description="Turns an embedding that was predicted, or heard, into that of a clean and beautiful picture.",
+            inputs=[
+                PriorSocket.Input("prior", tooltip="From Load Refinement Prior."),
+                EmbeddingSocket.Input("embedding", tooltip="What to refine: the LLM's edit output, or a reference's embedding from Base Retrieval."),
+                io.Combo.Input(
+                    "source",
+                    options=SOURCES,
+                    default=PREDICTED,
+                    tooltip="Where the embedding comes from: predicted by the LLM, or an image, a sound or a text through ImageBind.",
+                ),
+                io.Float.Input(
+                    "aesthetic_score",
+                    default=AESTHETIC_SCORE,
+                    min=low,
+                    max=high,
+                    step=0.1,
+                    tooltip="How clean and pleasing the picture is to be, 1 to 10. Photographs people like score about 6.5.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=GUIDANCE,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="How strongly the prior leans on its input. 1 is its plain answer, the published value is 10.",
+                ),
+                io.String.Input(
+                    "text",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="The words, when source is text: the prior reads them too. Ignored otherwise.",
+                ),
+            ],
+            outputs=[EmbeddingSocket.Output(display_name="refined", tooltip="The refined embedding. For Embedding Mix or Apply Embedding.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, prior: Network, embedding: Embedding, source: str, aesthetic_score: float, guidance: float, text: str = ""
+    ) -> io.NodeOutput:
+        vector = embedding.required("Refinement Prior")
+        network = prior.load(transformer_activations(GUIDED_ROWS * PROMPT_TOKENS, prior.module.dims.width))
+        modality = SOURCE if source == PREDICTED else source
+        refined = refine(network, vector.to(prior.device), modality, text, aesthetic_score, guidance)
+        return io.NodeOutput(Embedding(scale_embedding(refined).cpu()))
+
+
+class MixEmbeddings(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        def weight(name: str, default: float, what: str) -> io.Float.Input:
+            return io.Float.Input(name, default=default, min=0.0, max=3.0, step=0.05, tooltip=what)
+
+        return io.Schema(
+            node_id="Any2PixMixEmbeddings",
+            display_name="Embedding Mix",
+            category=CATEGORY,
+            description="Adds embeddings with weights and gives the sum a fixed length. Only the ratio of the weights counts.",
+            inputs=[
+                EmbeddingSocket.Input("edit", tooltip="The LLM's edit output."),
+                EmbeddingSocket.Input("refined", optional=True, tooltip="The same, refined by the prior."),
+                EmbeddingSocket.Input("base", optional=True, tooltip="The source picture's embedding, from Base Retrieval. <base_null> is left out."),
+                weight("edit_weight", EDIT_WEIGHT, "Share of the LLM's prediction. More of it keeps closer to the instruction."),
+                weight("refined_weight", REFINED_WEIGHT, "Share of the refined embedding. More of it gives cleaner pictures."),
+                weight("base_weight", BASE_WEIGHT, "Share of the source picture. More of it keeps its content: it changes too much? Raise this."),
+                io.Float.Input(
+                    "norm",
+                    default=MIX_NORM,
+                    min=0.1,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the embedding.",
+                ),
+            ],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="For Apply Embedding or SDXL Embedding Sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        edit: Embedding,
+        edit_weight: float,
+        refined_weight: float,
+        base_weight: float,
+        norm: float,
+        refined: Embedding | None = None,
+        base: Embedding | None = None,
+    ) -> io.NodeOutput:
+        vectors = [None if part is None else part.vector for part in (refined, base)]
+        mixed = mix_embeddings(edit.required("Embedding Mix"), *vectors, edit_weight, refined_weight, base_weight, norm)
+        return io.NodeOutput(Embedding(mixed))

@@ -1,0 +1,109 @@
+"""SDXL Embedding Sampler: Apply Embedding and the stock sampler in one node, with the checks of an inverted latent."""
+
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..stages.edit import EditOptions
+from .condition import Conditioning, apply_embedding, conditioning_inputs
+from .instruct import MAX_SEED
+from .inverted import InvertedNoise, detach, inversion_of, require_same_schedule
+from .networks import Network
+from .sockets import CATEGORY, AdapterSocket, Embedding, EmbeddingSocket
+
+DEFAULTS = EditOptions()
+
+
+class EmbeddingSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixSampler",
+            display_name="SDXL Embedding Sampler",
+            category=f"{CATEGORY}/sampling",
+            description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply Embedding and a stock sampler.",
+            inputs=[
+                io.Model.Input("model", tooltip="From Load Embedding Diffusion, the same as on DDIM Invert."),
+                AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
+                EmbeddingSocket.Input("embedding", tooltip="What to paint, from Embedding Mix."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="From Latent Noise Mix or DDIM Invert to edit; an empty latent to paint from noise. A noise mask on it is honoured.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Draws the noise for an empty latent. An inverted latent brings its own: change the seed of Latent Noise Mix there.",
+                ),
+                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="For an inverted latent the same as on DDIM Invert."),
+                io.Float.Input(
+                    "cfg",
+                    default=DEFAULTS.cfg,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance. 1.5 to 3 when a negative embedding is connected, the published value without one is 10.",
+                ),
+                io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler", tooltip="euler retraces an inversion; others drift from it."),
+                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default=DEFAULTS.scheduler, tooltip="For an inverted latent the same as on DDIM Invert."),
+                *conditioning_inputs(),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The painted latent, for VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        adapter: Network,
+        embedding: Embedding,
+        latent: dict[str, Any],
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        positive: Conditioning | None = None,
+        negative: Conditioning | None = None,
+        negative_embedding: Embedding | None = None,
+    ) -> io.NodeOutput:
+        model, positive, negative = apply_embedding(model, adapter, embedding, positive, negative, negative_embedding)
+        noise, image = _start(model, latent, seed, sampler_name, scheduler, steps)
+        samples = comfy.sample.sample(
+            model,
+            noise,
+            steps,
+            cfg,
+            sampler_name,
+            scheduler,
+            positive,
+            negative,
+            image,
+            noise_mask=latent.get("noise_mask"),
+            callback=latent_preview.prepare_callback(model, steps),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
+        return io.NodeOutput(detach(latent, samples))
+
+
+def _start(model: Any, latent: dict[str, Any], seed: int, sampler_name: str, scheduler: str, steps: int) -> tuple[Tensor, Tensor]:
+    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w)."""
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    inversion = inversion_of(latent)
+    if inversion is None:
+        return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples
+    require_same_schedule(inversion, model, sampler_name, scheduler, steps)
+    if "noise_mask" in latent:
+        return InvertedNoise(inversion, seed).generate_noise({"samples": inversion.clean}), inversion.clean
+    return torch.zeros_like(samples), samples

@@ -1,0 +1,118 @@
+"""A diffusers SDXL UNet of any size as a genuine ComfyUI MODEL, so that every stock sampler, LoRA and ControlNet takes it."""
+
+from typing import Any
+
+import comfy.model_management as management
+import comfy.supported_models
+import comfy.utils
+from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+TIME_IDS = 6  # SDXL's size conditioning: height, width, crop top, crop left, target height, target width
+STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of them in
+
+
+def build_model(state_dict: dict[str, Tensor], config: dict[str, Any], source: str) -> ModelPatcher:
+    """Weights and config of diffusers' UNet2DConditionModel -> MODEL. ``source`` is named in errors."""
+    unet_config = comfy_unet_config(config, source)
+    model_config = _model_config(unet_config)
+    parameters = comfy.utils.calculate_parameters(state_dict)
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    dtype = management.unet_dtype(
+        model_params=parameters,
+        supported_dtypes=model_config.supported_inference_dtypes,
+        weight_dtype=comfy.utils.weight_dtype(state_dict),
+    )
+    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, model_config.supported_inference_dtypes))
+    model = model_config.get_model({}, "", device=offload)
+    time_width = config.get("addition_time_embed_dim", STOCK_TIME_WIDTH)
+    if time_width != STOCK_TIME_WIDTH:
+        model.embedder = Timestep(time_width)
+    weights = convert_keys(state_dict, model_config.unet_config, source)
+    _require_fit(model.diffusion_model.state_dict(), weights, source)
+    model.load_model_weights(weights, "")
+    return ModelPatcher(model.to(offload), load_device=device, offload_device=offload)
+
+
+def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
+    """diffusers' config.json -> the arguments of comfy's UNetModel."""
+    widths = list(config["block_out_channels"])
+    levels = len(widths)
+    resnets = _per_level(config.get("layers_per_block", 2), levels)
+    attention = [kind.startswith("CrossAttn") for kind in config["down_block_types"]]
+    depths = [d if has else 0 for d, has in zip(_per_level(config.get("transformer_layers_per_block", 1), levels), attention)]
+    _require_sdxl(config, source)
+    return {
+        "use_checkpoint": False,
+        "image_size": 32,
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "use_spatial_transformer": True,
+        "legacy": False,
+        "num_classes": "sequential",
+        "adm_in_channels": config["projection_class_embeddings_input_dim"],
+        "model_channels": widths[0],
+        "channel_mult": [width // widths[0] for width in widths],
+        "num_res_blocks": resnets,
+        "transformer_depth": [d for d, n in zip(depths, resnets) for _ in range(n)],
+        "transformer_depth_output": [d for d, n in zip(depths, resnets) for _ in range(n + 1)],
+        "transformer_depth_middle": _per_level(config.get("transformer_layers_per_block", 1), levels)[-1],
+        "use_linear_in_transformer": config.get("use_linear_projection", False),
+        "context_dim": config["cross_attention_dim"],
+        "num_heads": -1,
+        "num_head_channels": _head_width(config, widths, source),
+        "use_temporal_attention": False,
+        "use_temporal_resblock": False,
+    }
+
+
+def convert_keys(state_dict: dict[str, Tensor], unet_config: dict[str, Any], source: str) -> dict[str, Tensor]:
+    """diffusers' keys -> comfy's; every key must have a place."""
+    names = comfy.utils.unet_to_diffusers(unet_config)
+    unknown = [key for key in state_dict if key not in names]
+    if unknown:
+        raise ValueError(f"{source} has {len(unknown)} weights that its config does not describe, {unknown[0]} first. Use the config.json it came with.")
+    return {names[key]: value for key, value in state_dict.items()}
+
+
+def _model_config(unet_config: dict[str, Any]) -> comfy.supported_models.SDXL:
+    class EmbeddingSDXL(comfy.supported_models.SDXL):
+        # the base class would force heads of 64 channels
+        unet_extra_config = {key: unet_config[key] for key in ("num_heads", "num_head_channels")}
+
+    return EmbeddingSDXL(unet_config)
+
+
+def _require_sdxl(config: dict[str, Any], source: str) -> None:
+    if config.get("addition_embed_type") != "text_time":
+        raise ValueError(
+            f"{source} is not an SDXL UNet: its addition_embed_type is {config.get('addition_embed_type')!r}, not 'text_time'. "
+            "Load it with ComfyUI's own Load Diffusion Model."
+        )
+    if any(width % config["block_out_channels"][0] for width in config["block_out_channels"]):
+        raise ValueError(f"{source} has widths {config['block_out_channels']}; each must be a multiple of the first for ComfyUI.")
+
+
+def _head_width(config: dict[str, Any], widths: list[int], source: str) -> int:
+    """Channels per head. diffusers' ``attention_head_dim`` of SDXL holds the number of heads, a misnomer it keeps for old files."""
+    heads = _per_level(config.get("num_attention_heads") or config.get("attention_head_dim", 8), len(widths))
+    head_widths = {width // count for width, count in zip(widths, heads)}
+    if len(head_widths) != 1:
+        raise ValueError(f"{source} has heads of different widths, {sorted(head_widths)}; ComfyUI's SDXL takes one width for all.")
+    return head_widths.pop()
+
+
+def _per_level(value: Any, levels: int) -> list[int]:
+    return list(value) if isinstance(value, (list, tuple)) else [value] * levels
+
+
+def _require_fit(expected: dict[str, Tensor], weights: dict[str, Tensor], source: str) -> None:
+    """ComfyUI itself would only log what is missing, and then sample from uninitialised memory."""
+    missing = [key for key in expected if key not in weights]
+    wrong = [key for key, value in expected.items() if key in weights and weights[key].shape != value.shape]
+    if missing or wrong:
+        raise ValueError(
+            f"{source} does not fit its config: {len(missing)} weights are missing and {len(wrong)} have another shape, "
+            f"{(missing + wrong)[0]} first. Download both again."
+        )

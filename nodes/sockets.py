@@ -1,0 +1,41 @@
+"""The pack's own socket types and what travels through them."""
+
+from dataclasses import dataclass
+
+from comfy_api.latest import io
+from torch import Tensor
+
+CATEGORY = "any2pix"
+
+ImageBindSocket = io.Custom("IMAGEBIND")
+LLMSocket = io.Custom("MM_LLM")
+PriorSocket = io.Custom("MM_PRIOR")
+AdapterSocket = io.Custom("MM_ADAPTER")
+ReferencesSocket = io.Custom("MM_REFERENCES")
+EmbeddingSocket = io.Custom("MM_EMBEDDING")
+SubjectsSocket = io.Custom("MM_SUBJECTS")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an MM_EMBEDDING socket carries.
+
+    ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM wants no base picture, the edit is painted from noise.
+    ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
+    """
+
+    vector: Tensor | None
+    candidates: tuple[int, ...] = ()
+
+    @property
+    def is_null(self) -> bool:
+        return self.vector is None
+
+    def required(self, user: str) -> Tensor:
+        """The vector, or an error in the name of the node that cannot do without one."""
+        if self.vector is None:
+            raise ValueError(
+                f"{user} got <base_null>: the language model chose no base picture. Connect the LLM's edit output here, "
+                "or name the picture in the instruction, for example: [image1] with snow."
+            )
+        return self.vector

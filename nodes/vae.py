@@ -1,0 +1,50 @@
+"""Our autoencoder as a genuine ComfyUI VAE, so that stock VAE Encode, VAE Decode, their tiled forms and previews take it."""
+
+import comfy.model_management as management
+import comfy.sd
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ..models.autoencoder import Autoencoder
+
+# Bytes per pixel and per byte of dtype at the widest layer: input, output and intermediates of one residual block.
+LIVE_MAPS = 6
+
+
+class FirstStage(nn.Module):
+    """comfy's interface to a VAE network: the encoder gives the latent itself, here the mean (no noise, so runs repeat)."""
+
+    def __init__(self, autoencoder: Autoencoder):
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, 4, H/8, W/8)."""
+        return self.autoencoder.encode(pixels)[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, 4, h, w) -> (B, 3, 8h, 8w), about [-1, 1]."""
+        return self.autoencoder.decode(latents)
+
+
+class AutoencoderVAE(comfy.sd.VAE):
+    def __init__(self, autoencoder: Autoencoder):
+        # The smallest VAE that comfy knows: it sets every attribute that this or a later version has, then ours replace them.
+        super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
+        dims = autoencoder.dims
+        self.downscale_ratio = self.upscale_ratio = dims.downscale
+        self.latent_channels = dims.latent
+        self.output_channels = dims.channels
+        widest = dims.widths[0] / dims.patch**2  # channels per pixel of the picture where the maps are largest
+        self.memory_used_encode = lambda shape, dtype: LIVE_MAPS * widest * shape[2] * shape[3] * management.dtype_size(dtype)
+        self.memory_used_decode = lambda shape, dtype: (
+            LIVE_MAPS * widest * shape[2] * shape[3] * dims.downscale**2 * management.dtype_size(dtype)
+        )
+        self.vae_dtype = management.vae_dtype(self.device, [torch.bfloat16, torch.float32])
+        self.first_stage_model = FirstStage(autoencoder).eval().to(self.vae_dtype)
+        self.patcher = ModelPatcher(
+            self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()
+        )
+        self.size = None
+        self.model_size()
