@@ -35,15 +35,20 @@ def refine(
     text = text if source == "text" else ""
     device = prior.start_of_sequence_tokens.weight.device if embedding is None else embedding.device
     given = _input(prior, embedding, text, source, device)  # (1, D)
-    modality = torch.tensor([MODALITIES[source]], device=device)
-    scores = torch.tensor([score], device=device)
-    # Both prompts go in one call, padded to one length: the position of the score depends on it.
-    ids, mask = (x.to(device) for x in clip_prompts(prior.tokenizer, [text, ""], prior.dims.clip))
-    if guidance == 1.0:
-        return prior(given, scores, ids[:1], mask[:1], modality)[0]
-    unconditional = torch.tensor([False, True], device=device)
-    c, u = prior(given.expand(2, -1), scores.expand(2), ids, mask, modality.expand(2), unconditional)
-    return u + guidance * (c - u)
+    c, u = both_passes(prior, given, source, text, score)
+    return c[0] if guidance == 1.0 else (u + guidance * (c - u))[0]
+
+
+def both_passes(prior: RefinementPrior, given: Tensor, source: str, text: str, score: float) -> tuple[Tensor, Tensor]:
+    """Inputs (B, D), rows of length INPUT_NORM or zero -> the conditional and the unconditional answer, (B, D) each."""
+    count, device = len(given), given.device
+    # Both prompts are padded to one length, as in the released code: the position of the score depends on it.
+    ids, mask = (x.to(device) for x in clip_prompts(prior.tokenizer, [text] * count + [""] * count, prior.dims.clip))
+    scores = torch.full((2 * count,), score, device=device)
+    modality = torch.full((2 * count,), MODALITIES[source], device=device)
+    unconditional = torch.arange(2 * count, device=device) >= count
+    c, u = prior(given.repeat(2, 1), scores, ids, mask, modality, unconditional).chunk(2)
+    return c, u
 
 
 def clip_prompts(tokenizer: Tokenizer | None, texts: list[str], clip: dict) -> tuple[Tensor, Tensor]:

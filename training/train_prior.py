@@ -1,0 +1,169 @@
+"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--config FILE] [--work DIR] [--out DIR].
+
+The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture drawn more
+or less cleanly, score its aesthetic score. C adds Gaussian noise, or puts the embedding of a text or a sound that goes with X in the place
+of F(X). Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..datagen.sounds import SOUND_KINDS
+from ..datagen.toyland import TEST_SEEDS_FROM, Scene, aesthetic
+from ..loading.files import write_network_file
+from ..loading.imagebind import load_imagebind
+from ..models.imagebind import ImageBind
+from ..models.mm_llm import EMBED_NORM
+from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
+from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT, tokenize_clip
+from ..stages.refine import clip_prompts
+from .bank import embed_bank, scene_bank
+from .command import run_command
+from .imagebind_data import draw_phrase
+from .llm_bank import embed_sounds
+from .loop import LoopConfig, fit
+from .prior_scores import held_out_scores
+
+logger = logging.getLogger(__name__)
+
+TARGET_NORM = EMBED_NORM  # the prior answers at the length that the rest of the pack works with
+CORRUPTIONS = ("noise", "text", "sound")
+
+
+@dataclass(frozen=True)
+class PriorBank:
+    """Unit-norm embeddings: `pictures` (N, D) of `scenes` with their aesthetic `scores` (N,), `sounds` (kinds, takes, D)."""
+
+    scenes: tuple[Scene, ...]
+    pictures: Tensor
+    scores: Tensor
+    sounds: Tensor
+
+
+def prior_bank(imagebind: ImageBind, weights: Path, work: Path, data: dict) -> PriorBank:
+    """Draw and embed the training pictures and sounds, or read them back."""
+    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
+    cache = Path(work) / f"prior-embeddings-{data['pictures']}-{data['sounds']}-{data['seed']}-{digest}.pt"
+    if not cache.exists():
+        pictures = F.normalize(embed_bank(imagebind, bank), dim=-1)
+        sounds = embed_sounds(imagebind, range(data["seed"], data["seed"] + data["sounds"]))
+        torch.save((pictures, sounds), cache)
+    pictures, sounds = torch.load(cache, weights_only=True)
+    scores = torch.tensor([aesthetic(float(cleanliness)) for cleanliness in bank.cleanliness])
+    return PriorBank(bank.scenes, pictures, scores, sounds)
+
+
+class Batches:
+    """make_batch of the training loop: the arguments of `RefinementPrior.training_loss`."""
+
+    def __init__(self, config: dict, bank: PriorBank, imagebind: ImageBind, dims: PriorDims):
+        self.bank, self.imagebind, self.clip = bank, imagebind, dims.clip
+        self.size, self.noise_level, self.dropped = config["loop"]["batch_size"], config["noise_level"], config["unconditional"]
+        self.shares = torch.tensor([float(config["corruption"][name]) for name in CORRUPTIONS])
+
+    def __call__(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        index = torch.randint(len(self.bank.scenes), (self.size,), generator=generator)
+        target = self.bank.pictures[index]
+        corrupted, modality = self._noisy(target, generator)
+        texts = [""] * self.size
+        chosen = torch.multinomial(self.shares, self.size, replacement=True, generator=generator).tolist()
+        for row, corruption in enumerate(chosen):
+            scene = self.bank.scenes[int(index[row])]
+            if CORRUPTIONS[corruption] == "text":
+                corrupted[row], texts[row] = self._text(scene, rng)
+                modality[row] = MODALITIES["text"]
+            elif CORRUPTIONS[corruption] == "sound":
+                corrupted[row] = self._sound(scene, rng)
+                modality[row] = MODALITIES["audio"]
+        unconditional = torch.rand(self.size, generator=generator) < self.dropped
+        texts = ["" if skip else text for text, skip in zip(texts, unconditional.tolist())]
+        ids, mask = clip_prompts(self.imagebind.tokenizer, texts, self.clip)
+        return {
+            "target": TARGET_NORM * target,
+            "corrupted": INPUT_NORM * F.normalize(corrupted, dim=-1),  # a row of zeros stays one
+            "score": self.bank.scores[index],
+            "text_ids": ids,
+            "text_mask": mask,
+            "modality": modality,
+            "unconditional": unconditional,
+        }
+
+    def _noisy(self, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Embeddings with noise of a random level each, and a modality: a picture, or (as at inference) what an LLM predicted."""
+        count, size = target.shape
+        level = self.noise_level * torch.rand(count, 1, generator=generator)
+        noise = torch.randn(count, size, generator=generator) / size**0.5  # of length 1
+        kinds = torch.tensor([MODALITIES["image"], MODALITIES["video"]])
+        return target + level * noise, kinds[torch.randint(2, (count,), generator=generator)]
+
+    @torch.no_grad()
+    def _text(self, scene: Scene, rng: np.random.Generator) -> tuple[Tensor, str]:
+        """A text that is true of the scene as an embedding, as a prompt with a zero embedding (as released), or as both."""
+        text = draw_phrase(scene, rng).text
+        shape = int(rng.integers(3))
+        tokens = tokenize_clip(self.imagebind.tokenizer, [text], self.imagebind.dims.text_context)
+        embedding = F.normalize(self.imagebind.encode_text(tokens)[0], dim=-1)
+        return (embedding, "") if shape == 0 else (torch.zeros_like(embedding), text) if shape == 1 else (embedding, text)
+
+    def _sound(self, scene: Scene, rng: np.random.Generator) -> Tensor:
+        """A sound of the scene's subject or weather."""
+        kinds = [kind for kind in (scene.subject, scene.weather) if kind in SOUND_KINDS]
+        takes = self.bank.sounds[SOUND_KINDS.index(str(rng.choice(kinds)))]
+        return takes[int(rng.integers(len(takes)))]
+
+
+def dims_for(imagebind: ImageBind, network: dict) -> PriorDims:
+    """The config's sizes, with D and the prompts' vocabulary taken from ImageBind, whose tokenizer the prior shares."""
+    tokenizer = imagebind.tokenizer
+    sizes = dict(network)
+    clip = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        **sizes.pop("text"),
+        "bos_token_id": tokenizer.token_to_id(START_OF_TEXT),
+        "eos_token_id": tokenizer.token_to_id(END_OF_TEXT),
+    }
+    return PriorDims(embed=imagebind.dims.embed, clip=clip, **sizes)
+
+
+def loss_of(prior: RefinementPrior, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    device = prior.modality_embedding.weight.device
+    return {"loss": prior.training_loss(**{name: value.to(device) for name, value in batch.items()})}
+
+
+def train(config: dict, work: Path, out: Path) -> dict[str, float]:
+    """Train, measure on held-out seeds, combinations and sounds, write `out`/prior.safetensors; returns the scores."""
+    loop, data = LoopConfig(**config["loop"]), config["data"]
+    weights = Path(out) / "imagebind.safetensors"
+    imagebind = load_imagebind(weights)
+    bank = prior_bank(imagebind, weights, work, data)
+    torch.manual_seed(loop.seed)
+    prior = RefinementPrior(dims_for(imagebind, config["network"]))
+    prior = fit("prior", prior, Batches(config, bank, imagebind, prior.dims), loss_of, loop, work)
+
+    prior = prior.cpu().half().float().requires_grad_(False)  # measured as it is stored
+    prior.tokenizer = imagebind.tokenizer
+    held_out = TEST_SEEDS_FROM + data["seed"]
+    scores = held_out_scores(prior, imagebind, data["held_out_scenes"], data["held_out_sounds"], held_out)
+    logger.info("prior on held-out seeds and combinations: %s", json.dumps(scores))
+    metadata = {"any2pix.scores": json.dumps(scores)}
+    path = Path(out) / "prior.safetensors"
+    write_network_file(path, "prior", prior.state_dict(), prior.dims.to_dict(), prior.tokenizer.to_str(), metadata, torch.float16)
+    return scores
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_command(train, "prior", argv)
+
+
+if __name__ == "__main__":
+    main()
