@@ -1,0 +1,102 @@
+"""The edits that are measured: drawn from a seed, the same edit once for every way of giving it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datagen.instructions import ATTRIBUTE, EDIT_KINDS, GIVEN, EditSample, ReferenceSpec, sample_edit
+from ..datagen.sounds import synthesize
+from ..datagen.toyland import TEST_SEEDS_FROM, Scene, render
+from ..models.imagebind import ImageBind
+from ..stages.encode import encode_audio, encode_image, encode_text
+from ..stages.types import Reference, References
+
+SPLITS = ("test", "validation")
+VALIDATION_STREAM = 910_000  # first number of the seed of validation draws, which no training script uses
+
+
+@dataclass(frozen=True)
+class EditCase:
+    """`row`: the line of the table it counts in, an edit kind or "two edits", "three edits", "generate".
+
+    Cases of one `row` and `number` differ only in how the edit is given (`modality`).
+    """
+
+    row: str
+    number: int
+    modality: str
+    sample: EditSample
+    sound_seed: int
+
+
+def draw_cases(seed: int, count: int, split: str = "test", rows: Sequence[str] | None = None) -> list[EditCase]:
+    """`count` edits for every kind and way of giving it, `count` of each kind of composition, `count` to paint from nothing.
+
+    "test": held-out seeds and combinations. "validation": training combinations with seeds of their own, to choose options by.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r} to evaluate on. Choose one of: {', '.join(SPLITS)}.")
+    cases = []
+    for place, row in enumerate(ROWS):
+        if rows is not None and row not in rows:
+            continue
+        for number in range(count):
+            stream = (seed, place, number) if split == "test" else (VALIDATION_STREAM, seed, place, number)
+            cases += _cases_of(row, number, stream, "test" if split == "test" else "train")
+    return cases
+
+
+def _cases_of(row: str, number: int, stream: tuple[int, ...], split: str) -> list[EditCase]:
+    extra = np.random.default_rng((*stream, 1))
+    sound_seed = int(extra.integers(TEST_SEEDS_FROM)) + (TEST_SEEDS_FROM if split == "test" else 0)
+    if row in EDIT_KINDS:
+        # The same numbers draw the same two scenes, whatever the way of giving the edit.
+        return [
+            EditCase(row, number, way, sample_edit(np.random.default_rng(stream), split, (row,), way), sound_seed)
+            for way in GIVEN[row]
+        ]
+    kinds = ("generate",) if row == "generate" else _composition(extra, COMPOSITIONS[row])
+    return [EditCase(row, number, "mixed", sample_edit(np.random.default_rng(stream), split, kinds), sound_seed)]
+
+
+def _composition(rng: np.random.Generator, count: int) -> tuple[str, ...]:
+    """`count` edits, each of another attribute, in any order."""
+    kinds: list[str] = []
+    for kind in rng.permutation(EDIT_KINDS):
+        if ATTRIBUTE[kind] not in {ATTRIBUTE[other] for other in kinds}:
+            kinds.append(str(kind))
+    return tuple(kinds[:count])
+
+
+COMPOSITIONS = {"two edits": 2, "three edits": 3}
+ROWS = (*EDIT_KINDS, *COMPOSITIONS, "generate")
+
+
+def picture_of(scene: Scene) -> Tensor:
+    """(128, 128, 3) in [0, 1]."""
+    return torch.from_numpy(render(scene)).float() / 255.0
+
+
+def sound_of(case: EditCase, spec: ReferenceSpec) -> tuple[Tensor, int]:
+    """(C, T) and the sample rate of a reference that is a sound."""
+    waveform, sample_rate = synthesize(spec.content, case.sound_seed)
+    return torch.from_numpy(waveform), sample_rate
+
+
+def encode_references(imagebind: ImageBind, case: EditCase) -> References:
+    """What an artist would have connected, encoded."""
+    references = []
+    for spec in case.sample.references:
+        if spec.modality == "image":
+            picture = picture_of(spec.content)
+            references.append(Reference(encode_image(imagebind, picture), "image", picture, spec.label))
+        elif spec.modality == "audio":
+            references.append(Reference(encode_audio(imagebind, *sound_of(case, spec)), "audio", None, spec.label))
+        else:
+            references.append(Reference(encode_text(imagebind, spec.content), "text", None, spec.label))
+    return tuple(references)

@@ -1,0 +1,227 @@
+"""How good the edits are: python -m any2pix.evaluation.edit_quality --seed 1 --samples 100 --json quality.json
+
+Held-out seeds and held-out combinations of attributes; the judge is a classifier trained apart on drawings. Options of the
+edit are chosen on `--split validation`, never on the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..stages.edit import EditOptions
+from .cases import ROWS, SPLITS, EditCase, draw_cases, picture_of, sound_of
+from .editor import MINIATURE, load_networks, options_from, pack_editor
+from .judge import ATTRIBUTES, load_judge
+from .metrics import Rate, markdown_table
+from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise
+from .sheet import SheetEntry, contact_sheet, spectrogram, to_picture, word_card
+
+logger = logging.getLogger(__name__)
+SHEET_EDITS = 32
+JUDGE_PICTURES = 200
+
+# (what, figure, at least, aim); in percent, but for the last ones, which say their unit.
+TABLE = (
+    ("base retrieval, 2-4 references", "base retrieval", 97, 99),
+    ("base retrieval, at least 2 pictures", "base retrieval, several pictures", None, None),
+    ("caption names the right result attributes", "caption", 95, 99),
+    ("edit done: add", "done/add", 75, 90),
+    ("edit done: replace", "done/replace", 70, 90),
+    ("edit done: remove", "done/remove", 75, 90),
+    ("edit done: style", "done/style", 90, 97),
+    ("edit done: atmosphere", "done/atmosphere", 85, 97),
+    ("untouched attributes kept", "kept", 88, 95),
+    ("two edits in one turn, both done", "done/two edits", 55, 80),
+    ("three edits in one turn, all done", "done/three edits", None, None),
+    ("painted from nothing, all four attributes right", "done/generate", None, None),
+)
+POINTS = (
+    ("given as a sound instead of text: points worse", "audio worse than text", 7, 3),
+    ("given as a picture instead of text: points worse", "image worse than text", 7, 3),
+)
+
+
+def quality_table(
+    figures: dict[str, Rate], copied: dict[str, Rate], ceiling: dict[str, Rate], extra: dict[str, Rate]
+) -> str:
+    """The figures in markdown, with what copying the source and a perfect painter behind the same VAE would get."""
+    rows = [
+        (
+            what,
+            f"{least} %" if least else "",
+            f"{aim} %" if aim else "",
+            figures[name].percent(),
+            _side(copied, name),
+            _side(ceiling, name),
+        )
+        for what, name, least, aim in TABLE
+        if figures[name].count
+    ]
+    rows += [
+        (what, f"{least}", f"{aim}", figures[name].points(), "", "")
+        for what, name, least, aim in POINTS
+        if figures[name].count
+    ]
+    psnr = extra["vae psnr"]
+    rows.append(
+        (
+            "VAE round trip on held-out pictures",
+            "25 dB",
+            "28 dB",
+            f"{psnr.mean:.1f} ± {psnr.error:.1f} dB (n {psnr.count})",
+            "",
+            "",
+        )
+    )
+    return markdown_table(
+        ("what", "at least", "aim", "measured", "copying the source", "perfect painter through the VAE"), rows
+    )
+
+
+def _side(figures: dict[str, Rate], name: str) -> str:
+    """A figure of a comparison; captions and retrieval mean nothing there."""
+    rate = figures.get(name)
+    return f"{100 * rate.mean:.1f} %" if rate and rate.count and name.startswith(("done", "kept")) else ""
+
+
+def detail_table(figures: dict[str, Rate], extra: dict[str, Rate]) -> str:
+    """What lies behind the table: ways of giving an edit, each attribute kept, the judge's own accuracy."""
+    ways = ("text", "image", "audio")
+    kinds = ("add", "replace", "remove", "style", "atmosphere")
+    by_way = [
+        (kind, *(figures[f"done/{kind}/{way}"].percent() for way in ways), figures[f"kept/{kind}"].percent())
+        for kind in kinds
+    ]
+    by_attribute = [
+        (
+            name,
+            figures[f"kept/{name}"].percent(),
+            extra[f"judge/{name}"].percent(),
+            extra[f"judge after the vae/{name}"].percent(),
+        )
+        for name in ATTRIBUTES
+    ]
+    return "\n\n".join(
+        (
+            markdown_table(("edit done", "as text", "as picture", "as sound", "others kept"), by_way),
+            markdown_table(("attribute", "kept", "judge right on drawings", "judge right after the VAE"), by_attribute),
+        )
+    )
+
+
+def sheet_of(graded: Sequence[GradedCase], seed: int, count: int = SHEET_EDITS) -> Image.Image:
+    """`count` edits chosen by the seed alone, as a picture to look at."""
+    edits = [g for g in graded if g.grade is not None]
+    chosen = np.random.default_rng((seed, 32)).permutation(len(edits))[:count]
+    return contact_sheet([_entry(edits[i]) for i in sorted(chosen)])
+
+
+def _entry(graded: GradedCase) -> SheetEntry:
+    case, sample = graded.case, graded.case.sample
+    wrong = [
+        f"{name} {graded.seen[name]}, not {getattr(sample.target, name)}"
+        for name in ATTRIBUTES
+        if graded.seen[name] != getattr(sample.target, name)
+    ]
+    others = [i for i in range(len(sample.references)) if i != sample.base_index]
+    return SheetEntry(
+        source=to_picture(picture_of(sample.source)),
+        thumbnails=tuple(_thumbnail(case, i) for i in others),
+        instruction=sample.instruction,
+        result=to_picture(graded.outcome.image),
+        verdict="judge: as wanted" if not wrong else "judge: " + "; ".join(wrong),
+        good=not wrong,
+        detail=graded.outcome.caption,
+    )
+
+
+def _thumbnail(case: EditCase, index: int) -> Image.Image:
+    spec = case.sample.references[index]
+    if spec.modality == "image":
+        return to_picture(picture_of(spec.content))
+    return spectrogram(*sound_of(case, spec)) if spec.modality == "audio" else word_card(spec.content)
+
+
+def main(argv: list[str] | None = None):
+    options = _arguments().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    edit_options = options_from(options.options)
+    networks, judge = load_networks(options.miniature), load_judge(options.miniature / "judge.safetensors")
+    cases = _draw(options)
+    logger.info("%d edits of the %s split, seed %d", len(cases), options.split, options.seed)
+    started = time.perf_counter()
+    outcomes = pack_editor(networks, edit_options, options.seed, options.oracle)(cases)
+    seconds = time.perf_counter() - started
+    graded = grade_outcomes(judge, cases, outcomes)
+    figures = summarise(graded)
+    edits = [case for case in cases if case.sample.source is not None]
+    copied = summarise(grade_outcomes(judge, edits, copy_editor(edits)))
+    ceiling = summarise(grade_outcomes(judge, cases, round_trip_editor(networks)(cases)))
+    extra = judge_and_autoencoder(judge, networks, options.seed, JUDGE_PICTURES)
+    logger.info(
+        "%s\n\n%s\n\n%.2f s an edit",
+        quality_table(figures, copied, ceiling, extra),
+        detail_table(figures, extra),
+        seconds / len(cases),
+    )
+    if options.sheet:
+        sheet_of(graded, options.seed).save(options.sheet)
+    if options.json:
+        _write(options, edit_options, seconds, figures, copied, ceiling, extra)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=32, help="edits of each kind and way of giving it")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="only these kinds of edit")
+    parser.add_argument(
+        "--ways", nargs="+", choices=("text", "image", "audio", "mixed"), help="only these ways of giving it"
+    )
+    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--oracle", action="store_true", help="the rendered target's embedding in place of the LLM's")
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"of: {', '.join(EditOptions.__dataclass_fields__)}",
+    )
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_EDITS} edits, PNG")
+    return parser
+
+
+def _draw(options: argparse.Namespace) -> list[EditCase]:
+    cases = draw_cases(options.seed, options.samples, options.split, options.rows)
+    return [case for case in cases if options.ways is None or case.modality in options.ways]
+
+
+def _write(options, edit_options: EditOptions, seconds: float, figures, copied, ceiling, extra):
+    groups = {
+        "figures": figures,
+        "copying the source": copied,
+        "perfect painter through the vae": ceiling,
+        "judge and vae": extra,
+    }
+    record = {
+        "seed": options.seed, "samples": options.samples, "split": options.split, "oracle": options.oracle,
+        "options": asdict(edit_options), "seconds": round(seconds, 1),
+        **{title: {name: rate.to_dict() for name, rate in group.items() if rate.count} for title, group in groups.items()},
+    }  # fmt: skip
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The pack's own stages as an editor that the evaluation can be handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..loading.autoencoder import load_autoencoder
+from ..loading.diffusion import load_embedding_diffusion
+from ..loading.imagebind import load_imagebind
+from ..loading.llm import load_llm
+from ..loading.prior import load_prior
+from ..stages.edit import DEFAULTS, EditOptions, Networks, invert_pictures, mix_plan, paint
+from ..stages.encode import encode_image
+from ..stages.instruct import instruct
+from ..stages.mix import mix_embeddings
+from ..stages.retrieve import retrieve_base
+from ..stages.types import EditPlan, Reference, References
+from .cases import EditCase, encode_references, picture_of
+
+MINIATURE = Path(__file__).resolve().parent.parent / "miniature"
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an editor gives for a case. `base_index` None: painted from noise."""
+
+    image: Tensor  # (128, 128, 3) in [0, 1]
+    caption: str
+    base_index: int | None
+
+
+Editor = Callable[[Sequence[EditCase]], list[Outcome]]
+
+
+@dataclass(frozen=True)
+class PreparedEdit:
+    """A case, encoded and planned, before the options of the picture matter."""
+
+    case: EditCase
+    references: References
+    plan: EditPlan
+    base_index: int | None
+
+
+def load_networks(folder: Path = MINIATURE) -> Networks:
+    """All networks of a folder of files named as in miniature/."""
+    folder = Path(folder)
+    return Networks(
+        imagebind=load_imagebind(folder / "imagebind.safetensors"),
+        llm=load_llm(folder / "llm.safetensors"),
+        diffusion=load_embedding_diffusion(folder / "unet.safetensors", folder / "adapter.safetensors"),
+        vae=load_autoencoder(folder / "vae.safetensors"),
+        prior=load_prior(folder / "prior.safetensors"),
+    )
+
+
+def prepare(
+    networks: Networks, cases: Sequence[EditCase], temperature: float = 0.0, generator: torch.Generator | None = None
+) -> list[PreparedEdit]:
+    """Encode and plan every case."""
+    prepared = []
+    for case in cases:
+        references = encode_references(networks.imagebind, case)
+        plan = instruct(networks.llm, references, case.sample.instruction, generator, temperature)
+        prepared.append(
+            PreparedEdit(case, references, plan, retrieve_base(references, plan.base, plan.mentioned).index)
+        )
+    return prepared
+
+
+def prepare_oracle(networks: Networks, cases: Sequence[EditCase]) -> list[PreparedEdit]:
+    """The same with the embedding of the rendered target instead of the LLM's, and the true base: the painter alone."""
+    prepared = []
+    for case in cases:
+        references = encode_references(networks.imagebind, case)
+        target = encode_image(networks.imagebind, picture_of(case.sample.target))
+        index = case.sample.base_index
+        base = references[index].embedding if index is not None else None
+        prepared.append(PreparedEdit(case, references, EditPlan(edit=target, base=base, caption=""), index))
+    return prepared
+
+
+def invert_prepared(networks: Networks, prepared: Sequence[PreparedEdit], options: EditOptions) -> list[Tensor | None]:
+    """Inverted latents (4, h, w) of the base pictures; None where there is no base picture."""
+    latents: list[Tensor | None] = [None] * len(prepared)
+    for chunk in _batches([i for i, edit in enumerate(prepared) if _has_picture(edit)]):
+        bases = torch.stack([_base(prepared[i]).image for i in chunk])
+        embeddings = torch.stack([_base(prepared[i]).embedding for i in chunk])
+        for i, latent in zip(chunk, invert_pictures(networks, bases, embeddings, options)):
+            latents[i] = latent
+    return latents
+
+
+def paint_prepared(
+    networks: Networks,
+    prepared: Sequence[PreparedEdit],
+    inverted: Sequence[Tensor | None],
+    options: EditOptions,
+    seed: int = 0,
+    oracle: bool = False,
+) -> list[Tensor]:
+    """Pictures (128, 128, 3) of prepared edits, in batches; those without an inverted latent are painted from noise."""
+    generator = torch.Generator().manual_seed(seed)
+    pictures: dict[int, Tensor] = {}
+    edited = [i for i, latent in enumerate(inverted) if latent is not None]
+    for chunk in _batches(edited):
+        edits = torch.stack([_embedding(networks, prepared[i], options, oracle) for i in chunk])
+        bases = torch.stack([_base(prepared[i]).embedding for i in chunk])
+        painted = paint(networks, edits, options, torch.stack([inverted[i] for i in chunk]), bases, generator=generator)
+        pictures |= zip(chunk, painted.cpu())
+    for chunk in _batches([i for i, latent in enumerate(inverted) if latent is None]):
+        edits = torch.stack([_embedding(networks, prepared[i], options, oracle) for i in chunk])
+        pictures |= zip(chunk, paint(networks, edits, options, generator=generator).cpu())
+    return [pictures[i] for i in range(len(prepared))]
+
+
+def _batches(indices: list[int]) -> list[list[int]]:
+    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+
+
+def _base(edit: PreparedEdit) -> Reference:
+    return edit.references[edit.base_index]
+
+
+def _has_picture(edit: PreparedEdit) -> bool:
+    return edit.base_index is not None and _base(edit).image is not None
+
+
+def _embedding(networks: Networks, edit: PreparedEdit, options: EditOptions, oracle: bool) -> Tensor:
+    """The mixed H; an oracle's is already the embedding of a clean picture, so the prior has nothing to do."""
+    if oracle:
+        return mix_embeddings(
+            edit.plan.edit, base=edit.plan.base, edit_weight=1.0, base_weight=options.base_weight, norm=options.norm
+        )
+    return mix_plan(networks.prior, edit.plan, options)
+
+
+def pack_editor(networks: Networks, options: EditOptions, seed: int = 0, oracle: bool = False) -> Editor:
+    """The whole pack, or with `oracle` its painter alone."""
+
+    def edit(cases: Sequence[EditCase]) -> list[Outcome]:
+        generator = torch.Generator().manual_seed(seed)
+        prepared = (
+            prepare_oracle(networks, cases) if oracle else prepare(networks, cases, options.temperature, generator)
+        )
+        inverted = invert_prepared(networks, prepared, options)
+        pictures = paint_prepared(networks, prepared, inverted, options, seed, oracle)
+        return [Outcome(picture, edit.plan.caption, edit.base_index) for picture, edit in zip(pictures, prepared)]
+
+    return edit
+
+
+def options_from(pairs: Sequence[str], options: EditOptions = DEFAULTS) -> EditOptions:
+    """["cfg=3", "negative=null"] -> the options with these changes."""
+    changes = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or not hasattr(options, name):
+            known = ", ".join(EditOptions.__dataclass_fields__)
+            raise ValueError(f"{pair!r} is not an option of the edit. Write NAME=VALUE with one of: {known}.")
+        kind = type(getattr(options, name))
+        try:
+            changes[name] = kind(text)
+        except ValueError as error:
+            raise ValueError(f"{name} is a {kind.__name__}, and {text!r} is none.") from error
+    return replace(options, **changes)

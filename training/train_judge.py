@@ -1,0 +1,115 @@
+"""Train the attribute judge of the evaluation: python -m any2pix.training.train_judge.
+
+The judge shares nothing with the networks it grades: its own renders from its own seed, softened and
+disturbed so that it stays right on pictures that went through an autoencoder or were painted by a diffusion model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..datagen import toyland
+from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, Judge, JudgeDims, verdicts
+from ..loading.files import write_network_file
+from .bank import SceneBank, scene_bank
+from .loop import LoopConfig, fit
+
+logger = logging.getLogger(__name__)
+LABELS = toyland.ATTRIBUTES
+
+
+def soften(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """What an autoencoder and a diffusion model do to a picture: blur, grain, a shift of tone. (B, 3, H, W) in [0, 1]."""
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=generator)
+
+    size = pictures.shape[-1]
+    groups = []
+    for group in pictures.split(8):  # one strength for eight pictures, to resize them in one call
+        if uniform(0, 1).item() < 0.6:
+            small = int(uniform(0.35, 0.95).item() * size)
+            group = F.interpolate(group, (small, small), mode="bilinear", antialias=True, align_corners=False)
+            group = F.interpolate(group, (size, size), mode="bicubic", align_corners=False)
+        groups.append(group)
+    pictures = torch.cat(groups)
+    batch = len(pictures)
+    top, left = torch.randint(0, 13, (2,), generator=generator).tolist()  # a shift of at most 6 pixels
+    pictures = F.pad(pictures, (6, 6, 6, 6), mode="replicate")[..., top : top + size, left : left + size]
+    mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
+    pictures = (pictures - mean) * uniform(0.8, 1.15, batch, 1, 1, 1) + mean + uniform(-0.06, 0.06, batch, 3, 1, 1)
+    fine = torch.randn(pictures.shape, generator=generator)
+    coarse = F.interpolate(
+        torch.randn((batch, 3, size // 8, size // 8), generator=generator), (size, size), mode="bilinear"
+    )
+    pictures = pictures + uniform(0, 0.03, batch, 1, 1, 1) * fine + uniform(0, 0.06, batch, 1, 1, 1) * coarse
+    return pictures.clamp(0, 1)
+
+
+def label_rows(bank: SceneBank) -> Tensor:
+    """(N, 4) int: the index of each attribute's label."""
+    return torch.tensor([[LABELS[name].index(getattr(scene, name)) for name in ATTRIBUTES] for scene in bank.scenes])
+
+
+def accuracy(judge: Judge, bank: SceneBank) -> dict[str, float]:
+    """Share of right answers on undisturbed pictures, per attribute and for all four together."""
+    pictures = bank.batch(range(len(bank.scenes))).movedim(1, -1)
+    answers = verdicts(judge, pictures)
+    right = torch.tensor(
+        [[answer[name] == getattr(scene, name) for name in ATTRIBUTES] for answer, scene in zip(answers, bank.scenes)]
+    ).float()
+    return {**dict(zip(ATTRIBUTES, right.mean(0).tolist())), "all": right.prod(1).mean().item()}
+
+
+def train(config: dict, work: Path, out: Path) -> dict[str, float]:
+    """Train, grade on held-out seeds and combinations, write `out`/judge.safetensors; returns the accuracies."""
+    data, loop = config["data"], LoopConfig(**config["loop"])
+    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
+    held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
+    labels = label_rows(bank)
+
+    def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        index = torch.randint(len(labels), (loop.batch_size,), generator=generator).sort().values
+        pictures = bank.batch(index)
+        flipped = torch.rand(len(index), generator=generator) < 0.5
+        pictures[flipped] = pictures[flipped].flip(-1)
+        return soften(pictures, generator), labels[index]
+
+    torch.manual_seed(loop.seed)
+    heads = tuple((name, LABELS[name]) for name in ATTRIBUTES)
+    judge = Judge(JudgeDims(heads=heads, widths=tuple(config["model"]["widths"])))
+    judge = fit("judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work)
+    scores = accuracy(judge.cpu(), held_out)
+    logger.info("judge on held-out seeds and combinations: %s", scores)
+    write_network_file(
+        Path(out) / "judge.safetensors",
+        JUDGE_KIND,
+        judge.state_dict(),
+        judge.dims.to_dict(),
+        extra_metadata={"any2pix.accuracy": json.dumps(scores)},
+        dtype=torch.float16,
+    )
+    return scores
+
+
+def main(argv: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    here = Path(__file__).parent
+    parser.add_argument("--config", type=Path, default=here / "configs" / "judge.yaml")
+    parser.add_argument("--work", type=Path, default=Path(".train"), help="banks, checkpoints and logs")
+    parser.add_argument("--out", type=Path, default=here.parent / "miniature", help="where judge.safetensors goes")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(yaml.safe_load(options.config.read_text()), options.work, options.out)
+
+
+if __name__ == "__main__":
+    main()
