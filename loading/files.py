@@ -1,4 +1,4 @@
-"""The one place that opens and writes weight files. Everything that can be wrong with a file ends as one CheckpointError."""
+"""The one place that opens and writes weight files. Whatever is wrong with a file ends as one CheckpointError."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def file_error(path: str | Path, what: str, remedy: str) -> CheckpointError:
 
 
 def read_network_file(path: str | Path, kind: str) -> NetworkFile:
-    """Read the weights of a ``kind`` ("imagebind", "llm", ...; see KINDS) and check that they are that and have no NaN."""
+    """Read the weights of a ``kind`` (a key of KINDS), and check that they are of that kind and have no NaN."""
     path = Path(path)
     state_dict, metadata = read_tensors(path, KINDS[kind].source)
     _check_kind(path, kind, state_dict, metadata)
@@ -64,7 +64,9 @@ def read_tensors(path: str | Path, remedy: str = "Download it again.") -> tuple[
         return _read_safetensors(path, remedy)
     if path.suffix in TORCH_SUFFIXES:
         return _read_torch(path, remedy), {}
-    raise file_error(path, f"has the ending {path.suffix!r}.", f"Weights end in .safetensors, {', '.join(TORCH_SUFFIXES)}. {remedy}")
+    raise file_error(
+        path, f"has the ending {path.suffix!r}.", f"Weights end in .safetensors, {', '.join(TORCH_SUFFIXES)}. {remedy}"
+    )
 
 
 def write_network_file(
@@ -98,14 +100,19 @@ def build_dims(cls: type[Dims], values: Mapping[str, Any], path: str | Path) -> 
     """The dims dataclass ``cls`` from a file's metadata; JSON lists become tuples."""
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(values) - known):
-        raise file_error(path, f"has sizes this version does not know: {', '.join(unknown)}.", "Update the pack, or train the file again.")
+        raise file_error(
+            path,
+            f"has sizes this version does not know: {', '.join(unknown)}.",
+            "Update the pack, or train the file again.",
+        )
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def _read_safetensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:
         raise file_error(path, f"is damaged or was cut short ({error}).", remedy) from error
 
@@ -121,7 +128,9 @@ def _read_torch(path: Path, remedy: str) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         if "Unsupported" not in str(error) and "WeightsUnpickler" not in str(error):
             raise file_error(path, "is damaged or is not a weight file.", remedy) from error
-        raise file_error(path, "holds pickled Python code, which is never run here.", f"Use a file that holds tensors only. {remedy}") from error
+        raise file_error(
+            path, "holds pickled Python code, which is never run here.", f"Use a file that holds tensors only. {remedy}"
+        ) from error
     except Exception as error:  # an unpickler fed with noise fails in any way there is
         raise file_error(path, f"is damaged or was cut short ({type(error).__name__}).", remedy) from error
     flat = _flatten(content)
@@ -150,7 +159,9 @@ def _check_first_bytes(path: Path, remedy: str) -> None:
     if not start:
         raise file_error(path, "is empty.", remedy)
     if start.startswith(b"version https://git-lfs"):
-        raise file_error(path, "is a Git LFS pointer, not the weights.", f"Run `git lfs pull` where it came from. {remedy}")
+        raise file_error(
+            path, "is a Git LFS pointer, not the weights.", f"Run `git lfs pull` where it came from. {remedy}"
+        )
     if start[:1] == b"<":
         raise file_error(path, "is a web page, not weights.", remedy)
 
@@ -162,7 +173,11 @@ def _check_kind(path: Path, kind: str, state_dict: Mapping[str, Tensor], metadat
         return
     if found in KINDS:
         other = KINDS[found]
-        raise file_error(path, f"is {other.title}; it belongs in models/{other.folder}.", f"Here {wanted.title} is needed. {wanted.source}")
+        raise file_error(
+            path,
+            f"is {other.title}; it belongs in models/{other.folder}.",
+            f"Here {wanted.title} is needed. {wanted.source}",
+        )
     example = next(iter(state_dict), "nothing")
     raise file_error(path, f"is not {wanted.title} (it holds {example!r}).", wanted.source)
 

@@ -38,8 +38,8 @@ def load_imagebind(
 ) -> ImageBind:
     """Read an ImageBind, ready to encode.
 
-    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own; the published one does not, so give CLIP's
-    (49408 tokens) or do without texts. Depth, thermal and IMU tensors are left aside on purpose.
+    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own; the published one does not, so
+    give CLIP's (49408 tokens) or do without texts. Depth, thermal and IMU tensors are left aside on purpose.
     """
     file = read_network_file(path, "imagebind")
     dims = build_dims(ImageBindDims, file.dims, path) if file.dims else dims_from_shapes(file.state_dict, path)
@@ -49,36 +49,58 @@ def load_imagebind(
     network.tokenizer = tokenizer if file.tokenizer_json is None else Tokenizer.from_str(file.tokenizer_json)
     if network.tokenizer is not None and network.tokenizer.get_vocab_size() != dims.text_vocab:
         raise file_error(
-            path, f"knows {dims.text_vocab} tokens, its tokenizer {network.tokenizer.get_vocab_size()}.", "Use the tokenizer it was trained with."
+            path,
+            f"knows {dims.text_vocab} tokens, its tokenizer {network.tokenizer.get_vocab_size()}.",
+            "Use the tokenizer it was trained with.",
         )
     return network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
 
 
 def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> ImageBindDims:
-    """Dims of a file without ours in its metadata. Head counts and strides leave no trace in the shapes: taken as published."""
+    """Dims of a file without ours in its metadata; head counts and strides leave no trace there: taken as published."""
     if missing := [key for key in SIZES if key not in state_dict]:
         raise file_error(path, f"lacks {', '.join(missing)}.", "It is not a whole ImageBind: take imagebind_huge.pth.")
     shapes = {key: tuple(state_dict[key].shape) for key in SIZES}
-    (vision_width, _, frames, patch, _), (_, vision_tokens, _), (audio_width, _, kernel, _), _, (vocab, text_width), (_, context, _), (embed, _) = (
-        shapes[key] for key in SIZES
-    )
+    (
+        (vision_width, _, frames, patch, _),
+        (_, vision_tokens, _),
+        (audio_width, _, kernel, _),
+        _,
+        (vocab, text_width),
+        (_, context, _),
+        (embed, _),
+    ) = (shapes[key] for key in SIZES)
     published = ImageBindDims.published()
     widths = {"vision": vision_width, "audio": audio_width, "text": text_width}
     for modality, width in widths.items():
-        if width != getattr(published, f"{modality}_width"):
+        expected = getattr(published, f"{modality}_width")
+        if width != expected:
             raise file_error(
-                path, f"has a {modality} width of {width}, the published ImageBind has {getattr(published, f'{modality}_width')}.",
+                path,
+                f"has a {modality} width of {width}, the published ImageBind has {expected}.",
                 "Only imagebind_huge can be read without sizes in its metadata.",
             )
     blocks = {f"{modality}_blocks": _count_blocks(state_dict, modality) for modality in widths}
     return ImageBindDims(
-        embed=embed, vision_width=vision_width, vision_heads=published.vision_heads, audio_width=audio_width,
-        audio_heads=published.audio_heads, text_width=text_width, text_heads=published.text_heads,
-        image_size=patch * math.isqrt(vision_tokens - 1), patch=patch, frames=frames, audio_kernel=kernel,
-        text_context=context, text_vocab=vocab, **blocks,
+        embed=embed,
+        vision_width=vision_width,
+        vision_heads=published.vision_heads,
+        audio_width=audio_width,
+        audio_heads=published.audio_heads,
+        text_width=text_width,
+        text_heads=published.text_heads,
+        image_size=patch * math.isqrt(vision_tokens - 1),
+        patch=patch,
+        frames=frames,
+        audio_kernel=kernel,
+        text_context=context,
+        text_vocab=vocab,
+        **blocks,
     )
 
 
 def _count_blocks(state_dict: Mapping[str, Tensor], modality: str) -> int:
     prefix = f"modality_trunks.{modality}.blocks."
-    return 1 + max((int(key.removeprefix(prefix).split(".")[0]) for key in state_dict if key.startswith(prefix)), default=-1)
+    return 1 + max(
+        (int(key.removeprefix(prefix).split(".")[0]) for key in state_dict if key.startswith(prefix)), default=-1
+    )

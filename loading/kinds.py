@@ -1,4 +1,4 @@
-"""What a weight file is, told from its keys, and where it belongs. One table, so that every error can name the place."""
+"""What a weight file is, told from its keys, and where it belongs: one table, so that every error names the place."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """``marks``: a file is of this kind when every mark occurs somewhere in one of its keys. ``folder``: below ComfyUI's models/."""
+    """``marks``: a file is of this kind when each of them occurs in some key. ``folder``: below ComfyUI's models/."""
 
     title: str
     folder: str
@@ -17,24 +17,34 @@ class Kind:
 # Order matters: the first kind whose marks all occur wins, so the particular comes before the general.
 KINDS = {
     "imagebind": Kind(
-        "an ImageBind checkpoint", "any2pix/imagebind", ("modality_trunks.",),
-        "Put imagebind_huge.pth of facebookresearch/ImageBind in models/any2pix/imagebind, or choose the bundled miniature.",
+        "an ImageBind checkpoint",
+        "any2pix/imagebind",
+        ("modality_trunks.",),
+        "Put imagebind_huge.pth of facebookresearch/ImageBind in models/any2pix/imagebind, or choose the miniature.",
     ),
     "llm": Kind(
-        "an InstructAny2Pix language model", "any2pix/llm", ("vae_projector_image.",),
-        "Put the folder llm-retrained of the InstructAny2Pix release in models/any2pix/llm, or choose the bundled miniature.",
+        "an InstructAny2Pix language model",
+        "any2pix/llm",
+        ("vae_projector_image.",),
+        "Put the folder llm-retrained of the InstructAny2Pix release in models/any2pix/llm, or choose the miniature.",
     ),
     "prior": Kind(
-        "an InstructAny2Pix refinement prior", "any2pix/prior", ("input_sequence_embed_linear.",),
-        "Put prior/model.bin of the InstructAny2Pix release in models/any2pix/prior, or choose the bundled miniature.",
+        "an InstructAny2Pix refinement prior",
+        "any2pix/prior",
+        ("input_sequence_embed_linear.",),
+        "Put prior/model.bin of the InstructAny2Pix release in models/any2pix/prior, or choose the miniature.",
     ),
     "ip_adapter": Kind(
-        "an IP-Adapter file", "any2pix/adapter", ("ip_adapter.", "image_proj."),
+        "an IP-Adapter file",
+        "any2pix/adapter",
+        ("ip_adapter.", "image_proj."),
         "Put ip_adapter_global_local_2_view.bin of the InstructAny2Pix release in models/any2pix/adapter.",
     ),
     "adapter": Kind(
-        "an unCLIP projector file", "any2pix/adapter", ("projector_unclip.", "projector_unclip2."),
-        "Put the adapter of the InstructAny2Pix release in models/any2pix/adapter, or choose the bundled miniature.",
+        "an unCLIP projector file",
+        "any2pix/adapter",
+        ("projector_unclip.", "projector_unclip2."),
+        "Put the adapter of the InstructAny2Pix release in models/any2pix/adapter, or choose the miniature.",
     ),
     "lora": Kind("a LoRA", "loras", ("lora_",)),
     "lora_peft": Kind("a LoRA", "loras", (".lora_A",)),
@@ -42,17 +52,28 @@ KINDS = {
     "controlnet_ldm": Kind("a ControlNet", "controlnet", ("input_hint_block.",)),
     "checkpoint": Kind("a whole Stable Diffusion checkpoint", "checkpoints", ("model.diffusion_model.",)),
     "unet": Kind(
-        "a UNet in diffusers format", "any2pix/unet", ("conv_in.", "down_blocks.", "time_embedding."),
-        "Put a diffusers UNet (diffusion_pytorch_model.safetensors) in models/any2pix/unet, or choose the bundled miniature.",
+        "a UNet in diffusers format",
+        "any2pix/unet",
+        ("conv_in.", "down_blocks.", "time_embedding."),
+        "Put a diffusers UNet (diffusion_pytorch_model.safetensors) in models/any2pix/unet, or choose the miniature.",
     ),
     "vae": Kind(
-        "a VAE", "vae", ("encoder.", "decoder."),
-        "Put a VAE in models/vae, or choose the bundled miniature.",
+        "a VAE",
+        "vae",
+        ("encoder.", "decoder."),
+        "Put a VAE in models/vae, or choose the miniature.",
     ),
     "clip_vision": Kind("a CLIP vision encoder", "clip_vision", ("vision_model.",)),
     "text_encoder": Kind("a text encoder", "text_encoders", ("text_model.",)),
-    "language_model": Kind("a plain language model without InstructAny2Pix's projectors", "text_encoders", ("lm_head.",)),
-    "judge": Kind("the attribute judge of the evaluation", "any2pix/judge", ("judge.",), "Train it with python -m any2pix.training.train_judge."),
+    "language_model": Kind(
+        "a plain language model without InstructAny2Pix's projectors", "text_encoders", ("lm_head.",)
+    ),
+    "judge": Kind(
+        "the attribute judge of the evaluation",
+        "any2pix/judge",
+        ("judge.",),
+        "Train it with python -m any2pix.training.train_judge.",
+    ),
 }
 
 

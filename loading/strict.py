@@ -10,11 +10,13 @@ from .files import CheckpointError
 SHOWN = 6  # keys listed per kind of trouble before "and N more"
 
 
-def load_strict(module: nn.Module, state_dict: Mapping[str, Tensor], skip: Sequence[str] = (), source: str | Path = "the file") -> None:
-    """Load ``state_dict`` into ``module``; raise CheckpointError naming what is missing, unexpected or of another shape.
+def load_strict(
+    module: nn.Module, state_dict: Mapping[str, Tensor], skip: Sequence[str] = (), source: str | Path = "the file"
+) -> None:
+    """Load ``state_dict`` into ``module``; CheckpointError names what is missing, unexpected or of another shape.
 
-    ``skip``: prefixes of keys that are there on purpose and not ours. A module built on the meta device takes the tensors over
-    as they are (their dtype too); any other module copies them into its own.
+    ``skip``: prefixes of keys that are there on purpose and not ours. A module built on the meta device takes the
+    tensors over as they are (their dtype too); any other module copies them into its own.
     """
     given = {key: value for key, value in state_dict.items() if not key.startswith(tuple(skip))}
     expected = module.state_dict()
@@ -25,7 +27,9 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, Tensor], skip: Seque
     ]
     if any(troubles):
         found = "; ".join(filter(None, troubles))
-        raise CheckpointError(f"{source} does not fit {type(module).__name__}. {found}. Is it the right file, of the right version?")
+        raise CheckpointError(
+            f"{source} does not fit {type(module).__name__}. {found}. Is it the right file, of the right version?"
+        )
     on_meta = any(value.is_meta for value in expected.values())
     module.load_state_dict(given, strict=True, assign=on_meta)
 

@@ -1,8 +1,8 @@
 """ImageBind: pictures, sounds and words in one embedding space (Girdhar et al. 2023, arXiv 2305.05665).
 
-Our own network with the state-dict layout of the published ``imagebind_huge.pth``, vision, audio and text only. Every sum is
-done in the dtype of what comes in; parameters that do not belong to a layer of ``operations`` are cast where they are used,
-so that the network may lie in half precision or partly on another device.
+Our own network with the state-dict layout of the published ``imagebind_huge.pth``, vision, audio and text only.
+Every sum is done in the dtype of what comes in; parameters that do not belong to a layer of ``operations`` are cast
+where they are used, so that the network may lie in half precision or partly on another device.
 """
 
 import math
@@ -22,7 +22,10 @@ TEXT_SCALE_MAX = 100.0
 
 @dataclass(frozen=True)
 class ImageBindDims:
-    """Sizes of an ImageBind. Pictures are ``image_size`` square, sounds ``mel_bins`` x ``mel_frames``, texts ``text_context`` tokens."""
+    """Sizes of an ImageBind.
+
+    Pictures are ``image_size`` square, sounds ``mel_bins`` x ``mel_frames``, texts ``text_context`` tokens.
+    """
 
     embed: int
     vision_width: int
@@ -49,17 +52,38 @@ class ImageBindDims:
     def published(cls) -> "ImageBindDims":
         """imagebind_huge."""
         return cls(
-            embed=1024, vision_width=1280, vision_blocks=32, vision_heads=16, audio_width=768, audio_blocks=12,
-            audio_heads=12, text_width=1024, text_blocks=24, text_heads=16,
+            embed=1024,
+            vision_width=1280,
+            vision_blocks=32,
+            vision_heads=16,
+            audio_width=768,
+            audio_blocks=12,
+            audio_heads=12,
+            text_width=1024,
+            text_blocks=24,
+            text_heads=16,
         )
 
     @classmethod
     def miniature(cls, text_vocab: int = 1024) -> "ImageBindDims":
         """The bundled network for Toyland, 1.4 M parameters."""
         return cls(
-            embed=64, vision_width=128, vision_blocks=4, vision_heads=4, audio_width=64, audio_blocks=3, audio_heads=4,
-            text_width=64, text_blocks=3, text_heads=4, image_size=128, patch=16, audio_stride=16, audio_drop_path=0.0,
-            text_context=40, text_vocab=text_vocab,
+            embed=64,
+            vision_width=128,
+            vision_blocks=4,
+            vision_heads=4,
+            audio_width=64,
+            audio_blocks=3,
+            audio_heads=4,
+            text_width=64,
+            text_blocks=3,
+            text_heads=4,
+            image_size=128,
+            patch=16,
+            audio_stride=16,
+            audio_drop_path=0.0,
+            text_context=40,
+            text_vocab=text_vocab,
         )
 
     @property
@@ -68,7 +92,9 @@ class ImageBindDims:
 
     @property
     def audio_patches(self) -> int:
-        rows, columns = ((size - self.audio_kernel) // self.audio_stride + 1 for size in (self.mel_bins, self.mel_frames))
+        rows, columns = (
+            (size - self.audio_kernel) // self.audio_stride + 1 for size in (self.mel_bins, self.mel_frames)
+        )
         return rows * columns
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,8 +104,8 @@ class ImageBindDims:
 def contrastive_loss(a: Tensor, b: Tensor, temperature: float | Tensor, targets: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE of paired embeddings a, b (B, D), of any norm (ImageBind eq. 1).
 
-    ``targets`` (B, B) >= 0 says how far a_i and b_j belong together where more than the pair (i, i) does; rows and columns are
-    normalised here, and one without any positive is left out.
+    ``targets`` >= 0 says how far a_i and b_j belong together where more than the pair (i, i) does (a and b may then
+    differ in number); rows and columns are normalised here, and one without any positive is left out.
     """
     logits = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature
     if targets is None:
@@ -101,28 +127,48 @@ class ImageBind(nn.Module):
         super().__init__()
         self.dims = dims
         self.tokenizer = None
-        self.modality_preprocessors = nn.ModuleDict({
-            "vision": VisionStem(dims, operations), "text": TextStem(dims, operations), "audio": AudioStem(dims, operations),
-        })
-        self.modality_trunks = nn.ModuleDict({
-            "vision": Trunk(dims.vision_width, dims.vision_blocks, dims.vision_heads, operations, pre_norm=True),
-            "text": Trunk(dims.text_width, dims.text_blocks, dims.text_heads, operations),
-            "audio": Trunk(
-                dims.audio_width, dims.audio_blocks, dims.audio_heads, operations, bias_kv=True, drop_path=dims.audio_drop_path
-            ),
-        })
-        self.modality_heads = nn.ModuleDict({
-            "vision": _class_token_head(dims.vision_width, dims.embed, operations),
-            "text": nn.ModuleDict({"proj": nn.Sequential(
-                operations.LayerNorm(dims.text_width, eps=TRUNK_EPS), operations.Linear(dims.text_width, dims.embed, bias=False)
-            )}),
-            "audio": _class_token_head(dims.audio_width, dims.embed, operations),
-        })
-        self.modality_postprocessors = nn.ModuleDict({
-            "vision": UnitNorm(),
-            "text": nn.Sequential(UnitNorm(), LogitScale(TEXT_SCALE_START, learned=True)),
-            "audio": nn.Sequential(UnitNorm(), LogitScale(AUDIO_SCALE, learned=False)),
-        })
+        self.modality_preprocessors = nn.ModuleDict(
+            {
+                "vision": VisionStem(dims, operations),
+                "text": TextStem(dims, operations),
+                "audio": AudioStem(dims, operations),
+            }
+        )
+        self.modality_trunks = nn.ModuleDict(
+            {
+                "vision": Trunk(dims.vision_width, dims.vision_blocks, dims.vision_heads, operations, pre_norm=True),
+                "text": Trunk(dims.text_width, dims.text_blocks, dims.text_heads, operations),
+                "audio": Trunk(
+                    dims.audio_width,
+                    dims.audio_blocks,
+                    dims.audio_heads,
+                    operations,
+                    bias_kv=True,
+                    drop_path=dims.audio_drop_path,
+                ),
+            }
+        )
+        self.modality_heads = nn.ModuleDict(
+            {
+                "vision": _class_token_head(dims.vision_width, dims.embed, operations),
+                "text": nn.ModuleDict(
+                    {
+                        "proj": nn.Sequential(
+                            operations.LayerNorm(dims.text_width, eps=TRUNK_EPS),
+                            operations.Linear(dims.text_width, dims.embed, bias=False),
+                        )
+                    }
+                ),
+                "audio": _class_token_head(dims.audio_width, dims.embed, operations),
+            }
+        )
+        self.modality_postprocessors = nn.ModuleDict(
+            {
+                "vision": UnitNorm(),
+                "text": nn.Sequential(UnitNorm(), LogitScale(TEXT_SCALE_START, learned=True)),
+                "audio": nn.Sequential(UnitNorm(), LogitScale(AUDIO_SCALE, learned=False)),
+            }
+        )
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S), CLIP-normalised -> (B, D) float32, L2 norm 1."""
@@ -172,10 +218,12 @@ class AudioStem(nn.Module):
 
     def __init__(self, dims: ImageBindDims, operations: Any) -> None:
         super().__init__()
-        self.rgbt_stem = nn.ModuleDict({
-            "proj": operations.Conv2d(1, dims.audio_width, dims.audio_kernel, stride=dims.audio_stride, bias=False),
-            "norm_layer": operations.LayerNorm(dims.audio_width),
-        })
+        self.rgbt_stem = nn.ModuleDict(
+            {
+                "proj": operations.Conv2d(1, dims.audio_width, dims.audio_kernel, stride=dims.audio_stride, bias=False),
+                "norm_layer": operations.LayerNorm(dims.audio_width),
+            }
+        )
         self.cls_token = _random_parameter(1, 1, dims.audio_width, std=dims.audio_width**-0.5)
         self.pos_embedding_helper = Positions(1 + dims.audio_patches, dims.audio_width)
 
@@ -210,10 +258,17 @@ class Positions(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Pre-norm transformer, (B, L, W) -> (B, L, W). Drop path rises from 0 in the first block to ``drop_path`` in the last."""
+    """Pre-norm transformer, (B, L, W) -> (B, L, W). Drop path rises from 0 at the first block to its rate."""
 
     def __init__(
-        self, width: int, blocks: int, heads: int, operations: Any, pre_norm: bool = False, bias_kv: bool = False, drop_path: float = 0.0
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        operations: Any,
+        pre_norm: bool = False,
+        bias_kv: bool = False,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         norm = operations.LayerNorm(width, eps=TRUNK_EPS) if pre_norm else nn.Identity()
@@ -233,9 +288,12 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(width, heads, operations, bias_kv)
         self.norm_1 = operations.LayerNorm(width, eps=TRUNK_EPS)
-        self.mlp = nn.ModuleDict({
-            "fc1": operations.Linear(width, MLP_RATIO * width), "fc2": operations.Linear(MLP_RATIO * width, width),
-        })
+        self.mlp = nn.ModuleDict(
+            {
+                "fc1": operations.Linear(width, MLP_RATIO * width),
+                "fc2": operations.Linear(MLP_RATIO * width, width),
+            }
+        )
         self.norm_2 = operations.LayerNorm(width, eps=TRUNK_EPS)
         self.drop_path = drop_path
 
@@ -272,13 +330,15 @@ class Attention(nn.Module):
         if self.bias_k is not None:
             key = torch.cat([key, self.bias_k.to(key).expand(len(key), -1, -1)], dim=1)
             value = torch.cat([value, self.bias_v.to(value).expand(len(value), -1, -1)], dim=1)
-        split = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))  # (B, heads, L, W/heads)
+        split = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+        )  # (B, heads, L, W/heads)
         mixed = F.scaled_dot_product_attention(*split, attn_mask=None if mask is None else mask.to(query))
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 def _publish_in_proj(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Ours is a layer, ``in_proj.weight``, so that a memory manager can move and cast it; published it is ``in_proj_weight``."""
+    """``in_proj_weight`` as published; ours is ``in_proj.weight``, a layer that a memory manager can move and cast."""
     for part in ("weight", "bias"):
         state_dict[f"{prefix}in_proj_{part}"] = state_dict.pop(f"{prefix}in_proj.{part}")
 
@@ -315,7 +375,9 @@ class LogitScale(nn.Module):
 
 
 def _class_token_head(width: int, embed: int, operations: Any) -> nn.Sequential:
-    return nn.Sequential(operations.LayerNorm(width, eps=TRUNK_EPS), FirstToken(), operations.Linear(width, embed, bias=False))
+    return nn.Sequential(
+        operations.LayerNorm(width, eps=TRUNK_EPS), FirstToken(), operations.Linear(width, embed, bias=False)
+    )
 
 
 def _with_class_token(token: Tensor, patches: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures, sounds and texts -> ImageBind embeddings. What has no meaning to the encoder is an error, never a zero vector."""
+"""Pictures, sounds and texts -> ImageBind embeddings. What has no meaning to it is an error, never a zero vector."""
 
 import torch
 from torch import Tensor
@@ -13,13 +13,17 @@ Device = torch.device | str | None
 
 
 @torch.no_grad()
-def encode_image(imagebind: ImageBind, image: Tensor, device: Device = None, dtype: torch.dtype | None = None) -> Tensor:
+def encode_image(
+    imagebind: ImageBind, image: Tensor, device: Device = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """(H, W, C) in [0, 1], any size, C of 1, 3 or 4 -> (D,) float32, norm 1.
 
     ``device`` and ``dtype`` to compute with; None: those of the network's weights.
     """
     if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"A picture has the shape (height, width, channels), not {tuple(image.shape)}. Connect one picture.")
+        raise ValueError(
+            f"A picture has the shape (height, width, channels), not {tuple(image.shape)}. Connect one picture."
+        )
     _check_finite(image, "picture")
     pixels = image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)
     return imagebind.encode_image(pixels.to(*_computes_with(imagebind, device, dtype)))[0]
@@ -31,15 +35,23 @@ def encode_audio(
 ) -> Tensor:
     """(C, T) in [-1, 1] at any sample rate -> (D,) float32, norm about 20. From 25 ms on; silence is an error."""
     if waveform.ndim != 2 or 0 in waveform.shape:
-        raise ValueError(f"A sound has the shape (channels, samples), not {tuple(waveform.shape)}. Connect a sound that is not empty.")
+        raise ValueError(
+            f"A sound has the shape (channels, samples), not {tuple(waveform.shape)}. Connect one that is not empty."
+        )
     if sample_rate < LOWEST_RATE:
-        raise ValueError(f"The sample rate is {sample_rate} Hz; at least {LOWEST_RATE} Hz are needed, {SAMPLE_RATE} Hz or more are best.")
+        raise ValueError(
+            f"The sample rate is {sample_rate} Hz. Use at least {LOWEST_RATE} Hz, best {SAMPLE_RATE} Hz or more."
+        )
     _check_finite(waveform, "sound")
     mono = waveform.float().mean(dim=0)
     if float((mono - mono.mean()).abs().max()) < SILENCE:
         raise ValueError(
             "The sound is silent, so it means nothing to ImageBind. Connect a sound that can be heard"
-            + (" (its channels cancel each other out: use one of them)." if float(waveform.abs().max()) >= 100 * SILENCE else ".")
+            + (
+                " (its channels cancel each other out: use one of them)."
+                if float(waveform.abs().max()) >= 100 * SILENCE
+                else "."
+            )
         )
     clips = waveform_to_clips(waveform, sample_rate, imagebind.dims)
     return imagebind.encode_audio(clips.unsqueeze(0).to(*_computes_with(imagebind, device, dtype)))[0]
@@ -51,13 +63,17 @@ def encode_text(imagebind: ImageBind, text: str, device: Device = None, dtype: t
     if not text.strip():
         raise ValueError("The text is empty. Write what the reference stands for, for example: a cat.")
     if imagebind.tokenizer is None:
-        raise ValueError("This ImageBind came without a tokenizer. Load it with one: load_imagebind(path, tokenizer=...).")
+        raise ValueError(
+            "This ImageBind came without a tokenizer. Load it with one: load_imagebind(path, tokenizer=...)."
+        )
     tokens = tokenize_clip(imagebind.tokenizer, [text], imagebind.dims.text_context)
     device, dtype = _computes_with(imagebind, device, dtype)
     return imagebind.encode_text(tokens.to(device), dtype)[0]
 
 
-def _computes_with(imagebind: ImageBind, device: Device, dtype: torch.dtype | None) -> tuple[torch.device | str, torch.dtype]:
+def _computes_with(
+    imagebind: ImageBind, device: Device, dtype: torch.dtype | None
+) -> tuple[torch.device | str, torch.dtype]:
     weight = imagebind.modality_preprocessors["text"].token_embedding.weight
     return device or weight.device, dtype or weight.dtype
 

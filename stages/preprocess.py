@@ -1,4 +1,4 @@
-"""Pictures, sounds and texts as ImageBind's published checkpoint was shown them (facebookresearch/ImageBind, data.py)."""
+"""Pictures, sounds and texts as the published ImageBind was shown them (facebookresearch/ImageBind, data.py)."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,9 @@ logger = logging.getLogger(__name__)
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-WIDEST = 8  # longer pictures than this times their height are cut first: what lies further out never reaches the centre crop
+WIDEST = (
+    8  # longer pictures than this times their height are cut first: what lies further out never reaches the centre crop
+)
 
 SAMPLE_RATE = 16_000  # Hz
 CLIPS = 3  # per sound
@@ -47,9 +49,10 @@ def image_to_tensor(image: Tensor, size: int) -> Tensor:
 
 
 def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -> Tensor:
-    """(C, T) in [-1, 1] at any rate -> (3, 1, mel_bins, mel_frames): three clips of 2 s, spread evenly from start to end.
+    """(C, T) in [-1, 1] at any rate -> (3, 1, mel_bins, mel_frames): three clips of 2 s, evenly from start to end.
 
-    A sound shorter than 2 s gives the same clip three times, filled up with frames of zeros. ValueError below one frame (25 ms).
+    A sound shorter than 2 s gives the same clip three times, filled up with frames of zeros. Below one frame (25 ms):
+    ValueError.
     """
     mono = waveform.float().mean(dim=0, keepdim=True)
     if sample_rate != SAMPLE_RATE:
@@ -67,7 +70,9 @@ def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> T
     for row, text in zip(tokens, texts):
         ids = [start, *tokenizer.encode(_plain(text), add_special_tokens=False).ids]
         if len(ids) > context - 1:
-            logger.warning("The text %r has %d tokens; what goes past %d is not read.", text[:60], len(ids) - 1, context - 2)
+            logger.warning(
+                "The text %r has %d tokens; what goes past %d is not read.", text[:60], len(ids) - 1, context - 2
+            )
         ids = [*ids[: context - 1], end]
         row[: len(ids)] = torch.tensor(ids)
     return tokens
@@ -101,8 +106,15 @@ def _log_mel(clip: Tensor, dims: ImageBindDims) -> Tensor:
             f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
         )
     bands = torchaudio.compliance.kaldi.fbank(
-        clip - clip.mean(), htk_compat=True, sample_frequency=SAMPLE_RATE, use_energy=False, window_type="hanning",
-        num_mel_bins=dims.mel_bins, dither=0.0, frame_length=FRAME_MS, frame_shift=FRAME_SHIFT_MS,
+        clip - clip.mean(),
+        htk_compat=True,
+        sample_frequency=SAMPLE_RATE,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=dims.mel_bins,
+        dither=0.0,
+        frame_length=FRAME_MS,
+        frame_shift=FRAME_SHIFT_MS,
     ).T[:, : dims.mel_frames]  # (mel_bins, frames)
     bands = F.pad(bands, (0, dims.mel_frames - bands.shape[1]))
     return ((bands - MEL_MEAN) / MEL_STD).unsqueeze(0)

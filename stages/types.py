@@ -11,8 +11,8 @@ MODALITIES = ("image", "audio", "text")
 class Reference:
     """One thing the artist connected.
 
-    ``embedding``: (D,), ImageBind's raw output for its modality (norm 1 for images, about 20 for sounds, the text scale for
-    texts); whoever uses it normalises for itself. ``image``: (H, W, 3) in [0, 1] for an image, else None.
+    ``embedding``: (D,), ImageBind's raw output for its modality (norm 1 for images, about 20 for sounds, the text scale
+    for texts); whoever uses it normalises for itself. ``image``: (H, W, 3) in [0, 1] for an image, else None.
     """
 
     embedding: Tensor

@@ -1,4 +1,4 @@
-"""What ImageBind is trained on in Toyland: pictures, texts that name some of their attributes, and sounds that stand for one."""
+"""What ImageBind learns from in Toyland: pictures, texts naming some of their attributes, sounds standing for one."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,13 @@ def short_phrases(name: str, value: str) -> tuple[str, ...]:
         return (f"a {value}", f"a {value}", value, f"the {value}", f"a picture of a {value}", f"the sound of a {value}")
     if name == "weather":
         noun = wording.WEATHER_NOUNS[value]
-        return (noun, f"the sound of {noun}", *wording.WEATHER_TEXTS[value], *wording.WEATHER_PLACES[value], *toyland.WEATHER_WORDINGS[value])
+        return (
+            noun,
+            f"the sound of {noun}",
+            *wording.WEATHER_TEXTS[value],
+            *wording.WEATHER_PLACES[value],
+            *toyland.WEATHER_WORDINGS[value],
+        )
     if name == "style":
         return (*wording.STYLE_TEXTS[value], *wording.STYLE_NAMES[value], *toyland.STYLE_WORDINGS[value])
     return (value, f"the {value}", toyland.WHERE[value])
@@ -110,7 +116,7 @@ def _strings(table: object) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class SoundBank:
-    """``clips`` (N, 3, 1, mel_bins, mel_frames) float16 on disk, as ``waveform_to_clips`` gives them; the kind of each sound."""
+    """The kind of each sound, and ``clips`` (N, 3, 1, mel_bins, mel_frames) float16 on disk: ``waveform_to_clips``."""
 
     clips: np.ndarray
     kinds: tuple[str, ...]

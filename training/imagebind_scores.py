@@ -20,16 +20,18 @@ from .imagebind_data import SoundBank
 def readout_scores(imagebind: ImageBind, bank: SceneBank, sounds: SoundBank) -> dict[str, float]:
     """Shares of right answers, by nearest neighbour in the embedding space.
 
-    ``background`` .. ``style``, ``all`` (and ``all, new combinations``): a picture's attributes from the nearest of all 504 captions.
-    ``sound``: a sound's kind from the nearest of ten short texts. ``sound to picture``: the nearest picture shows the sound's kind.
-    ``text to picture``: so does the nearest picture of that short text.
+    ``background`` .. ``style``, ``all`` (and ``all, new combinations``): a picture's attributes, from the nearest
+    of all 504 captions. ``sound``: a sound's kind, from the nearest of ten short texts. ``sound to picture``: the
+    nearest picture shows the sound's kind. ``text to picture``: so does the nearest picture of that short text.
     """
     pictures = embed_bank(imagebind, bank)
     heard = F.normalize(embed_sounds(imagebind, sounds), dim=-1)
     combinations = list(itertools.product(*ATTRIBUTES.values()))
     captions = _texts(imagebind, [caption(Scene(*combination, seed=0)) for combination in combinations])
     answers = [combinations[i] for i in (pictures @ captions.T).argmax(dim=1)]
-    right = np.array([[a == b for a, b in zip(answer, scene.combination)] for answer, scene in zip(answers, bank.scenes)])
+    right = np.array(
+        [[a == b for a, b in zip(answer, scene.combination)] for answer, scene in zip(answers, bank.scenes)]
+    )
     new = np.array([scene.combination in HELD_OUT for scene in bank.scenes])
     words = _texts(imagebind, [f"a {kind}" if kind in SUBJECT_SOUNDS else WEATHER_NOUNS[kind] for kind in SOUND_KINDS])
     said = [SOUND_KINDS[i] for i in (heard @ words.T).argmax(dim=1)]

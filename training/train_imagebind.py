@@ -1,8 +1,9 @@
-"""Train the miniature's ImageBind on Toyland: python -m any2pix.training.train_imagebind [--config FILE] [--work DIR] [--out DIR].
+"""Train the miniature's ImageBind on Toyland: python -m any2pix.training.train_imagebind [--config FILE] [--work DIR]
+[--out DIR].
 
-Contrastive (ImageBind eq. 1): pictures with their captions, with texts that name a part of what they show, and with sounds;
-what else in the batch fits as well counts as a positive too. Linear heads on the embedding, thrown away afterwards, speed it up and
-keep place, tidiness and colours in it.
+Contrastive (ImageBind eq. 1): pictures with their captions, with texts that name a part of what they show, and with
+sounds; what else in the batch fits as well counts as a positive too. Linear heads on the embedding, thrown away
+afterwards, speed it up and keep place, tidiness and colours in it.
 """
 
 import json
@@ -23,7 +24,17 @@ from ..stages.preprocess import image_to_tensor, tokenize_clip
 from .bank import SceneBank, scene_bank
 from .clip_tokenizer import train_clip_tokenizer
 from .command import run_command
-from .imagebind_data import NAMES, UNSEEN, VALUES, SoundBank, agreement, draw_phrase, labels_of, sound_bank, vocabulary_texts
+from .imagebind_data import (
+    NAMES,
+    UNSEEN,
+    VALUES,
+    SoundBank,
+    agreement,
+    draw_phrase,
+    labels_of,
+    sound_bank,
+    vocabulary_texts,
+)
 from .imagebind_scores import readout_scores
 from .loop import LoopConfig, fit
 
@@ -63,14 +74,22 @@ def shifted_views(pictures: Tensor, generator: torch.Generator) -> Tensor:
     size = pictures.shape[-1]
     padded = F.pad(pictures, (SHIFT,) * 4, mode="replicate")
     corners = torch.randint(2 * SHIFT + 1, (len(pictures), 2), generator=generator).tolist()
-    return torch.stack([picture[:, top : top + size, left : left + size] for picture, (top, left) in zip(padded, corners)])
+    return torch.stack(
+        [picture[:, top : top + size, left : left + size] for picture, (top, left) in zip(padded, corners)]
+    )
 
 
 class Batches:
     """make_batch of the training loop."""
 
-    def __init__(self, config: dict, bank: SceneBank, sounds: SoundBank, tokenizer: Tokenizer, dims: ImageBindDims) -> None:
-        self.size, self.sounds_each, self.views = config["loop"]["batch_size"], config["batch"]["sounds"], config["batch"]["second_views"]
+    def __init__(
+        self, config: dict, bank: SceneBank, sounds: SoundBank, tokenizer: Tokenizer, dims: ImageBindDims
+    ) -> None:
+        self.size, self.sounds_each, self.views = (
+            config["loop"]["batch_size"],
+            config["batch"]["sounds"],
+            config["batch"]["second_views"],
+        )
         self.bank, self.sounds, self.tokenizer, self.dims = bank, sounds, tokenizer, dims
         self.labels = torch.tensor([labels_of(scene) for scene in bank.scenes])
         self.sound_labels = sounds.labels()
@@ -83,15 +102,20 @@ class Batches:
         thumbnails = F.interpolate(pictures, (LOOK, LOOK), mode="area").flatten(1) * 2 - 1
         cleanliness = torch.from_numpy(self.bank.cleanliness[index.numpy()])[:, None]
         return {
-            "pixels": image_to_tensor(views.movedim(1, -1), self.dims.image_size), "labels": self.labels[index],
-            "looks": torch.cat([thumbnails, cleanliness], dim=1), **self._texts(index, generator), **self._sounds(generator),
+            "pixels": image_to_tensor(views.movedim(1, -1), self.dims.image_size),
+            "labels": self.labels[index],
+            "looks": torch.cat([thumbnails, cleanliness], dim=1),
+            **self._texts(index, generator),
+            **self._sounds(generator),
         }
 
     def _texts(self, index: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         scenes = [self.bank.scenes[i] for i in index]
         phrases = [draw_phrase(scene, rng) for scene in scenes]
-        tokens = tokenize_clip(self.tokenizer, [*map(caption, scenes), *(phrase.text for phrase in phrases)], self.dims.text_context)
+        tokens = tokenize_clip(
+            self.tokenizer, [*map(caption, scenes), *(phrase.text for phrase in phrases)], self.dims.text_context
+        )
         longest = int(tokens.argmax(dim=-1).max()) + 1
         named = torch.tensor([[name in phrase.named for name in NAMES] for phrase in phrases])
         return {"tokens": tokens[:, :longest], "named": named}
@@ -116,15 +140,23 @@ def losses_of(trainee: Trainee, batch: dict[str, Tensor], config: dict) -> dict[
     all_but_place = torch.tensor([name != "place" for name in NAMES], device=labels.device)
     heard = batch["sound_labels"] != UNSEEN
     said = torch.where(named, labels, UNSEEN)  # what the phrases name
-    targets = torch.cat([agreement(labels, batch["sound_labels"], heard), agreement(said, batch["sound_labels"], heard)])
+    targets = torch.cat(
+        [agreement(labels, batch["sound_labels"], heard), agreement(said, batch["sound_labels"], heard)]
+    )
     parts = {
-        "caption": contrastive_loss(pictures, captions, temperature, agreement(labels, labels, all_but_place.expand_as(labels))),
+        "caption": contrastive_loss(
+            pictures, captions, temperature, agreement(labels, labels, all_but_place.expand_as(labels))
+        ),
         "phrase": contrastive_loss(pictures, phrases, temperature, agreement(labels, labels, named)),
         "sound": contrastive_loss(pictures, sounds, 1 / AUDIO_SCALE, targets[:size]),
         "sound_phrase": contrastive_loss(phrases, sounds, 1 / AUDIO_SCALE, targets[size:]),
-        "view": contrastive_loss(views, pictures, config["view_temperature"], torch.eye(len(views), size, device=labels.device)),
+        "view": contrastive_loss(
+            views, pictures, config["view_temperature"], torch.eye(len(views), size, device=labels.device)
+        ),
         "attributes": trainee.attribute_loss(pictures, labels)
-        + trainee.attribute_loss(torch.cat([captions, phrases]), torch.cat([torch.where(all_but_place, labels, UNSEEN), said]))
+        + trainee.attribute_loss(
+            torch.cat([captions, phrases]), torch.cat([torch.where(all_but_place, labels, UNSEEN), said])
+        )
         + trainee.attribute_loss(sounds, batch["sound_labels"]),
         "look": trainee.look_loss(pictures, batch["looks"]),
     }
@@ -132,7 +164,7 @@ def losses_of(trainee: Trainee, batch: dict[str, Tensor], config: dict) -> dict[
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
-    """Train, measure on held-out seeds, combinations and sounds, write ``out``/imagebind.safetensors; returns the scores."""
+    """Train, write ``out``/imagebind.safetensors; returns the scores on held-out seeds, combinations and sounds."""
     data, loop = config["data"], LoopConfig(**config["loop"])
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
@@ -151,12 +183,19 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         logger.info("step %d: %s", step, json.dumps({name: round(value, 3) for name, value in scores.items()}))
         return scores
 
-    trainee = fit("imagebind", trainee, batches, lambda module, batch: losses_of(module, batch, config), loop, work, measure)
+    trainee = fit(
+        "imagebind", trainee, batches, lambda module, batch: losses_of(module, batch, config), loop, work, measure
+    )
     imagebind = trainee.imagebind.cpu().half().float()  # measured as it is stored
     scores = measure(trainee, loop.steps)
     write_network_file(
-        out / "imagebind.safetensors", "imagebind", imagebind.state_dict(), dims.to_dict(), tokenizer.to_str(),
-        {"any2pix.scores": json.dumps(scores)}, torch.float16,
+        out / "imagebind.safetensors",
+        "imagebind",
+        imagebind.state_dict(),
+        dims.to_dict(),
+        tokenizer.to_str(),
+        {"any2pix.scores": json.dumps(scores)},
+        torch.float16,
     )
     return scores
 
