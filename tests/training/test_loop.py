@@ -1,0 +1,63 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from any2pix.training.loop import LoopConfig, fit
+
+
+def make_batch(step, generator):
+    x = torch.randn((16, 3), generator=generator)
+    return x, x @ torch.tensor([[1.0], [-2.0], [0.5]])
+
+
+def loss(module, batch):
+    x, y = batch
+    return {"loss": (module(x) - y).square().mean()}
+
+
+def run(work, steps, stop_at=None, **options):
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+    config = LoopConfig(steps=steps, batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, checkpoint_every=10, **options)
+
+    def batches(step, generator):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return make_batch(step, generator)
+
+    return fit("toy", module, batches, loss, config, work)
+
+
+def test_learns_and_leaves_log_and_plot(tmp_path):
+    module = run(tmp_path, 200)
+    torch.testing.assert_close(module.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05, rtol=0)
+    rows = [json.loads(line) for line in (tmp_path / "toy/log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(200))
+    assert (tmp_path / "toy/loss.png").stat().st_size > 1000
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
+    whole = run(tmp_path / "whole", 60)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", 60, stop_at=37)
+    resumed = run(tmp_path / "parts", 60)
+    torch.testing.assert_close(resumed.weight, whole.weight, atol=0, rtol=0)
+    assert len((tmp_path / "parts/toy/log.jsonl").read_text().splitlines()) == 60
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path):
+    def broken(module, batch):
+        return {"loss": loss(module, batch)["loss"] * float("nan")}
+
+    config = LoopConfig(steps=3, batch_size=16, learning_rate=0.1)
+    with pytest.raises(FloatingPointError, match="broken: the loss is nan at step 0"):
+        fit("broken", nn.Linear(3, 1), make_batch, broken, config, tmp_path)
+
+
+def test_bad_configuration_is_named():
+    with pytest.raises(ValueError, match="steps \\(0\\)"):
+        LoopConfig(steps=0, batch_size=1, learning_rate=1.0)
+    with pytest.raises(ValueError, match='mixed_precision is "int8"'):
+        LoopConfig(steps=1, batch_size=1, learning_rate=1.0, mixed_precision="int8")

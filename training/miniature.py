@@ -1,0 +1,90 @@
+"""Train the whole miniature, in order, skipping what is done: python -m any2pix.training.miniature [--work DIR] [--out DIR] [--only NAME ...].
+
+About five hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows above, so a row's are
+trained side by side when `--jobs` is 2 (one thread each is the fastest way to use two cores).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .command import MINIATURE, WORK, load_config
+
+RESULTS_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training script `train_<name>` and the file it leaves."""
+
+    name: str
+    file: str
+
+
+ROWS = (
+    (Stage("autoencoder", "vae.safetensors"), Stage("imagebind", "imagebind.safetensors")),
+    (Stage("diffusion", "unet.safetensors"), Stage("llm", "llm.safetensors")),
+    (Stage("prior", "prior.safetensors"), Stage("judge", "judge.safetensors")),
+)
+STAGES = tuple(stage for row in ROWS for stage in row)
+
+
+def is_done(stage: Stage, work: Path, out: Path) -> bool:
+    """A stage is done when its file is there and its results were written down with the same configuration."""
+    record = read_results(out).get(stage.name)
+    return bool(record) and (out / stage.file).is_file() and record["config"] == load_config(stage.name)
+
+
+def read_results(out: Path) -> dict:
+    """What each finished stage reported, by name."""
+    path = out / RESULTS_FILE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def run_stage(stage: Stage, work: Path, out: Path, threads: int) -> dict:
+    """Run one training script to its end in a process of its own; its log goes to work/<name>.log."""
+    package = __package__.removesuffix(".training")
+    command = [sys.executable, "-m", f"{package}.training.train_{stage.name}", "--work", str(work), "--out", str(out)]
+    started = time.monotonic()
+    print(f"{stage.name}: training, see {work / stage.name}.log", flush=True)
+    with open(work / f"{stage.name}.log", "a") as log:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    if done.returncode:
+        raise RuntimeError(f"Training {stage.name} ended with code {done.returncode}; the reason is at the end of {work / stage.name}.log.")
+    results = json.loads(done.stdout)
+    minutes = (time.monotonic() - started) / 60
+    print(f"{stage.name}: {minutes:.1f} min, {results}", flush=True)
+    return {"results": results, "minutes": round(minutes, 1), "config": load_config(stage.name)}
+
+
+def write_result(stage: Stage, record: dict, out: Path):
+    path = out / RESULTS_FILE
+    path.write_text(json.dumps({**read_results(out), stage.name: record}, indent=2) + "\n")
+
+
+def main(argv: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=WORK, help="checkpoints and caches (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=MINIATURE, help="folder for the weights (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=[stage.name for stage in STAGES], help="train these, done or not")
+    parser.add_argument("--jobs", type=int, default=2, help="networks to train side by side (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    for row in ROWS:
+        wanted = [stage for stage in row if (stage.name in arguments.only if arguments.only else not is_done(stage, arguments.work, arguments.out))]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for stage, record in zip(wanted, pool.map(lambda s: run_stage(s, arguments.work, arguments.out, threads), wanted)):
+                write_result(stage, record, arguments.out)
+    print(f"The miniature is complete in {arguments.out}.")
+
+
+if __name__ == "__main__":
+    main()
