@@ -14,14 +14,17 @@ from pathlib import Path
 
 import workspace
 
-START_SECONDS = 180  # a cold disk and two busy cores; ten seconds is usual
+START_SECONDS = 300  # a cold disk and busy cores; ten seconds is usual
 STOP_SECONDS = 10
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
+def free_port(preferred: int = 0) -> int:
+    """A loopback port that nothing listens on now: the preferred one where it is free."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 

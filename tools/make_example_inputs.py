@@ -7,10 +7,9 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from any2pix.datagen.sounds import synthesize
 from any2pix.datagen.toyland import TEST_SEEDS_FROM, Scene, render
+from PIL import Image
 
 INPUTS = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 # Seeds of the test split: no network has seen these pictures or heard these sounds.

@@ -2,9 +2,8 @@
 
 import os
 
-import pytest
-
 import comfy_server
+import pytest
 import workspace
 from harness.client import Client
 

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-
+from cli_runner import CliError, api_format, run_cli
 from harness.browser import same_graph
 from harness.client import PromptRejected
-from harness.graphs import api_format, comfy_cli, with_inputs
+from harness.graphs import with_inputs
 
 RED = 0xFF0000
 
@@ -43,10 +43,16 @@ def test_a_bad_graph_is_rejected_with_the_nodes_error(client):
 def test_comfy_cli_runs_a_graph(server, tmp_path):
     file = tmp_path / "graph.json"
     file.write_text(json.dumps(stock_graph(color=7)))
-    *_, envelope = comfy_cli(
-        server, "run", "--workflow", str(file), "--host", "127.0.0.1", "--port", str(server.port), "--wait"
-    )
+    *events, envelope = run_cli(server, "--workflow", file, "--wait")
     assert envelope["ok"] and len(envelope["data"]["outputs"]) == 1
+    assert [event["node"] for event in events if event["type"] == "executing"] == ["1", "2"]
+
+
+def test_comfy_cli_fails_with_the_nodes_error(server, tmp_path):
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(with_inputs(stock_graph(), "1", width=-5)))
+    with pytest.raises(CliError, match="node 1.*width"):
+        run_cli(server, "--workflow", file, "--wait")
 
 
 def test_the_front_end_loads_serializes_and_runs(front_end, server, client, screenshots, tmp_path):

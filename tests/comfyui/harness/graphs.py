@@ -1,12 +1,7 @@
-"""Graphs in API format, {id: {"class_type", "inputs"}}: finding nodes, changing inputs, converting workflow files."""
+"""Graphs in API format, {id: {"class_type", "inputs"}}: finding nodes, changing inputs."""
 
 import copy
-import json
-import subprocess
 from pathlib import Path
-
-import comfy_server
-import workspace
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,37 +30,3 @@ def with_inputs(graph: dict, node: str, **inputs) -> dict:
     assert not unknown, f"{changed[node]['class_type']} has no input {unknown} in this graph"
     changed[node]["inputs"].update(inputs)
     return changed
-
-
-def comfy_cli(server: comfy_server.ComfyServer, *words: str, timeout: float = 600) -> list[dict]:
-    """Runs comfy-cli against a server -> its events, the last one the envelope that carries "ok"."""
-    command = [
-        workspace.venv_python().parent / "comfy",
-        "--skip-prompt",
-        "--json-stream",
-        "--workspace",
-        workspace.comfyui_path(),
-        *words,
-    ]
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-        env=comfy_server.quiet_environment(server.base / "home"),
-        cwd=server.base,
-    )
-    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert events, f"comfy-cli said nothing it should: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return events
-
-
-def api_format(server: comfy_server.ComfyServer, workflow: Path) -> dict:
-    """A workflow file of either format -> API format, as comfy-cli converts it."""
-    events = comfy_cli(
-        server, "run", "--workflow", str(workflow), "--host", "127.0.0.1", "--port", str(server.port), "--print-prompt"
-    )
-    preview = next((event["prompt"] for event in events if event.get("type") == "prompt_preview"), None)
-    assert preview, f"{workflow.name} could not be converted: {events[-1].get('error')}"
-    return preview

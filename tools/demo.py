@@ -1,0 +1,120 @@
+"""`make demo`: edits a picture by an instruction with a sound in it, through a real ComfyUI and comfy-cli.
+
+IMAGE, AUDIO, INSTRUCTION and OUTPUT in the environment take the place of what the workflow opens with.
+"""
+
+import json
+import os
+import shutil
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import cli_runner
+import comfy_server
+import workspace
+from contact_sheet import save_contact_sheet
+
+WORKFLOW = workspace.ROOT / "workflows" / "edit_with_sound.json"
+CAPTION_OUTPUT = 2  # the third output of Multimodal Instruction LLM
+CAPTION_NODE = "demo_caption"
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text says why and what to do."""
+
+
+def the_node(graph: dict, class_type: str) -> str:
+    """The id of the first node of a type."""
+    found = [node for node, body in graph.items() if body["class_type"] == class_type]
+    if not found:
+        raise DemoError(f"{WORKFLOW.name} has no node of type {class_type} any more.")
+    return found[0]
+
+
+def bring(server: comfy_server.ComfyServer, path: str, what: str) -> str:
+    """Copies a file of the user's into ComfyUI's input folder; returns its name there."""
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise DemoError(f"{what} is {path}, but there is no such file.")
+    shutil.copyfile(source, server.base / "input" / source.name)
+    return source.name
+
+
+def fill_in(server: comfy_server.ComfyServer, graph: dict, wishes: dict[str, str]) -> dict:
+    """Puts the user's wishes into the graph, and a node that shows the caption. Returns what the edit is made from."""
+    image, audio = graph[the_node(graph, "LoadImage")]["inputs"], graph[the_node(graph, "LoadAudio")]["inputs"]
+    instruct = the_node(graph, "Any2PixInstruct")
+    if wishes.get("IMAGE"):
+        image["image"] = bring(server, wishes["IMAGE"], "IMAGE")
+    if wishes.get("AUDIO"):
+        audio["audio"] = bring(server, wishes["AUDIO"], "AUDIO")
+    if wishes.get("INSTRUCTION"):
+        graph[instruct]["inputs"]["instruction"] = wishes["INSTRUCTION"]
+    graph[CAPTION_NODE] = {"class_type": "PreviewAny", "inputs": {"source": [instruct, CAPTION_OUTPUT]}}
+    folder = server.base / "input"
+    instruction = graph[instruct]["inputs"]["instruction"]
+    return {"image": folder / image["image"], "audio": folder / audio["audio"], "instruction": instruction}
+
+
+class Progress:
+    """Tells comfy-cli's events in plain lines."""
+
+    def __init__(self):
+        self.named: set[str] = set()
+        self.tenth = -1
+
+    def __call__(self, event: dict) -> None:
+        node, title = event.get("node"), event.get("title") or event.get("class_type")
+        if event.get("type") == "executing" and node and node not in self.named:
+            self.named.add(node)
+            self.tenth = -1
+            print(f"  {title}", flush=True)
+        elif event.get("type") == "progress" and event.get("total"):
+            tenth = 10 * event["completed"] // event["total"]
+            if tenth > self.tenth:
+                self.tenth = tenth
+                print(f"    {event['completed']} of {event['total']}", flush=True)
+
+
+def results(server: comfy_server.ComfyServer, prompt_id: str, graph: dict) -> tuple[bytes, str]:
+    """What the run gave: the saved picture's file, and the caption."""
+    outputs = server.get(f"/history/{prompt_id}")[prompt_id]["outputs"]
+    saved = outputs[the_node(graph, "SaveImage")]["images"][0]
+    with urllib.request.urlopen(f"{server.url}/view?{urllib.parse.urlencode(saved)}", timeout=30) as answer:
+        return answer.read(), "".join(outputs[CAPTION_NODE]["text"])
+
+
+def run_demo(wishes: dict[str, str], output: Path) -> tuple[Path, Path]:
+    """Runs the workflow on a server of its own -> paths of the picture and the contact sheet."""
+    output.mkdir(parents=True, exist_ok=True)
+    base = workspace.make_base(workspace.WORKSPACE / "base")
+    workspace.say("starting ComfyUI")
+    with comfy_server.ComfyServer(base) as server:
+        graph = cli_runner.api_format(server, WORKFLOW)
+        made_from = fill_in(server, graph, wishes)
+        file = base / "demo_graph.json"
+        file.write_text(json.dumps(graph))
+        workspace.say(f'editing {made_from["image"].name} with {made_from["audio"].name}: "{made_from["instruction"]}"')
+        ended = cli_runner.run_cli(server, "--workflow", file, "--wait", show=Progress())[-1]["data"]
+        picture, caption = results(server, ended["prompt_id"], graph)
+    place = output / "demo.png"
+    place.write_bytes(picture)
+    sheet = save_contact_sheet(output / "demo_sheet.png", result=place, caption=caption, **made_from)
+    return place, sheet
+
+
+def main() -> int:
+    output = Path(os.environ.get("OUTPUT") or "output").expanduser().resolve()
+    try:
+        picture, sheet = run_demo(dict(os.environ), output)
+    except (DemoError, workspace.SetupError, RuntimeError) as error:
+        workspace.say(f"stopped: {error}")
+        return 1
+    print(f"picture:       {picture}\ncontact sheet: {sheet}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
