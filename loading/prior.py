@@ -18,9 +18,18 @@ TEXT = "cond_stage_models.0.model.text_model."
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def load_prior(path: str | Path, operations=torch.nn, device="cpu", dtype: torch.dtype | None = None) -> RefinementPrior:
-    """The prior of a file, with its `tokenizer` (None where a published file has no tokenizer.json next to it; only a text
-    source needs one). The sizes come from the metadata, or from the shapes. float32 unless `dtype` says otherwise."""
+def load_prior(
+    path: str | Path,
+    operations=torch.nn,
+    device="cpu",
+    dtype: torch.dtype | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> RefinementPrior:
+    """The prior of a file, ready to refine. The sizes come from the metadata, or from the shapes.
+
+    `dtype` of the weights; None: float32. `tokenizer`: our files bring their own; the published one does not, so give CLIP's,
+    or put its tokenizer.json next to the file, or do without texts.
+    """
     file = read_network_file(path, "prior")
     tensors = {key: value for key, value in file.state_dict.items() if not STORED_CONSTANTS.fullmatch(key)}
     dims = build_dims(PriorDims, file.dims, path) if file.dims else prior_dims(tensors, path)
@@ -28,7 +37,7 @@ def load_prior(path: str | Path, operations=torch.nn, device="cpu", dtype: torch
         network = RefinementPrior(dims, operations)
     load_strict(network, tensors, source=path)
     _make_constants(network)
-    network.tokenizer = _tokenizer(file.tokenizer_json, Path(path))
+    network.tokenizer = _own_tokenizer(file.tokenizer_json, Path(path)) or tokenizer
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
 
@@ -84,7 +93,7 @@ def _make_constants(network: RefinementPrior) -> None:
                 module.register_buffer(name, make[name](buffer), persistent=False)
 
 
-def _tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
+def _own_tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
     if tokenizer_json is not None:
         return Tokenizer.from_str(tokenizer_json)
     beside = path.parent / TOKENIZER_FILE

@@ -67,6 +67,8 @@ def test_published_file_with_what_old_versions_stored(prior, tmp_path):
     assert not any(value.is_meta for value in [*loaded.parameters(), *loaded.buffers()])
     assert_close(answer(loaded), answer(prior))
 
+    given = Tokenizer.from_str(tokenizer_json())
+    assert load_prior(tmp_path / "model.bin", tokenizer=given).tokenizer is given
     (tmp_path / "tokenizer.json").write_text(tokenizer_json())
     assert load_prior(tmp_path / "model.bin").tokenizer.to_str() == tokenizer_json()
 
