@@ -1,0 +1,139 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken
+
+from any2pix.loading.files import CheckpointError, write_network_file
+from any2pix.loading.llm import load_llm
+from any2pix.models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
+from any2pix.training.llm_tokenizer import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(["add a cat to the meadow in the rain", "[a cat]"] * 3, 700)
+
+
+@pytest.fixture(scope="module")
+def llm(tokenizer):
+    torch.manual_seed(0)
+    llama = dict(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    return MultimodalLLM(MMLLMDims(embed=8, llama=llama, projector_hidden=16)).eval()
+
+
+def write(path, llm, tokenizer, **changes):
+    parts = {"state_dict": llm.state_dict(), "dims": llm.dims.to_dict(), "tokenizer_json": tokenizer.to_str(), **changes}
+    write_network_file(path, "llm", **parts)
+    return path
+
+
+def same(left, right):
+    torch.testing.assert_close(left.state_dict(), right.state_dict())
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(left(ids).logits, right(ids).logits)
+
+
+def test_one_file(tmp_path, llm, tokenizer):
+    loaded = load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer))
+    assert loaded.dims == llm.dims and not loaded.training
+    assert loaded.tokenizer.to_str() == tokenizer.to_str()
+    same(loaded, llm)
+    half = load_llm(tmp_path / "llm.safetensors", dtype=torch.bfloat16)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+
+
+def publish(folder, llm, tokenizer, shards=2, kind="bin", config=None):
+    """Write the layout of the published folder, with the parts that this method skips."""
+    folder.mkdir()
+    state = {**llm.state_dict(), "model.vision_tower.x": torch.zeros(2), "model.mm_projector.0.weight": torch.zeros(2)}
+    state |= {"model.vae_projector_audio.0.weight": torch.zeros(3), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
+    names, stem = sorted(state), "pytorch_model" if kind == "bin" else "model"
+    weight_map = {}
+    for shard in range(shards):
+        file = f"{stem}-{shard + 1:05d}-of-{shards:05d}.{kind}" if shards > 1 else f"{stem}.{kind}"
+        part = {name: state[name].clone() for name in names[shard::shards]}
+        torch.save(part, folder / file) if kind == "bin" else save_file(part, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    if shards > 1:
+        (folder / f"{stem}.{kind}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    extra = {"model_type": "instructany2pix", "torch_dtype": "bfloat16", "rope_scaling": None, "mm_vision_tower": "x"}
+    (folder / "config.json").write_text(json.dumps({**llm.dims.llama, **extra, **(config or {})}))
+    (folder / "tokenizer").mkdir()
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("shards, kind", [(1, "bin"), (3, "bin"), (1, "safetensors"), (2, "safetensors")])
+def test_published_folder(tmp_path, llm, tokenizer, shards, kind):
+    loaded = load_llm(publish(tmp_path / "llm-retrained", llm, tokenizer, shards, kind))
+    assert loaded.dims.embed == 8 and loaded.dims.projector_hidden == 16 and loaded.dims.merge == "add"
+    same(loaded, llm)
+
+
+def test_missing_shard(tmp_path, llm, tokenizer):
+    folder = publish(tmp_path / "llm-retrained", llm, tokenizer)
+    (folder / "pytorch_model-00002-of-00002.bin").unlink()
+    with pytest.raises(CheckpointError, match="pytorch_model-00002-of-00002.bin .*is not there"):
+        load_llm(folder)
+
+
+@pytest.mark.parametrize("name, message", [("config.json", "no config.json"), ("pytorch_model.bin", "none of"), ("tokenizer/tokenizer.json", "neither")])
+def test_incomplete_folder(tmp_path, llm, tokenizer, name, message):
+    folder = publish(tmp_path / "llm-retrained", llm, tokenizer, shards=1)
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=message):
+        load_llm(folder)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match="llm.safetensors .*is not there"):
+        load_llm(tmp_path / "llm.safetensors")
+
+
+def test_file_without_tokenizer(tmp_path, llm, tokenizer):
+    with pytest.raises(CheckpointError, match="no sizes or no tokenizer"):
+        load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, tokenizer_json=None))
+
+
+def test_missing_and_unexpected_keys(tmp_path, llm, tokenizer):
+    state = {key: value for key, value in llm.state_dict().items() if key != "model.norm.weight"}
+    with pytest.raises(CheckpointError, match="missing: model.norm.weight"):
+        load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, state_dict=state))
+    state = {**llm.state_dict(), "model.extra": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="not expected: model.extra"):
+        load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, state_dict=state))
+
+
+def test_plain_language_model(tmp_path, llm, tokenizer):
+    state = {key: value for key, value in llm.state_dict().items() if "vae_" not in key}
+    folder = publish(tmp_path / "vicuna", llm, tokenizer, shards=1)
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="without InstructAny2Pix's projectors"):
+        load_llm(folder)
+
+
+def test_larger_tokenizer_than_embedding(tmp_path, llm, tokenizer):
+    larger = type(tokenizer).from_str(tokenizer.to_str())
+    larger.add_tokens([AddedToken("extra")])
+    size = tokenizer.get_vocab_size()
+    with pytest.raises(CheckpointError, match=f"has {size} rows, its tokenizer {size + 1} tokens"):
+        load_llm(write(tmp_path / "llm.safetensors", llm, larger))
+
+
+def test_tokenizer_without_the_added_tokens(tmp_path, llm, tokenizer):
+    data = json.loads(tokenizer.to_str())
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in ADDED_TOKENS]
+    with pytest.raises(CheckpointError, match="lacks <im_gen_start>"):
+        load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, tokenizer_json=json.dumps(data)))
+
+
+def test_added_tokens_in_another_order(tmp_path, llm, tokenizer):
+    text = tokenizer.to_str().replace('"<base>"', '"<swap>"').replace('"<video>"', '"<base>"').replace('"<swap>"', '"<video>"')
+    with pytest.raises(CheckpointError, match="another order"):
+        load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, tokenizer_json=text))

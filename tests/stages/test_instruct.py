@@ -1,0 +1,160 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from any2pix.models.mm_llm import LLMOutput, MMLLMDims, MultimodalLLM
+from any2pix.stages.instruct import instruct
+from any2pix.stages.prompt import build_target
+from any2pix.stages.types import Reference
+from any2pix.training.llm_tokenizer import build_tokenizer
+
+WIDTH = 4
+
+
+class ScriptedLLM:
+    """Says ``answer`` whatever it is asked. The state that predicts answer token k is (k, k, k, k)."""
+
+    def __init__(self, tokenizer, answer):
+        self.tokenizer, self.answer = tokenizer, list(answer)
+        self.dims, self.context = SimpleNamespace(embed=WIDTH), 500
+        self.lm_head = SimpleNamespace(weight=torch.zeros(1))
+        self.seen = []
+
+    def __call__(self, ids, references=None, positions=None, past_key_values=None):
+        self.seen.append((ids, references, positions))
+        step = len(self.seen) - 1
+        logits = torch.full((1, ids.shape[1], self.tokenizer.get_vocab_size()), -5.0)
+        logits[0, -1, self.answer[step]] = 5.0
+        return LLMOutput(logits, torch.full((1, ids.shape[1], WIDTH), float(step)), past_key_values)
+
+    def predict_embedding(self, hidden):
+        return hidden * 10
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(["add a cat to the meadow in the rain, ink style", "[a cat]", "additions:cat:", "make it snow"] * 3, 700)
+
+
+REFERENCES = (Reference(torch.arange(4.0), "image"), Reference(torch.ones(4), "audio"), Reference(torch.full((4,), 3.0), "image"))
+
+
+def test_plan_takes_the_states_that_predicted_the_video_tokens(tokenizer):
+    target = build_target(tokenizer, "a cat", base=True, additions=("cat",))
+    llm = ScriptedLLM(tokenizer, target.ids)
+    plan = instruct(llm, REFERENCES, "add [audio1] to [image2] [image2]")
+    assert plan.caption == "a cat" and "<base>" in plan.answer
+    torch.testing.assert_close(plan.edit, torch.full((WIDTH,), 10.0 * target.gen_position))
+    torch.testing.assert_close(plan.base, torch.full((WIDTH,), 10.0 * target.base_position))
+    assert [subject.name for subject in plan.subjects] == ["cat"]
+    torch.testing.assert_close(plan.subjects[0].embedding, torch.full((WIDTH,), 10.0 * target.addition_positions[0]))
+    assert plan.mentioned == (1, 2)
+
+
+def test_one_pass_over_the_prompt_then_one_token_each(tokenizer):
+    target = build_target(tokenizer, "a cat", base=False)
+    llm = ScriptedLLM(tokenizer, target.ids)
+    assert instruct(llm, REFERENCES, "add [audio1] to [image2] [image2]").base is None
+    ids, shown, positions = llm.seen[0]
+    torch.testing.assert_close(shown[0], torch.stack([REFERENCES[i].embedding for i in (1, 2, 2)]))
+    assert [tokenizer.id_to_token(ids[0, p]) for p in positions[0]] == ["<video>"] * 3
+    assert [ids.shape[1] for ids, _, _ in llm.seen[1:]] == [1] * (len(target.ids) - 1)
+    assert all(references is None for _, references, _ in llm.seen[1:])  # a <video> it writes keeps its token embedding
+
+
+def test_progress_and_cancel(tokenizer):
+    target = build_target(tokenizer, "a cat", base=False)
+    steps = []
+    instruct(ScriptedLLM(tokenizer, target.ids), (), "make it snow", callback=lambda *step: steps.append(step), max_new_tokens=50)
+    assert steps == [(i, 50) for i in range(len(target.ids))]
+
+    class Cancelled(Exception):
+        pass
+
+    def cancel(step, total):
+        if step == 3:
+            raise Cancelled
+
+    llm = ScriptedLLM(tokenizer, target.ids)
+    with pytest.raises(Cancelled):
+        instruct(llm, (), "make it snow", callback=cancel)
+    assert len(llm.seen) == 3
+
+
+def test_too_few_new_tokens(tokenizer):
+    llm = ScriptedLLM(tokenizer, build_target(tokenizer, "a cat", base=True).ids)
+    with pytest.raises(ValueError, match="raise max_new_tokens"):
+        instruct(llm, REFERENCES, "make it snow", max_new_tokens=3)
+
+
+@pytest.mark.parametrize("options", [{"temperature": -0.1}, {"max_new_tokens": 0}])
+def test_options_out_of_range(tokenizer, options):
+    with pytest.raises(ValueError, match="temperature is 0 or more and max_new_tokens 1 or more"):
+        instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow", **options)
+
+
+def test_long_instruction(tokenizer):
+    with pytest.raises(ValueError, match="room for 500 in all. Shorten the instruction"):
+        instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow " * 300)
+
+
+def test_embeddings_of_another_imagebind(tokenizer):
+    with pytest.raises(ValueError, match="embeddings of 4 numbers, a reference has 9"):
+        instruct(ScriptedLLM(tokenizer, []), (Reference(torch.zeros(9), "image"),), "make it snow")
+
+
+def test_overflow_is_named(tokenizer):
+    llm = ScriptedLLM(tokenizer, build_target(tokenizer, "a cat", base=True).ids)
+    nan = LLMOutput(torch.full((1, 1, 5), float("nan")), torch.zeros(1, 1, WIDTH), None)
+    llm.__class__ = type("Overflowing", (ScriptedLLM,), {"__call__": lambda *args, **kwargs: nan})
+    with pytest.raises(ValueError, match="another precision"):
+        instruct(llm, REFERENCES, "make it snow")
+
+
+@pytest.fixture(scope="module")
+def small_llm(tokenizer):
+    torch.manual_seed(0)
+    llama = dict(vocab_size=tokenizer.get_vocab_size(), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
+    llm = MultimodalLLM(MMLLMDims(embed=4, llama=llama, projector_hidden=64)).eval()
+    llm.tokenizer = tokenizer
+    return llm
+
+
+def teach(llm, tokenizer, instruction, caption):
+    """Overfit one answer, so that a real network can be decoded."""
+    from any2pix.training.llm_samples import Example, collate
+    from any2pix.stages.marks import resolve_marks
+    from any2pix.stages.prompt import build_prompt
+
+    prompt = build_prompt(tokenizer, resolve_marks(instruction, REFERENCES))
+    target = build_target(tokenizer, caption, base=True)
+    start = len(prompt.ids)
+    shown = torch.stack([REFERENCES[i].embedding for i in resolve_marks(instruction, REFERENCES).order])
+    ends = (start + target.base_position, start + target.gen_position)
+    example = Example(prompt.ids, target.ids, shown, prompt.positions, torch.stack([REFERENCES[0].embedding, REFERENCES[1].embedding]), ends)
+    optimizer = torch.optim.AdamW(llm.parameters(), lr=5e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        llm.training_loss(collate([example], pad=2), embedding_weight=0.05)["loss"].backward()
+        optimizer.step()
+
+
+def test_a_trained_network_answers_and_samples_by_seed(small_llm, tokenizer):
+    instruction = "add [audio1] to [image1]"
+    teach(small_llm, tokenizer, instruction, "a cat in the rain")
+    plan = instruct(small_llm, REFERENCES, instruction)
+    assert plan.caption == "a cat in the rain"
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(plan.base, REFERENCES[0].embedding, dim=0) > 0.95 and cosine(plan.edit, REFERENCES[1].embedding, dim=0) > 0.95
+    again = instruct(small_llm, REFERENCES, instruction)
+    assert torch.equal(again.edit, plan.edit)
+
+    def sampled(seed):
+        try:
+            return instruct(small_llm, REFERENCES, instruction, torch.Generator().manual_seed(seed), temperature=3.0, max_new_tokens=30).answer
+        except ValueError as error:
+            return str(error)
+
+    assert sampled(1) == sampled(1)
+    assert len({sampled(seed) for seed in range(4)}) > 1
