@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..stages.edit import EditOptions
@@ -135,7 +136,8 @@ def _entry(graded: GradedCase) -> SheetEntry:
     others = [i for i in range(len(sample.references)) if i != sample.base_index]
     return SheetEntry(
         source=to_picture(picture_of(sample.source)),
-        thumbnails=tuple(_thumbnail(case, i) for i in others),
+        source_mark=sample.references[sample.base_index].mark,
+        thumbnails=tuple((sample.references[i].mark, _thumbnail(case, i)) for i in others),
         instruction=sample.instruction,
         result=to_picture(graded.outcome.image),
         verdict="judge: as wanted" if not wrong else "judge: " + "; ".join(wrong),
@@ -159,7 +161,8 @@ def main(argv: list[str] | None = None):
     cases = _draw(options)
     logger.info("%d edits of the %s split, seed %d", len(cases), options.split, options.seed)
     started = time.perf_counter()
-    outcomes = pack_editor(networks, edit_options, options.seed, options.oracle)(cases)
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        outcomes = pack_editor(networks, edit_options, options.seed, options.oracle)(cases)
     seconds = time.perf_counter() - started
     graded = grade_outcomes(judge, cases, outcomes)
     figures = summarise(graded)
@@ -197,6 +200,7 @@ def _arguments() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help=f"of: {', '.join(EditOptions.__dataclass_fields__)}",
     )
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_EDITS} edits, PNG")
     return parser

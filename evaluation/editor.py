@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from ..datagen.toyland import Scene
 from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import load_embedding_diffusion
 from ..loading.imagebind import load_imagebind
@@ -22,8 +25,10 @@ from ..stages.retrieve import retrieve_base
 from ..stages.types import EditPlan, Reference, References
 from .cases import EditCase, encode_references, picture_of
 
+logger = logging.getLogger(__name__)
 MINIATURE = Path(__file__).resolve().parent.parent / "miniature"
 BATCH = 16
+UNPAINTED = torch.full((128, 128, 3), 0.5)  # what the judge is shown where no answer could be read
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,16 @@ Editor = Callable[[Sequence[EditCase]], list[Outcome]]
 
 @dataclass(frozen=True)
 class PreparedEdit:
-    """A case, encoded and planned, before the options of the picture matter."""
+    """A case, encoded and planned, before the options of the picture matter. `plan` None: the answer could not be read."""
 
     case: EditCase
     references: References
-    plan: EditPlan
+    plan: EditPlan | None
     base_index: int | None
+
+
+def outcome_of(picture: Tensor, edit: PreparedEdit) -> Outcome:
+    return Outcome(picture, edit.plan.caption if edit.plan else "", edit.base_index)
 
 
 def load_networks(folder: Path = MINIATURE) -> Networks:
@@ -65,9 +74,14 @@ def prepare(
 ) -> list[PreparedEdit]:
     """Encode and plan every case."""
     prepared = []
-    for case in cases:
+    for case in tqdm(cases, desc="planning", mininterval=5):
         references = encode_references(networks.imagebind, case)
-        plan = instruct(networks.llm, references, case.sample.instruction, generator, temperature)
+        try:
+            plan = instruct(networks.llm, references, case.sample.instruction, generator, temperature)
+        except ValueError as error:  # an answer without a picture: the edit failed, and is counted so
+            logger.warning("%s\n%s", case.sample.instruction, error)
+            prepared.append(PreparedEdit(case, references, None, None))
+            continue
         prepared.append(
             PreparedEdit(case, references, plan, retrieve_base(references, plan.base, plan.mentioned).index)
         )
@@ -87,14 +101,19 @@ def prepare_oracle(networks: Networks, cases: Sequence[EditCase]) -> list[Prepar
 
 
 def invert_prepared(networks: Networks, prepared: Sequence[PreparedEdit], options: EditOptions) -> list[Tensor | None]:
-    """Inverted latents (4, h, w) of the base pictures; None where there is no base picture."""
-    latents: list[Tensor | None] = [None] * len(prepared)
-    for chunk in _batches([i for i, edit in enumerate(prepared) if _has_picture(edit)]):
+    """Inverted latents (4, h, w) of the base pictures; None where there is no base picture.
+
+    Edits of the same scene (one edit given in several ways) share its inversion.
+    """
+    scenes = [edit.case.sample.references[edit.base_index].content if _has_picture(edit) else None for edit in prepared]
+    first = {scene: i for i, scene in reversed(list(enumerate(scenes))) if scene is not None}
+    latents: dict[Scene, Tensor] = {}
+    for chunk in tqdm(_batches(sorted(first.values())), desc="inverting", mininterval=5):
         bases = torch.stack([_base(prepared[i]).image for i in chunk])
         embeddings = torch.stack([_base(prepared[i]).embedding for i in chunk])
-        for i, latent in zip(chunk, invert_pictures(networks, bases, embeddings, options)):
-            latents[i] = latent
-    return latents
+        inverted = invert_pictures(networks, bases, embeddings, options)
+        latents |= zip((scenes[i] for i in chunk), inverted)
+    return [None if scene is None else latents[scene] for scene in scenes]
 
 
 def paint_prepared(
@@ -109,12 +128,13 @@ def paint_prepared(
     generator = torch.Generator().manual_seed(seed)
     pictures: dict[int, Tensor] = {}
     edited = [i for i, latent in enumerate(inverted) if latent is not None]
-    for chunk in _batches(edited):
+    for chunk in tqdm(_batches(edited), desc="painting", mininterval=5):
         edits = torch.stack([_embedding(networks, prepared[i], options, oracle) for i in chunk])
         bases = torch.stack([_base(prepared[i]).embedding for i in chunk])
         painted = paint(networks, edits, options, torch.stack([inverted[i] for i in chunk]), bases, generator=generator)
         pictures |= zip(chunk, painted.cpu())
-    for chunk in _batches([i for i, latent in enumerate(inverted) if latent is None]):
+    pictures |= {i: UNPAINTED for i, edit in enumerate(prepared) if edit.plan is None}
+    for chunk in _batches([i for i, latent in enumerate(inverted) if latent is None and i not in pictures]):
         edits = torch.stack([_embedding(networks, prepared[i], options, oracle) for i in chunk])
         pictures |= zip(chunk, paint(networks, edits, options, generator=generator).cpu())
     return [pictures[i] for i in range(len(prepared))]
@@ -151,7 +171,7 @@ def pack_editor(networks: Networks, options: EditOptions, seed: int = 0, oracle:
         )
         inverted = invert_prepared(networks, prepared, options)
         pictures = paint_prepared(networks, prepared, inverted, options, seed, oracle)
-        return [Outcome(picture, edit.plan.caption, edit.base_index) for picture, edit in zip(pictures, prepared)]
+        return [outcome_of(picture, edit) for picture, edit in zip(pictures, prepared)]
 
     return edit
 

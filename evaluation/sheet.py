@@ -22,10 +22,11 @@ HEAT = ((10, 8, 30), (70, 20, 100), (180, 50, 90), (245, 140, 50), (255, 245, 19
 
 @dataclass(frozen=True)
 class SheetEntry:
-    """One edit on the sheet. `thumbnails`: the references beside the source; `good`: colours the verdict."""
+    """One edit on the sheet. `thumbnails`: (mark, picture) of the references beside the source; `good` colours the verdict."""
 
-    source: Image.Image | None
-    thumbnails: tuple[Image.Image, ...]
+    source: Image.Image
+    source_mark: str
+    thumbnails: tuple[tuple[str, Image.Image], ...]
     instruction: str
     result: Image.Image
     verdict: str
@@ -80,16 +81,12 @@ def _cell(entry: SheetEntry, number: int) -> Image.Image:
     cell = Image.new("RGB", CELL, (255, 255, 255))
     draw = ImageDraw.Draw(cell)
     x = MARGIN
-    if entry.source is not None:
-        cell.paste(entry.source.resize((PICTURE, PICTURE), Image.LANCZOS), (x, MARGIN))
+    _paste(cell, entry.source, PICTURE, (x, MARGIN), entry.source_mark)
     x += PICTURE + MARGIN
-    for place, thumbnail in enumerate(entry.thumbnails[:2]):
-        cell.paste(
-            thumbnail.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.LANCZOS),
-            (x, MARGIN + place * (THUMBNAIL + MARGIN)),
-        )
+    for place, (mark, thumbnail) in enumerate(entry.thumbnails[:2]):
+        _paste(cell, thumbnail, THUMBNAIL, (x, MARGIN + place * (THUMBNAIL + MARGIN)), mark)
     x += THUMBNAIL + MARGIN
-    cell.paste(entry.result.resize((PICTURE, PICTURE), Image.LANCZOS), (x, MARGIN))
+    _paste(cell, entry.result, PICTURE, (x, MARGIN))
     x += PICTURE + MARGIN
     y = MARGIN
     for text, colour in (
@@ -101,3 +98,13 @@ def _cell(entry: SheetEntry, number: int) -> Image.Image:
         draw.multiline_text((x, y), block, fill=colour, font=ImageFont.load_default(12), spacing=2)
         y += 16 * (block.count("\n") + 1) + 4
     return cell
+
+
+def _paste(cell: Image.Image, picture: Image.Image, side: int, corner: tuple[int, int], mark: str = ""):
+    """A picture with its mark in a small tag at the lower left."""
+    cell.paste(picture.convert("RGB").resize((side, side), Image.LANCZOS), corner)
+    if mark:
+        draw, font = ImageDraw.Draw(cell), ImageFont.load_default(10)
+        place = (corner[0] + 3, corner[1] + side - 14)
+        draw.rectangle(draw.textbbox(place, mark, font=font, spacing=2), fill=(255, 255, 255))
+        draw.text(place, mark, fill=INK, font=font)

@@ -33,11 +33,11 @@ from ..stages.preprocess import image_to_tensor
 from .cases import SPLITS, draw_cases, picture_of
 from .editor import (
     MINIATURE,
-    Outcome,
     PreparedEdit,
     invert_prepared,
     load_networks,
     options_from,
+    outcome_of,
     paint_prepared,
     prepare,
 )
@@ -107,9 +107,7 @@ class Bench:
     def measure(self, options: EditOptions) -> dict[str, Rate]:
         """Paint all edits and say how much was done and what was kept."""
         pictures = torch.stack(paint_prepared(self.networks, self.prepared, self.inverted, options, self.seed))
-        outcomes = [
-            Outcome(picture, edit.plan.caption, edit.base_index) for picture, edit in zip(pictures, self.prepared)
-        ]
+        outcomes = [outcome_of(picture, edit) for picture, edit in zip(pictures, self.prepared)]
         graded = grade_outcomes(self.judge, [edit.case for edit in self.prepared], outcomes)
         embeddings = self.embed(pictures)
         return {

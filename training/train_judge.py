@@ -6,13 +6,11 @@ disturbed so that it stays right on pictures that went through an autoencoder or
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +18,7 @@ from ..datagen import toyland
 from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, Judge, JudgeDims, verdicts
 from ..loading.files import write_network_file
 from .bank import SceneBank, scene_bank
+from .command import run_command
 from .loop import LoopConfig, fit
 
 logger = logging.getLogger(__name__)
@@ -100,16 +99,5 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     return scores
 
 
-def main(argv: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = Path(__file__).parent
-    parser.add_argument("--config", type=Path, default=here / "configs" / "judge.yaml")
-    parser.add_argument("--work", type=Path, default=Path(".train"), help="banks, checkpoints and logs")
-    parser.add_argument("--out", type=Path, default=here.parent / "miniature", help="where judge.safetensors goes")
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(yaml.safe_load(options.config.read_text()), options.work, options.out)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(train, "judge")

@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
-
 from any2pix.datagen.toyland import HELD_OUT, TEST_SEEDS_FROM, caption
 from any2pix.evaluation import scoring
 from any2pix.evaluation.cases import ROWS, draw_cases, picture_of
@@ -16,6 +14,7 @@ from any2pix.evaluation.judge import ATTRIBUTES
 from any2pix.evaluation.metrics import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
 from any2pix.stages.edit import EditOptions
+from PIL import Image
 
 
 class Remembering:

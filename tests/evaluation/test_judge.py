@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from any2pix.datagen.toyland import ATTRIBUTES as LABELS
 from any2pix.datagen.toyland import render, sample_scene
 from any2pix.evaluation.editor import MINIATURE

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from any2pix.datagen.toyland import Scene, caption, parse_caption
 from any2pix.evaluation.metrics import Rate, caption_right, changed_attributes, grade, markdown_table, psnr
 

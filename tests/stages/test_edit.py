@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
-
 from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
 from any2pix.models.diffusion import EmbeddingDiffusion
 from any2pix.stages import edit as edit_stage
@@ -19,6 +17,7 @@ from any2pix.stages.edit import (
     paint,
 )
 from any2pix.stages.types import EditPlan, Reference
+from torch import nn
 
 EMBED = 8
 
