@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 META_TOKENS = "any2pix.tokens"  # JSON {"pad", "bos", "eos", "unk"} of ids, for people and other programs
 # In the published files, but not used by this method (its other heads, and buffers of old transformers versions).
-SKIPPED = ("model.vision_tower.", "model.mm_projector.", "model.vae_projector_audio.", "model.vae_predictor_audio.", "model.vae.")
+SKIPPED = (
+    "model.vision_tower.",
+    "model.mm_projector.",
+    "model.vae_projector_audio.",
+    "model.vae_predictor_audio.",
+    "model.vae.",
+)
 SKIPPED_SUFFIX = ".rotary_emb.inv_freq"
 # Fields of the folder's config.json that shape the network.
 LLAMA_FIELDS = (
@@ -30,7 +36,9 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 SPECIALS = ("<s>", "</s>")
 
 
-def load_llm(path: str | Path, operations: Any = nn, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> MultimodalLLM:
+def load_llm(
+    path: str | Path, operations: Any = nn, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> MultimodalLLM:
     """Read an LLM with its tokenizer (``.tokenizer``). ``path``: a .safetensors file of ours, or the published folder.
 
     ``dtype`` of the weights; None: float32.
@@ -51,7 +59,11 @@ def load_llm(path: str | Path, operations: Any = nn, device: torch.device | str 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], MMLLMDims, Tokenizer]:
     file = read_network_file(path, "llm")
     if not file.dims or file.tokenizer_json is None:
-        raise file_error(path, "has no sizes or no tokenizer in its metadata.", f"A published LLM is a folder: choose the folder. {KINDS['llm'].source}")
+        raise file_error(
+            path,
+            "has no sizes or no tokenizer in its metadata.",
+            f"A published LLM is a folder: choose the folder. {KINDS['llm'].source}",
+        )
     return file.state_dict, build_dims(MMLLMDims, file.dims, path), Tokenizer.from_str(file.tokenizer_json)
 
 
@@ -78,19 +90,23 @@ def _weight_files(folder: Path) -> list[Path]:
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return [folder / name]
-    raise CheckpointError(f"The folder {folder} has none of {', '.join(INDEX_FILES + WEIGHT_FILES)}. {KINDS['llm'].source}")
+    raise CheckpointError(
+        f"The folder {folder} has none of {', '.join(INDEX_FILES + WEIGHT_FILES)}. {KINDS['llm'].source}"
+    )
 
 
 def _dims_of(folder: Path, config: dict[str, Any], state_dict: dict[str, Tensor]) -> MMLLMDims:
     projector = state_dict.get("model.vae_projector_image.0.weight")
     if projector is None:
-        raise CheckpointError(f"{folder} is a language model without InstructAny2Pix's projectors. {KINDS['llm'].source}")
+        raise CheckpointError(
+            f"{folder} is a language model without InstructAny2Pix's projectors. {KINDS['llm'].source}"
+        )
     llama = {name: config[name] for name in LLAMA_FIELDS if config.get(name) is not None}
     return MMLLMDims(embed=projector.shape[1], llama=llama, projector_hidden=projector.shape[0])
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
-    """From the subfolder ``tokenizer`` (or the folder itself): tokenizer.json, or LLaMA's SentencePiece file converted."""
+    """From the subfolder ``tokenizer``, or the folder itself: tokenizer.json, or LLaMA's tokenizer.model."""
     place = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
     if (place / "tokenizer.json").is_file():
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
@@ -100,19 +116,24 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer
     else:
         raise CheckpointError(f"{place} has neither tokenizer.json nor tokenizer.model. {KINDS['llm'].source}")
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (*SPECIALS, *ADDED_TOKENS)])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in (*SPECIALS, *ADDED_TOKENS)]
+    )
     return tokenizer
 
 
 def _check_vocabulary(tokenizer: Tokenizer, state_dict: dict[str, Tensor], path: Path) -> None:
-    """Every id must have its row in the input and the output layer, and the added tokens must stand in the published order."""
+    """Every id must have its row in both tables, and the added tokens must stand in the published order."""
     ids = [tokenizer.token_to_id(token) for token in (*SPECIALS, *ADDED_TOKENS)]
     missing = [token for token, found in zip((*SPECIALS, *ADDED_TOKENS), ids) if found is None]
     if missing:
         raise CheckpointError(f"The tokenizer of {path.name} lacks {', '.join(missing)}. {KINDS['llm'].source}")
     added = ids[len(SPECIALS) :]
     if added != list(range(added[0], added[0] + len(added))):
-        raise CheckpointError(f"The tokenizer of {path.name} has the added tokens in another order than the LLM was trained with. {KINDS['llm'].source}")
+        raise CheckpointError(
+            f"The tokenizer of {path.name} has the added tokens in another order than the LLM was trained with. "
+            f"{KINDS['llm'].source}"
+        )
     for key in ("model.embed_tokens.weight", "lm_head.weight"):
         rows = state_dict[key].shape[0] if key in state_dict else 0
         if rows < tokenizer.get_vocab_size():

@@ -1,7 +1,8 @@
 """The instruction LLM: a LLaMA that reads reference embeddings at ``<video>`` tokens and predicts embeddings there.
 
-InstructAny2Pix (arXiv 2312.06738), section 3.2. The state dict is the published layout: ``model.*`` and ``lm_head.*`` as
-Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}`` and ``model.vae_predictor_image.{0,2}``.
+InstructAny2Pix (arXiv 2312.06738), section 3.2. The state dict is the published layout: ``model.*`` and ``lm_head.*``
+as Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}`` and
+``model.vae_predictor_image.{0,2}``.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,7 +17,8 @@ from .operations import swap_operations
 
 # Added to Vicuna's vocabulary in this order (the released training script).
 ADDED_TOKENS = (
-    "<im_gen_start>", "<im_gen>", "<mask_gen>", "<audio_gen>", "<audio_gen_start>", "<audio>", "<video>", "<base>", "<base_null>",
+    "<im_gen_start>", "<im_gen>", "<mask_gen>", "<audio_gen>", "<audio_gen_start>",
+    "<audio>", "<video>", "<base>", "<base_null>",
 )  # fmt: skip
 EMBED_NORM = 20.0  # every embedding goes in, and is predicted, as unit * 20: the released LLM was trained at this norm
 IGNORE_INDEX = -100  # label of a position that has no cross entropy
@@ -57,7 +59,8 @@ class MMLLMDims:
 
 @dataclass(frozen=True)
 class LLMOutput:
-    """``logits`` (B, L, V), ``hidden`` (B, L, width) after the final norm, and the key-value cache when one was asked for.
+    """``logits`` (B, L, V), ``hidden`` (B, L, width) after the final norm, and the key-value cache when one was asked
+    for.
 
     ``hidden[:, i]`` is the state that predicts token i + 1.
     """
@@ -72,8 +75,9 @@ class LLMBatch:
     """One training batch; sequences padded on the right (a causal model never sees the padding, so no mask is needed).
 
     ``input_ids``, ``labels`` (B, L), labels IGNORE_INDEX outside the answer. ``references`` (B, N, D) raw embeddings at
-    ``reference_positions`` (B, N), -1 where there is none. ``targets`` (B, 1 + M, D) raw embeddings and ``target_positions``
-    (B, 1 + M) of their ``<video>`` tokens, -1 where there is none: column 0 is the base, the rest what is generated.
+    ``reference_positions`` (B, N), -1 where there is none. ``targets`` (B, 1 + M, D) raw embeddings and
+    ``target_positions`` (B, 1 + M) of their ``<video>`` tokens, -1 where there is none: column 0 is the base, the rest
+    what is generated.
     """
 
     input_ids: Tensor
@@ -85,7 +89,8 @@ class LLMBatch:
 
 
 class MultimodalLLM(nn.Module):
-    """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and states.
+    """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and
+    states.
 
     ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``.
     """
@@ -121,7 +126,8 @@ class MultimodalLLM(nn.Module):
         attention_mask: Tensor | None = None,
         past_key_values: DynamicCache | None = None,
     ) -> LLMOutput:
-        """``input_ids`` (B, L); ``references`` (B, N, D) raw embeddings; ``reference_positions`` (B, N) into L, -1 for none.
+        """``input_ids`` (B, L); ``references`` (B, N, D) raw embeddings; ``reference_positions`` (B, N) into L, -1 for
+        none.
 
         Hand in an empty or filled DynamicCache to continue from it; without one nothing is cached.
         """
@@ -151,18 +157,29 @@ class MultimodalLLM(nn.Module):
         """(..., width) the states that predict ``<video>`` -> (..., D) embeddings, norm about EMBED_NORM."""
         return self.model.vae_predictor_image(hidden)
 
-    def training_loss(self, batch: LLMBatch, embedding_loss: str = "l2", embedding_weight: float = 1.0) -> dict[str, Tensor]:
+    def training_loss(
+        self, batch: LLMBatch, embedding_loss: str = "l2", embedding_weight: float = 1.0
+    ) -> dict[str, Tensor]:
         """Cross entropy + ||H_base - F(X_base)||^2 + ||H_gen - F(Y)||^2 (the paper's eq. 2), or L1 as released.
 
         Both distances are means over the D numbers of embeddings at EMBED_NORM, so their weight does not depend on D.
         """
         output = self(batch.input_ids, batch.references, batch.reference_positions)
-        text = F.cross_entropy(output.logits[:, :-1].flatten(0, 1).float(), batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
+        text = F.cross_entropy(
+            output.logits[:, :-1].flatten(0, 1).float(), batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX
+        )
         rows, columns = torch.nonzero(batch.target_positions >= 0, as_tuple=True)
         states = output.hidden[rows, batch.target_positions[rows, columns] - 1]
-        distance = self._distance(embedding_loss)(self.predict_embedding(states).float(), scale_embedding(batch.targets[rows, columns]))
+        distance = self._distance(embedding_loss)(
+            self.predict_embedding(states).float(), scale_embedding(batch.targets[rows, columns])
+        )
         base, generated = _mean_where(distance, columns == 0), _mean_where(distance, columns > 0)
-        return {"loss": text + embedding_weight * (base + generated), "text": text, "base": base, "generated": generated}
+        return {
+            "loss": text + embedding_weight * (base + generated),
+            "text": text,
+            "base": base,
+            "generated": generated,
+        }
 
     @staticmethod
     def _distance(kind: str) -> Any:
@@ -176,8 +193,8 @@ class MultimodalLLM(nn.Module):
 class RotaryEmbedding(nn.Module):
     """LLaMA's rotary position embedding, computed at use.
 
-    Hugging Face keeps the frequencies in a buffer, which a cast to half precision rounds, a build on the meta device leaves
-    empty and a layer-wise move leaves behind. This holds two numbers and has none of those troubles.
+    Hugging Face keeps the frequencies in a buffer, which a cast to half precision rounds, a build on the meta device
+    leaves empty and a layer-wise move leaves behind. This holds two numbers and has none of those troubles.
     """
 
     def __init__(self, base: float, head_width: int) -> None:
@@ -213,7 +230,7 @@ def _rotary_base(llama: dict[str, Any]) -> float:
 
 
 def _replace_rotary(model: nn.Module, base: float, head_width: int) -> None:
-    """Put our rotary embedding in the place of Hugging Face's: on the model, and on each attention in versions before 4.48."""
+    """Put ours in the place of Hugging Face's: on the model, and on each attention before version 4.48."""
     for module in list(model.modules()):
         if hasattr(module, "rotary_emb"):
             module.rotary_emb = RotaryEmbedding(base, head_width)

@@ -1,8 +1,8 @@
 """The ``operations`` seam for networks that Hugging Face builds with ``torch.nn`` itself.
 
-Our own networks take an ``operations`` namespace (``torch.nn`` by default). A host that moves weights layer by layer hands in
-its own classes of the same names, which cast and move a layer's weights at the moment of use. Hugging Face's models have no
-such argument, so their leaves are exchanged after they are built.
+Our own networks take an ``operations`` namespace (``torch.nn`` by default). A host that moves weights layer by layer
+hands in its own classes of the same names, which cast and move a layer's weights at the moment of use. Hugging Face's
+models have no such argument, so their leaves are exchanged after they are built.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 def swap_operations(module: nn.Module, operations: Any) -> nn.Module:
     """Exchange, in place, every layer of ``module`` that has a counterpart in ``operations``; returns ``module``.
 
-    Linear, Embedding, LayerNorm, Conv2d, every ``*RMSNorm`` and GPT-2's ``Conv1D``. The parameters are handed over, not copied,
-    and the state dict keeps its keys and shapes. With ``torch.nn`` nothing changes.
+    Linear, Embedding, LayerNorm, Conv2d, every ``*RMSNorm`` and GPT-2's ``Conv1D``. The parameters are handed over, not
+    copied, and the state dict keeps its keys and shapes. With ``torch.nn`` nothing changes.
     """
     if operations is torch.nn:
         return module
@@ -29,14 +29,18 @@ def swap_operations(module: nn.Module, operations: Any) -> nn.Module:
 
 
 def _counterpart(layer: nn.Module, operations: Any) -> nn.Module | None:
-    """The layer of ``operations`` that computes what ``layer`` computes, with the same parameters; None for anything else."""
+    """The layer of ``operations`` that computes the same, with the same parameters; None where there is none."""
     kind = type(layer).__name__
     if type(layer) is nn.Linear:
         new = operations.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     elif type(layer) is nn.Embedding:
-        new = operations.Embedding(layer.num_embeddings, layer.embedding_dim, padding_idx=layer.padding_idx, device="meta")
+        new = operations.Embedding(
+            layer.num_embeddings, layer.embedding_dim, padding_idx=layer.padding_idx, device="meta"
+        )
     elif type(layer) is nn.LayerNorm:
-        new = operations.LayerNorm(layer.normalized_shape, eps=layer.eps, elementwise_affine=layer.elementwise_affine, device="meta")
+        new = operations.LayerNorm(
+            layer.normalized_shape, eps=layer.eps, elementwise_affine=layer.elementwise_affine, device="meta"
+        )
     elif type(layer) is nn.Conv2d:
         new = _conv2d(layer, operations)
     elif kind.endswith("RMSNorm"):
@@ -72,7 +76,7 @@ def _rms_eps(layer: nn.Module) -> float:
 
 
 def _transposed_linear(layer: nn.Module, operations: Any) -> nn.Module:
-    """GPT-2's Conv1D is a Linear whose weight is stored (in, out). The state dict keeps that layout through two hooks."""
+    """GPT-2's Conv1D is a Linear whose weight is stored (in, out); two hooks keep the state dict that way."""
     inputs, outputs = layer.weight.shape
     new = operations.Linear(inputs, outputs, bias=True, device="meta")
     new.weight = nn.Parameter(layer.weight.detach().t().contiguous(), requires_grad=layer.weight.requires_grad)

@@ -29,11 +29,14 @@ def instruct(
 ) -> EditPlan:
     """Ask the LLM what the instruction means.
 
-    ``temperature`` 0 takes the likeliest token each time; above 0 tokens are drawn with ``generator``. ``callback(step, total)``
-    runs before every token and may raise to cancel. ``device``: where to compute, by default where the weights are.
+    ``temperature`` 0 takes the likeliest token each time; above 0 tokens are drawn with ``generator``. ``callback(step,
+    total)`` runs before every token and may raise to cancel. ``device``: where to compute, by default where the weights
+    are.
     """
     if temperature < 0 or max_new_tokens < 1:
-        raise ValueError(f"temperature is 0 or more and max_new_tokens 1 or more, not {temperature} and {max_new_tokens}.")
+        raise ValueError(
+            f"temperature is 0 or more and max_new_tokens 1 or more, not {temperature} and {max_new_tokens}."
+        )
     resolved = resolve_marks(instruction, references)
     prompt = build_prompt(llm.tokenizer, resolved)
     _check_room(llm, prompt, max_new_tokens)
@@ -62,8 +65,8 @@ def generate(
 ) -> tuple[list[int], list[Tensor]]:
     """Generated ids up to and with ``</s>``, and for each the state (width,) that predicted it.
 
-    One pass over the prompt, then one per token on the key-value cache. ``shown`` (N, D) goes to the N marks of the prompt; a
-    ``<video>`` that the model itself writes keeps its plain token embedding, as in the published decoding.
+    One pass over the prompt, then one per token on the key-value cache. ``shown`` (N, D) goes to the N marks of the
+    prompt; a ``<video>`` that the model itself writes keeps its plain token embedding, as in the published decoding.
     """
     end = special_id(llm.tokenizer, EOS)
     cache = DynamicCache()
@@ -116,6 +119,6 @@ def _check_room(llm: MultimodalLLM, prompt: PromptIds, max_new_tokens: int) -> N
     needed = len(prompt.ids) + max_new_tokens
     if needed > llm.context:
         raise ValueError(
-            f"The instruction takes {len(prompt.ids)} tokens and the answer up to {max_new_tokens}, but the LLM has room for "
-            f"{llm.context} in all. Shorten the instruction, or lower max_new_tokens."
+            f"The instruction takes {len(prompt.ids)} tokens and the answer up to {max_new_tokens}, but the LLM has "
+            f"room for {llm.context} in all. Shorten the instruction, or lower max_new_tokens."
         )

@@ -11,7 +11,7 @@ MARK_PATTERN = re.compile(rf"\[\s*({'|'.join(MODALITIES)})\s*(\d+)\s*\]", re.IGN
 
 @dataclass(frozen=True)
 class ResolvedInstruction:
-    """``text`` has one MARK per occurrence of a reference, ``order`` the reference's index for each, from left to right."""
+    """``text`` has one MARK per occurrence of a reference, ``order`` that reference's index, left to right."""
 
     text: str
     order: tuple[int, ...]
@@ -25,8 +25,8 @@ class ResolvedInstruction:
 def resolve_marks(instruction: str, references: References) -> ResolvedInstruction:
     """Find which references the instruction shows to the LLM, and where.
 
-    ``[image2]`` is the second connected image; a reference may be named any number of times, in any order. Text in other
-    brackets stays as it is. References that are not named:
+    ``[image2]`` is the second connected image; a reference may be named any number of times, in any order. Text in
+    other brackets stays as it is. References that are not named:
     - no mark at all ("make it snow"): every reference goes in front of the text, in the order of connection;
     - marks, but none of an image ("add [audio1]"): the images go in front, for they are what is to be edited;
     - an image is named: what is not named stays out.
@@ -55,9 +55,15 @@ def _lookup(match: re.Match[str], by_name: dict[tuple[str, int], int], reference
     if (modality, number) in by_name:
         return by_name[modality, number]
     count = sum(reference.modality == modality for reference in references)
-    connected = f"only {count} {modality} reference{' is' if count == 1 else 's are'}" if count else f"no {modality} reference is"
+    connected = (
+        f"only {count} {modality} reference{' is' if count == 1 else 's are'}"
+        if count
+        else f"no {modality} reference is"
+    )
     counted = " Marks count from 1." if number == 0 else ""
-    raise ValueError(f"The instruction names {match[0]}, but {connected} connected.{counted} Connect it, or drop the mark.")
+    raise ValueError(
+        f"The instruction names {match[0]}, but {connected} connected.{counted} Connect it, or drop the mark."
+    )
 
 
 def _unnamed_in_front(order: tuple[int, ...], references: References) -> tuple[int, ...]:

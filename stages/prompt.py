@@ -1,12 +1,13 @@
-"""Text to token ids for the instruction LLM, and its answer back: the Vicuna v1 template and the published answer format.
+"""Text to token ids for the instruction LLM, and its answer back: the Vicuna v1 template and the published answer
+format.
 
 Prompt:  ``<s>SYSTEM USER: add <video> to <video> ASSISTANT:``
-Answer:  ``Here it is.<base><video><im_gen_start><im_gen>[caption]<video>additions:cat:<video>.</s>``, with ``<base_null>`` in place
-of ``<base><video>`` where there is no picture to start from.
+Answer:  ``Here it is.<base><video><im_gen_start><im_gen>[caption]<video>additions:cat:<video>.</s>``, with
+``<base_null>`` in place of ``<base><video>`` where there is no picture to start from.
 
-Text is always encoded with special tokens switched off and ids of special tokens are put in by us, so nothing a person types
-("<base>", "</s>") can become one. Each stretch of text between two special tokens is encoded by itself, as the published
-(legacy LLaMA) tokenizer does.
+Text is always encoded with special tokens switched off and ids of special tokens are put in by us, so nothing a person
+types ("<base>", "</s>") can become one. Each stretch of text between two special tokens is encoded by itself, as the
+published (legacy LLaMA) tokenizer does.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ RETRY = "Try another seed, a temperature nearer to 0, or other words"
 
 @dataclass(frozen=True)
 class PromptIds:
-    """``positions``: where the ``<video>`` of each mark stands in ``ids``, in the order of ``ResolvedInstruction.order``."""
+    """``positions``: where each mark's ``<video>`` stands in ``ids``, as in ``ResolvedInstruction.order``."""
 
     ids: tuple[int, ...]
     positions: tuple[int, ...]
@@ -39,7 +40,10 @@ class PromptIds:
 
 @dataclass(frozen=True)
 class TargetIds:
-    """An answer to train on. Positions of the ``<video>`` tokens in ``ids``: the base's (or None), the result's, one per addition."""
+    """An answer to train on.
+
+    Positions of the ``<video>`` tokens in ``ids``: the base's (or None), the result's, one per addition.
+    """
 
     ids: tuple[int, ...]
     base_position: int | None
@@ -87,7 +91,9 @@ def build_prompt(tokenizer: Tokenizer, resolved: ResolvedInstruction) -> PromptI
     return PromptIds(tuple(ids), tuple(positions))
 
 
-def build_target(tokenizer: Tokenizer, caption: str, base: bool, additions: Sequence[str] = (), opening: str = OPENING) -> TargetIds:
+def build_target(
+    tokenizer: Tokenizer, caption: str, base: bool, additions: Sequence[str] = (), opening: str = OPENING
+) -> TargetIds:
     """The answer to train on, ``</s>`` included. ``base``: whether there is a picture to start from."""
     video = special_id(tokenizer, VIDEO)
     ids = encode_text(tokenizer, opening)
@@ -108,8 +114,9 @@ def build_target(tokenizer: Tokenizer, caption: str, base: bool, additions: Sequ
 def parse_answer(tokenizer: Tokenizer, ids: Sequence[int]) -> ParsedAnswer:
     """Find the caption and the ``<video>`` tokens in the generated ``ids``.
 
-    The result's ``<video>`` is the first after the last ``<im_gen>``, the base's the first between ``<base>`` and the image. A caption
-    without brackets is taken as it stands; an answer without its image, or that says nothing about a base, is an error.
+    The result's ``<video>`` is the first after the last ``<im_gen>``, the base's the first between ``<base>`` and the
+    image. A caption without brackets is taken as it stands; an answer without its image, or that says nothing about a
+    base, is an error.
     """
     ids = list(ids)
     text = tokenizer.decode(ids, skip_special_tokens=False)
@@ -123,7 +130,13 @@ def parse_answer(tokenizer: Tokenizer, ids: Sequence[int]) -> ParsedAnswer:
         raise _answer_error(f"has no {VIDEO} after {IM_GEN}", text, cut_off)
     caption = tokenizer.decode(ids[im_gen + 1 : after[0]], skip_special_tokens=True).strip()
     caption = caption[1:].split("]")[0].strip() if caption.startswith("[") else caption
-    return ParsedAnswer(caption, after[0], _base_position(tokenizer, ids[:im_gen], text, cut_off), _additions(tokenizer, ids, after), text)
+    return ParsedAnswer(
+        caption,
+        after[0],
+        _base_position(tokenizer, ids[:im_gen], text, cut_off),
+        _additions(tokenizer, ids, after),
+        text,
+    )
 
 
 def _base_position(tokenizer: Tokenizer, before_image: list[int], text: str, cut_off: bool) -> int | None:

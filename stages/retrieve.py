@@ -20,9 +20,9 @@ class Retrieval:
 def retrieve_base(references: References, base: Tensor | None, candidates: tuple[int, ...] | None = None) -> Retrieval:
     """The reference of the highest cosine with H_base (D,) (the paper's section 3.3).
 
-    An image wins over every sound and text, whatever their cosines: only an image can be edited. ``candidates``: the references
-    the instruction showed to the LLM (``EditPlan.mentioned``); None or empty means all. One candidate is the base. ``base`` None
-    (``<base_null>``) gives index None and similarities of 0.
+    An image wins over every sound and text, whatever their cosines: only an image can be edited. ``candidates``: the
+    references the instruction showed to the LLM (``EditPlan.mentioned``); None or empty means all. One candidate is the
+    base. ``base`` None (``<base_null>``) gives index None and similarities of 0.
     """
     if base is None or not references:
         return Retrieval(None, torch.zeros(len(references)))

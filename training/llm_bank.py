@@ -1,8 +1,9 @@
 """Embeddings to train the instruction LLM on: families of Toyland pictures, sounds and texts.
 
-A family is one place and one seed under several subjects, weathers and styles, so every ordered pair in it is an edit whose
-source and target are both at hand. What a reference shows only matters by its attributes: any picture of the same combination,
-any sound of the same kind will do. So a few thousand families give endless samples, and an epoch never repeats one.
+A family is one place and one seed under several subjects, weathers and styles, so every ordered pair in it is an edit
+whose source and target are both at hand. What a reference shows only matters by its attributes: any picture of the same
+combination, any sound of the same kind will do. So a few thousand families give endless samples, and an epoch never
+repeats one.
 """
 
 import hashlib
@@ -28,12 +29,15 @@ from .bank import PICTURE_SIZE, SceneBank, embed_bank
 
 logger = logging.getLogger(__name__)
 
-FAMILY = 6  # pictures of a family: the scene, it without subject, three that differ in one attribute, one in two or three
+FAMILY = (
+    6  # pictures of a family: the scene, it without subject, three that differ in one attribute, one in two or three
+)
 
 
 @dataclass(frozen=True)
 class EmbeddingBank:
-    """Unit-norm embeddings: ``pictures`` (N, D) of ``scenes``, ``sounds`` (kinds, takes, D) in the order of SOUND_KINDS.
+    """Unit-norm embeddings: ``pictures`` (N, D) of ``scenes``, ``sounds`` (kinds, takes, D) in the order of
+    SOUND_KINDS.
 
     ``pairs[n]`` (P, 2): picture indices of the edits that change n + 1 attributes.
     """
@@ -79,7 +83,9 @@ def draw_family(rng: np.random.Generator) -> list[Scene]:
             return scenes
 
 
-def embedding_bank(imagebind: ImageBind, weights: Path, work: Path, families: int, takes: int, seed: int) -> EmbeddingBank:
+def embedding_bank(
+    imagebind: ImageBind, weights: Path, work: Path, families: int, takes: int, seed: int
+) -> EmbeddingBank:
     """Embed (or read back) the pictures of ``families`` families and ``takes`` sounds of every kind."""
     bank = family_bank(work, families, seed)
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
@@ -102,7 +108,9 @@ def embed_sounds(imagebind: ImageBind, seeds: Sequence[int]) -> Tensor:
     rows = []
     for kind in tqdm(SOUND_KINDS, desc="embedding sounds", mininterval=5):
         clips = [waveform_to_clips(*_waveform(kind, seed), imagebind.dims) for seed in seeds]
-        rows.append(torch.cat([imagebind.encode_audio(torch.stack(clips[i : i + 16])) for i in range(0, len(clips), 16)]))
+        rows.append(
+            torch.cat([imagebind.encode_audio(torch.stack(clips[i : i + 16])) for i in range(0, len(clips), 16)])
+        )
     return F.normalize(torch.stack(rows), dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""From a Toyland edit to what the instruction LLM trains on: prompt, answer, embeddings that go in and that should come out."""
+"""From a Toyland edit to what the instruction LLM trains on: prompt, answer, embeddings in and out."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ TO_BASE = re.compile(r" (?:in|into|to|from|out of|of|on|onto|for) \[image\d+\]")
 
 @dataclass(frozen=True)
 class Wordings:
-    """How often a sample is told differently. Shares of the samples, except ``reference_to_text``: of the references."""
+    """Shares of the samples that are told differently; ``reference_to_text`` is one of the references."""
 
     reference_to_text: float = 0.2  # the released training script: a reference's mark becomes its text
     base_to_null: float = 0.2  # likewise: the base's mark becomes its caption, the answer starts with <base_null>
@@ -32,7 +32,7 @@ class Wordings:
 
 @dataclass(frozen=True)
 class Example:
-    """One training example; ``references`` and ``targets`` are (N, D), target positions count from the prompt's start."""
+    """``references`` and ``targets`` are (N, D); target positions count from the prompt's start."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
@@ -45,8 +45,8 @@ class Example:
 def reword(sample: EditSample, rng: np.random.Generator, wordings: Wordings) -> tuple[str, list[int], int | None]:
     """-> instruction, the references (indices) that stay connected, the base's index or None for ``<base_null>``.
 
-    Dropping follows the released script: what is dropped is said in words and is no reference any more. A base that is dropped
-    leaves nothing to start from, so the answer is ``<base_null>`` and the picture is painted from its caption.
+    Dropping follows the released script: what is dropped is said in words and is no reference any more. A base that is
+    dropped leaves nothing to start from, so the answer is ``<base_null>`` and the picture is painted from its caption.
     """
     base = sample.base_index
     named = {match[0] for match in MARK_PATTERN.finditer(sample.instruction)}
@@ -57,7 +57,8 @@ def reword(sample: EditSample, rng: np.random.Generator, wordings: Wordings) -> 
         base = None
     text = sample.instruction
     only_image = base is not None and not any(
-        spec.modality == "image" and i != base and i not in dropped | unnamed for i, spec in enumerate(sample.references)
+        spec.modality == "image" and i != base and i not in dropped | unnamed
+        for i, spec in enumerate(sample.references)
     )
     if only_image and rng.random() < wordings.base_unnamed:
         mark = sample.references[base].mark
@@ -81,7 +82,7 @@ def _renumbered(text: str, references: tuple[ReferenceSpec, ...], kept: list[int
 
 
 class ExampleMaker:
-    """Draws examples of the train split from an embedding bank; ``embed_text(text) -> (D,)`` is called once per text."""
+    """Draws examples of the train split; ``embed_text(text) -> (D,)`` is called once per text."""
 
     def __init__(self, bank: EmbeddingBank, tokenizer, embed_text: Callable[[str], Tensor], wordings: Wordings) -> None:
         self.bank, self.tokenizer, self.wordings = bank, tokenizer, wordings
@@ -104,7 +105,10 @@ class ExampleMaker:
     def example(self, rng: np.random.Generator) -> Example:
         sample, source, target = self.sample(rng)
         text, kept, base = reword(sample, rng, self.wordings)
-        embeddings = {i: self.bank.pictures[source] if i == sample.base_index else self._embed(rng, sample.references[i]) for i in kept}
+        embeddings = {
+            i: self.bank.pictures[source] if i == sample.base_index else self._embed(rng, sample.references[i])
+            for i in kept
+        }
         resolved = resolve_marks(text, tuple(Reference(embeddings[i], sample.references[i].modality) for i in kept))
         prompt = build_prompt(self.tokenizer, resolved)
         additions = [(name, index) for name, index in sample.subjects if index in [kept[i] for i in resolved.order]]

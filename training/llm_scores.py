@@ -40,8 +40,10 @@ def to_reference(imagebind: ImageBind, spec: ReferenceSpec, seed: int) -> Refere
     return Reference(embed_text(imagebind, spec.content), "text", label=spec.label)
 
 
-def score(sample: EditSample, plan: EditPlan, references: tuple[Reference, ...], imagebind: ImageBind) -> dict[str, float]:
-    """1 or 0 for what is right, cosines for embeddings. ``base`` only where there is one to choose among several images."""
+def score(
+    sample: EditSample, plan: EditPlan, references: tuple[Reference, ...], imagebind: ImageBind
+) -> dict[str, float]:
+    """1 or 0 for what is right, cosines for embeddings; ``base`` only where there are several references."""
     named = parse_caption(plan.caption) or {}
     target = embed_scene(imagebind, sample.target)
     rows = {
@@ -60,7 +62,10 @@ def score(sample: EditSample, plan: EditPlan, references: tuple[Reference, ...],
 
 
 def held_out_scores(llm: MultimodalLLM, imagebind: ImageBind, samples: int, seed: int) -> dict[str, float]:
-    """Means over ``samples`` edits of the test split, decoded greedily; keys "caption", "caption/add", "caption/as audio", ..."""
+    """Means over ``samples`` edits of the test split, decoded greedily.
+
+    Keys: "caption", "base", ... over all of them, and for one edit "caption/add", "caption/as audio", ...
+    """
     rng = np.random.default_rng(seed)
     gathered: dict[str, list[float]] = defaultdict(list)
     for index in range(samples):
@@ -78,7 +83,7 @@ def held_out_scores(llm: MultimodalLLM, imagebind: ImageBind, samples: int, seed
 
 
 def by_modality(llm: MultimodalLLM, imagebind: ImageBind, samples: int, seed: int) -> dict[str, float]:
-    """Share of right captions when the SAME edits are given as text, sound and picture; all but style, which has no sound."""
+    """The SAME edits given as text, sound and picture; all kinds but style, which has no sound."""
     right: dict[str, list[float]] = defaultdict(list)
     for index in range(samples):
         kind = [kind for kind in EDIT_KINDS if kind != "style"][index % (len(EDIT_KINDS) - 1)]

@@ -1,4 +1,4 @@
-"""A small tokenizer of LLaMA's kind for the miniature: byte-fallback BPE, ``<unk> <s> </s>`` first, the added tokens last."""
+"""A small tokenizer of LLaMA's kind: byte-fallback BPE, ``<unk> <s> </s>`` first, the added tokens last."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,8 +16,8 @@ FIXED = (f"{SYSTEM} {USER}", OPENING)  # always the same words, so each becomes 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train on ``texts``; ``vocab_size`` counts the specials, the 256 bytes and the added tokens too.
 
-    Trained with words kept apart, then used without a pre-tokenizer as LLaMA's is: no merge crosses a space, except those
-    that make the fixed phrases of the template one piece each.
+    Trained with words kept apart, then used without a pre-tokenizer as LLaMA's is: no merge crosses a space, except
+    those that make the fixed phrases of the template one piece each.
     """
     specials = [UNK, BOS, EOS, *(f"<0x{byte:02X}>" for byte in range(256))]
     pairs = sum(len(phrase.split()) - 1 for phrase in FIXED)
@@ -40,13 +40,16 @@ def _with_template(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _as_llama(trained: Tokenizer) -> Tokenizer:
-    """Drop the pre-tokenizer, merge the fixed phrases, mark only ``<unk> <s> </s>`` as special, add our tokens at the end."""
+    """Drop the pre-tokenizer, merge the fixed phrases, mark only ``<unk> <s> </s>`` special, add our tokens."""
     data = json.loads(trained.to_str())
     vocabulary, merges = data["model"]["vocab"], data["model"]["merges"]
     for phrase in FIXED:
         joined, *words = [SPACE + word for word in phrase.split()]
         if missing := [word for word in (joined, *words) if word not in vocabulary]:
-            raise ValueError(f"vocab_size is too small for the template: {missing[0]!r} did not become one piece. Raise it to 700 or more.")
+            raise ValueError(
+                f"vocab_size is too small for the template: {missing[0]!r} did not become one piece. "
+                "Raise it to 700 or more."
+            )
         for word in words:
             merges.append([joined, word])
             joined += word

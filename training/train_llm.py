@@ -1,7 +1,8 @@
 """Train the instruction LLM on Toyland, in the paper's two stages: python -m any2pix.training.train_llm.
 
-Stage 1 trains the projector, the predictor and the input and output layers, stage 2 everything; both on cross entropy of the
-answer + ||H_base - F(X_base)||^2 + ||H_gen - F(Y)||^2. ImageBind (F) stays as it is and must have been trained before.
+Stage 1 trains the projector, the predictor and the input and output layers, stage 2 everything; both on cross entropy
+of the answer + ||H_base - F(X_base)||^2 + ||H_gen - F(Y)||^2. ImageBind (F) stays as it is and must have been trained
+before.
 """
 
 import json
@@ -82,9 +83,11 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         loop = LoopConfig(**config["loop"], **config[name])
         choose_trainable(llm, prefixes)
         llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work)
-    tokens = {"pad": tokenizer.token_to_id(EOS), "bos": tokenizer.token_to_id(BOS), "eos": tokenizer.token_to_id(EOS), "unk": tokenizer.token_to_id(UNK)}
-    extra = {META_TOKENS: json.dumps(tokens)}
-    write_network_file(out / "llm.safetensors", "llm", llm.state_dict(), llm.dims.to_dict(), tokenizer.to_str(), extra, torch.float16)
+    names = {"pad": EOS, "bos": BOS, "eos": EOS, "unk": UNK}
+    extra = {META_TOKENS: json.dumps({name: tokenizer.token_to_id(token) for name, token in names.items()})}
+    write_network_file(
+        out / "llm.safetensors", "llm", llm.state_dict(), llm.dims.to_dict(), tokenizer.to_str(), extra, torch.float16
+    )
     llm = load_llm(out / "llm.safetensors", dtype=torch.float32)
     scores = held_out_scores(llm, imagebind, **config["scores"]) | by_modality(llm, imagebind, **config["scores"])
     logger.info("held out: %s", json.dumps(scores))

@@ -2,13 +2,12 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tokenizers import AddedToken
-
 from any2pix.loading.files import CheckpointError, write_network_file
 from any2pix.loading.llm import load_llm
 from any2pix.models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
 from any2pix.training.llm_tokenizer import build_tokenizer
+from safetensors.torch import save_file
+from tokenizers import AddedToken
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +19,20 @@ def tokenizer():
 def llm(tokenizer):
     torch.manual_seed(0)
     llama = dict(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+    num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=64,
     )  # fmt: skip
     return MultimodalLLM(MMLLMDims(embed=8, llama=llama, projector_hidden=16)).eval()
 
 
 def write(path, llm, tokenizer, **changes):
-    parts = {"state_dict": llm.state_dict(), "dims": llm.dims.to_dict(), "tokenizer_json": tokenizer.to_str(), **changes}
+    parts = {
+        "state_dict": llm.state_dict(),
+        "dims": llm.dims.to_dict(),
+        "tokenizer_json": tokenizer.to_str(),
+        **changes,
+    }
     write_network_file(path, "llm", **parts)
     return path
 
@@ -52,7 +57,10 @@ def publish(folder, llm, tokenizer, shards=2, kind="bin", config=None):
     """Write the layout of the published folder, with the parts that this method skips."""
     folder.mkdir()
     state = {**llm.state_dict(), "model.vision_tower.x": torch.zeros(2), "model.mm_projector.0.weight": torch.zeros(2)}
-    state |= {"model.vae_projector_audio.0.weight": torch.zeros(3), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
+    state |= {
+        "model.vae_projector_audio.0.weight": torch.zeros(3),
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4),
+    }
     names, stem = sorted(state), "pytorch_model" if kind == "bin" else "model"
     weight_map = {}
     for shard in range(shards):
@@ -83,7 +91,10 @@ def test_missing_shard(tmp_path, llm, tokenizer):
         load_llm(folder)
 
 
-@pytest.mark.parametrize("name, message", [("config.json", "no config.json"), ("pytorch_model.bin", "none of"), ("tokenizer/tokenizer.json", "neither")])
+@pytest.mark.parametrize(
+    "name, message",
+    [("config.json", "no config.json"), ("pytorch_model.bin", "none of"), ("tokenizer/tokenizer.json", "neither")],
+)
 def test_incomplete_folder(tmp_path, llm, tokenizer, name, message):
     folder = publish(tmp_path / "llm-retrained", llm, tokenizer, shards=1)
     (folder / name).unlink()
@@ -134,6 +145,11 @@ def test_tokenizer_without_the_added_tokens(tmp_path, llm, tokenizer):
 
 
 def test_added_tokens_in_another_order(tmp_path, llm, tokenizer):
-    text = tokenizer.to_str().replace('"<base>"', '"<swap>"').replace('"<video>"', '"<base>"').replace('"<swap>"', '"<video>"')
+    text = (
+        tokenizer.to_str()
+        .replace('"<base>"', '"<swap>"')
+        .replace('"<video>"', '"<base>"')
+        .replace('"<swap>"', '"<video>"')
+    )
     with pytest.raises(CheckpointError, match="another order"):
         load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, tokenizer_json=text))

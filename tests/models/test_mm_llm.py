@@ -1,13 +1,13 @@
 import pytest
 import torch
+from any2pix.models.mm_llm import EMBED_NORM, IGNORE_INDEX, LLMBatch, MMLLMDims, MultimodalLLM, RotaryEmbedding
+from any2pix.models.operations import swap_operations
 from torch import nn
 from transformers import DynamicCache, GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM
 
-from any2pix.models.mm_llm import EMBED_NORM, IGNORE_INDEX, LLMBatch, MMLLMDims, MultimodalLLM, RotaryEmbedding
-from any2pix.models.operations import swap_operations
-
 LLAMA = dict(
-    vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2,
     max_position_embeddings=64,
 )  # fmt: skip
 
@@ -27,7 +27,12 @@ def inputs(length=12):
 def test_state_dict_is_the_published_layout():
     llm = make_llm()
     plain = LlamaForCausalLM(LlamaConfig(**LLAMA))
-    heads = {f"model.vae_{name}_image.{layer}.{part}" for name in ("projector", "predictor") for layer in (0, 2) for part in ("weight", "bias")}
+    heads = {
+        f"model.vae_{name}_image.{layer}.{part}"
+        for name in ("projector", "predictor")
+        for layer in (0, 2)
+        for part in ("weight", "bias")
+    }
     assert set(llm.state_dict()) == set(plain.state_dict()) | heads
 
 
@@ -55,7 +60,9 @@ def test_cache_gives_the_same_states_as_one_pass():
 def test_padding_on_the_right_changes_nothing():
     llm, (ids, references, positions) = make_llm(), inputs()
     padded = torch.cat([ids, torch.zeros(2, 5, dtype=torch.long)], 1)
-    torch.testing.assert_close(llm(padded, references, positions).logits[:, :12], llm(ids, references, positions).logits)
+    torch.testing.assert_close(
+        llm(padded, references, positions).logits[:, :12], llm(ids, references, positions).logits
+    )
 
 
 @pytest.mark.parametrize("merge", ["add", "substitute"])
@@ -68,7 +75,9 @@ def test_references_are_merged_at_norm_20(merge):
     for row, column, position in ((0, 0, 3), (0, 1, 5), (1, 0, 2)):
         expected[row, position] = projected[row, column] + (tokens[row, position] if merge == "add" else 0)
     torch.testing.assert_close(llm.embed(ids, references, positions), expected)
-    torch.testing.assert_close(llm.embed(ids, references * 7, positions), expected)  # the norm of what comes in does not matter
+    torch.testing.assert_close(
+        llm.embed(ids, references * 7, positions), expected
+    )  # the norm of what comes in does not matter
 
 
 def test_unknown_merge_is_named():
@@ -135,7 +144,9 @@ def test_built_on_meta_and_in_half_precision():
         skeleton = MultimodalLLM(llm.dims)
     skeleton.load_state_dict(llm.state_dict(), assign=True)
     assert not any(t.is_meta for t in (*skeleton.parameters(), *skeleton.buffers()))
-    torch.testing.assert_close(skeleton.eval()(ids, references, positions).logits, llm(ids, references, positions).logits)
+    torch.testing.assert_close(
+        skeleton.eval()(ids, references, positions).logits, llm(ids, references, positions).logits
+    )
     half = make_llm().bfloat16()(ids, references, positions)
     assert half.logits.dtype == torch.bfloat16
     torch.testing.assert_close(half.logits.float(), llm(ids, references, positions).logits, atol=0.05, rtol=0.05)
@@ -149,7 +160,9 @@ def test_rotary_angles_stay_exact_in_half_precision():
 
 def test_scaled_rotary_is_refused():
     with pytest.raises(ValueError, match="rope_scaling"):
-        MultimodalLLM(MMLLMDims(embed=8, llama={**LLAMA, "rope_scaling": {"type": "linear", "factor": 4.0}}, projector_hidden=16))
+        MultimodalLLM(
+            MMLLMDims(embed=8, llama={**LLAMA, "rope_scaling": {"type": "linear", "factor": 4.0}}, projector_hidden=16)
+        )
 
 
 class Counting:
@@ -175,7 +188,11 @@ def test_swapped_operations_give_the_same_numbers():
     llm, swapped, (ids, references, positions) = make_llm(), make_llm(operations=Counting), inputs()
     Counting.calls.clear()
     torch.testing.assert_close(swapped(ids, references, positions).logits, llm(ids, references, positions).logits)
-    assert {name: Counting.calls.count(name) for name in set(Counting.calls)} == {"Embedding": 1, "RMSNorm": 5, "Linear": 2 * 7 + 2 + 1}
+    assert {name: Counting.calls.count(name) for name in set(Counting.calls)} == {
+        "Embedding": 1,
+        "RMSNorm": 5,
+        "Linear": 2 * 7 + 2 + 1,
+    }
     left = [type(module).__module__ for module in swapped.modules() if list(module.parameters(recurse=False))]
     assert not [name for name in left if name.startswith(("torch", "transformers"))]
 

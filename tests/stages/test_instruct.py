@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
 from any2pix.models.mm_llm import LLMOutput, MMLLMDims, MultimodalLLM
 from any2pix.stages.instruct import instruct
 from any2pix.stages.prompt import build_target
@@ -34,10 +33,16 @@ class ScriptedLLM:
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(["add a cat to the meadow in the rain, ink style", "[a cat]", "additions:cat:", "make it snow"] * 3, 700)
+    return build_tokenizer(
+        ["add a cat to the meadow in the rain, ink style", "[a cat]", "additions:cat:", "make it snow"] * 3, 700
+    )
 
 
-REFERENCES = (Reference(torch.arange(4.0), "image"), Reference(torch.ones(4), "audio"), Reference(torch.full((4,), 3.0), "image"))
+REFERENCES = (
+    Reference(torch.arange(4.0), "image"),
+    Reference(torch.ones(4), "audio"),
+    Reference(torch.full((4,), 3.0), "image"),
+)
 
 
 def test_plan_takes_the_states_that_predicted_the_video_tokens(tokenizer):
@@ -66,7 +71,13 @@ def test_one_pass_over_the_prompt_then_one_token_each(tokenizer):
 def test_progress_and_cancel(tokenizer):
     target = build_target(tokenizer, "a cat", base=False)
     steps = []
-    instruct(ScriptedLLM(tokenizer, target.ids), (), "make it snow", callback=lambda *step: steps.append(step), max_new_tokens=50)
+    instruct(
+        ScriptedLLM(tokenizer, target.ids),
+        (),
+        "make it snow",
+        callback=lambda *step: steps.append(step),
+        max_new_tokens=50,
+    )
     assert steps == [(i, 50) for i in range(len(target.ids))]
 
     class Cancelled(Exception):
@@ -115,7 +126,13 @@ def test_overflow_is_named(tokenizer):
 @pytest.fixture(scope="module")
 def small_llm(tokenizer):
     torch.manual_seed(0)
-    llama = dict(vocab_size=tokenizer.get_vocab_size(), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
+    llama = dict(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
     llm = MultimodalLLM(MMLLMDims(embed=4, llama=llama, projector_hidden=64)).eval()
     llm.tokenizer = tokenizer
     return llm
@@ -123,16 +140,23 @@ def small_llm(tokenizer):
 
 def teach(llm, tokenizer, instruction, caption):
     """Overfit one answer, so that a real network can be decoded."""
-    from any2pix.training.llm_samples import Example, collate
     from any2pix.stages.marks import resolve_marks
     from any2pix.stages.prompt import build_prompt
+    from any2pix.training.llm_samples import Example, collate
 
     prompt = build_prompt(tokenizer, resolve_marks(instruction, REFERENCES))
     target = build_target(tokenizer, caption, base=True)
     start = len(prompt.ids)
     shown = torch.stack([REFERENCES[i].embedding for i in resolve_marks(instruction, REFERENCES).order])
     ends = (start + target.base_position, start + target.gen_position)
-    example = Example(prompt.ids, target.ids, shown, prompt.positions, torch.stack([REFERENCES[0].embedding, REFERENCES[1].embedding]), ends)
+    example = Example(
+        prompt.ids,
+        target.ids,
+        shown,
+        prompt.positions,
+        torch.stack([REFERENCES[0].embedding, REFERENCES[1].embedding]),
+        ends,
+    )
     optimizer = torch.optim.AdamW(llm.parameters(), lr=5e-3)
     for _ in range(120):
         optimizer.zero_grad()
@@ -146,13 +170,23 @@ def test_a_trained_network_answers_and_samples_by_seed(small_llm, tokenizer):
     plan = instruct(small_llm, REFERENCES, instruction)
     assert plan.caption == "a cat in the rain"
     cosine = torch.nn.functional.cosine_similarity
-    assert cosine(plan.base, REFERENCES[0].embedding, dim=0) > 0.95 and cosine(plan.edit, REFERENCES[1].embedding, dim=0) > 0.95
+    assert (
+        cosine(plan.base, REFERENCES[0].embedding, dim=0) > 0.95
+        and cosine(plan.edit, REFERENCES[1].embedding, dim=0) > 0.95
+    )
     again = instruct(small_llm, REFERENCES, instruction)
     assert torch.equal(again.edit, plan.edit)
 
     def sampled(seed):
         try:
-            return instruct(small_llm, REFERENCES, instruction, torch.Generator().manual_seed(seed), temperature=3.0, max_new_tokens=30).answer
+            return instruct(
+                small_llm,
+                REFERENCES,
+                instruction,
+                torch.Generator().manual_seed(seed),
+                temperature=3.0,
+                max_new_tokens=30,
+            ).answer
         except ValueError as error:
             return str(error)
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from any2pix.stages.marks import MARK, resolve_marks
 from any2pix.stages.types import Reference
 

@@ -1,13 +1,17 @@
 import pytest
 import torch
-
 from any2pix.models.mm_llm import ADDED_TOKENS
 from any2pix.stages.marks import resolve_marks
 from any2pix.stages.prompt import SYSTEM, build_prompt, build_target, encode_text, parse_answer, special_id
 from any2pix.stages.types import Reference
 from any2pix.training.llm_tokenizer import build_tokenizer
 
-TEXTS = ["add a cat to the meadow in the rain, ink style", "[a frog on the beach at night]", "additions:cat:", "make it snow"] * 3
+TEXTS = [
+    "add a cat to the meadow in the rain, ink style",
+    "[a frog on the beach at night]",
+    "additions:cat:",
+    "make it snow",
+] * 3
 IMAGE, AUDIO = Reference(torch.randn(4), "image"), Reference(torch.randn(4), "audio")
 
 
@@ -26,7 +30,9 @@ def test_tokenizer_is_of_llamas_kind(tokenizer):
     assert tuple(tokenizer.id_to_token(i) for i in range(size - len(ADDED_TOKENS), size)) == ADDED_TOKENS
     for text in ("make it snow", "Ünïcode 雪 🐸 and\nlines", "two  spaces"):
         assert tokenizer.decode(encode_text(tokenizer, text)) == text
-    assert type(tokenizer).from_str(tokenizer.to_str()).encode("make it snow").ids == tokenizer.encode("make it snow").ids
+    assert (
+        type(tokenizer).from_str(tokenizer.to_str()).encode("make it snow").ids == tokenizer.encode("make it snow").ids
+    )
 
 
 def test_prompt_is_the_vicuna_template(tokenizer):
@@ -42,7 +48,9 @@ def test_prompt_without_references(tokenizer):
     assert build_prompt(tokenizer, resolve_marks("make it snow", ())).positions == ()
 
 
-@pytest.mark.parametrize("typed", ["<base>", "</s>", "<video>", "<s> <im_gen>[x]<video>", "<unk>", "</s></s>", "<base_null>"])
+@pytest.mark.parametrize(
+    "typed", ["<base>", "</s>", "<video>", "<s> <im_gen>[x]<video>", "<unk>", "</s></s>", "<base_null>"]
+)
 def test_typed_tokens_stay_text(tokenizer, typed):
     specials = {special_id(tokenizer, token) for token in ("<s>", "</s>", *ADDED_TOKENS)}
     ids = encode_text(tokenizer, f"add {typed} here")
@@ -61,7 +69,11 @@ def test_answer_round_trip(tokenizer):
     assert answer.additions == (("cat", target.addition_positions[0]), ("red frog", target.addition_positions[1]))
     for position in (target.base_position, target.gen_position, *target.addition_positions):
         assert tokenizer.id_to_token(target.ids[position]) == "<video>"
-    assert "".join(answer.text.split()) == "Hereitis.<base><video><im_gen_start><im_gen>[acatintherain]<video>additions:cat:<video>.redfrog:<video>.</s>"
+    assert (
+        "".join(answer.text.split()) == "Hereitis.<base><video><im_gen_start><im_gen>[acatintherain]<video>"
+        "additions:cat:<video>.redfrog:<video>."
+        "</s>"
+    )
 
 
 def test_answer_without_base(tokenizer):
@@ -74,13 +86,28 @@ def test_answer_without_base(tokenizer):
 def ids_of(tokenizer, *parts):
     """Special tokens by name, anything else as text."""
     named = {"</s>", *ADDED_TOKENS}
-    return [i for part in parts for i in ([special_id(tokenizer, part)] if part in named else encode_text(tokenizer, part))]
+    return [
+        i for part in parts for i in ([special_id(tokenizer, part)] if part in named else encode_text(tokenizer, part))
+    ]
 
 
 def test_tolerated_answers(tokenizer):
     plain = ids_of(tokenizer, "Sure!", "<base>", "<video>", "<im_gen>", "a cat in the rain", "<video>", "</s>")
     assert parse_answer(tokenizer, plain).caption == "a cat in the rain"
-    talk = ids_of(tokenizer, "<base>", "so", "<video>", "<im_gen>", "<im_gen>", "[a cat]. There", "<video>", ":", "<video>", ".", "</s>")
+    talk = ids_of(
+        tokenizer,
+        "<base>",
+        "so",
+        "<video>",
+        "<im_gen>",
+        "<im_gen>",
+        "[a cat]. There",
+        "<video>",
+        ":",
+        "<video>",
+        ".",
+        "</s>",
+    )
     answer = parse_answer(tokenizer, talk)
     assert answer.caption == "a cat" and answer.additions == ()
     assert tokenizer.id_to_token(talk[answer.base_position]) == "<video>"

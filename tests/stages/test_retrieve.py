@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from any2pix.stages.retrieve import retrieve_base
 from any2pix.stages.types import Reference
 

@@ -3,7 +3,6 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-
 from any2pix.datagen.instructions import EditSample, ReferenceSpec, edits_between
 from any2pix.datagen.toyland import HELD_OUT, Scene, caption
 from any2pix.models.mm_llm import IGNORE_INDEX
@@ -61,7 +60,9 @@ def test_the_base_goes_unnamed_only_where_it_is_the_only_image(rng):
 def test_families_hold_edits_of_the_train_split(rng):
     scenes = [scene for _ in range(20) for scene in draw_family(rng)]
     assert not HELD_OUT & {scene.combination for scene in scenes}
-    assert all(len({scene.combination for scene in scenes[i : i + FAMILY]}) == FAMILY for i in range(0, len(scenes), FAMILY))
+    assert all(
+        len({scene.combination for scene in scenes[i : i + FAMILY]}) == FAMILY for i in range(0, len(scenes), FAMILY)
+    )
     pairs = _pairs(scenes)
     assert sum(map(len, pairs)) == 20 * FAMILY * (FAMILY - 1)
     for count, group in enumerate(pairs, start=1):
@@ -77,7 +78,9 @@ def maker():
         by_combination[scene.combination].append(index)
     pictures = torch.nn.functional.one_hot(torch.arange(len(scenes))).float()
     bank = EmbeddingBank(tuple(scenes), pictures, torch.zeros(10, 2, len(scenes)), _pairs(scenes), dict(by_combination))
-    return ExampleMaker(bank, build_tokenizer(["add a cat", "[a cat]"] * 3, 700), lambda text: torch.zeros(len(scenes)), Wordings())
+    return ExampleMaker(
+        bank, build_tokenizer(["add a cat", "[a cat]"] * 3, 700), lambda text: torch.zeros(len(scenes)), Wordings()
+    )
 
 
 def test_examples_put_every_embedding_at_a_video_token(maker, rng):
