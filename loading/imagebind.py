@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..models.imagebind import ImageBind, ImageBindDims
 from .files import build_dims, file_error, read_network_file
-from .strict import load_strict
+from .strict import EmptyWeights, load_strict
 
 # Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
 SKIPPED_MODALITIES = ("depth", "thermal", "imu")
@@ -43,7 +43,7 @@ def load_imagebind(
     """
     file = read_network_file(path, "imagebind")
     dims = build_dims(ImageBindDims, file.dims, path) if file.dims else dims_from_shapes(file.state_dict, path)
-    with torch.device("meta"):
+    with EmptyWeights():
         network = ImageBind(dims, operations)
     load_strict(network, file.state_dict, skip=SKIPPED, source=path)
     network.tokenizer = tokenizer if file.tokenizer_json is None else Tokenizer.from_str(file.tokenizer_json)

@@ -2,12 +2,39 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from typing_extensions import Self  # a dependency of torch; in typing from Python 3.11
 
 from .files import CheckpointError
 
+DRAWS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 SHOWN = 6  # keys listed per kind of trouble before "and N more"
+
+
+class EmptyWeights(TorchFunctionMode):
+    """``with EmptyWeights():`` modules come up on the meta device, and nothing is drawn for weights about to be replaced.
+
+    The meta device alone would run the random initialisation through Python kernels, whose import takes seconds.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if function in DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+    def __enter__(self) -> Self:
+        self.device = torch.device("meta")
+        self.device.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.device.__exit__(*error)
 
 
 def load_strict(

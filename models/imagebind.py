@@ -240,7 +240,8 @@ class TextStem(nn.Module):
         self.token_embedding = operations.Embedding(dims.text_vocab, dims.text_width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         self.pos_embed = _random_parameter(1, dims.text_context, dims.text_width, std=0.01)
-        self.register_buffer("mask", torch.full((dims.text_context, dims.text_context), float("-inf")).triu(1))
+        future = torch.full((dims.text_context, dims.text_context), float("-inf"), device="cpu").triu(1)
+        self.register_buffer("mask", future)
 
     def forward(self, tokens: Tensor, dtype: torch.dtype | None) -> Tensor:
         embedded = self.token_embedding(tokens)
@@ -385,4 +386,4 @@ def _with_class_token(token: Tensor, patches: Tensor) -> Tensor:
 
 
 def _random_parameter(*shape: int, std: float) -> nn.Parameter:
-    return nn.Parameter(torch.randn(shape) * std)
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=std))

@@ -93,10 +93,12 @@ class Batches:
         self.bank, self.sounds, self.tokenizer, self.dims = bank, sounds, tokenizer, dims
         self.labels = torch.tensor([labels_of(scene) for scene in bank.scenes])
         self.sound_labels = sounds.labels()
+        is_ink = torch.tensor([scene.style == "ink" for scene in bank.scenes]).double()
+        ink_share = config["batch"]["ink_share"]
+        self.shares = ink_share * is_ink / is_ink.sum() + (1 - ink_share) * (1 - is_ink) / (1 - is_ink).sum()
 
     def __call__(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(self.labels), (self.size,), generator=generator).sort().values
-        index = index[torch.randperm(self.size, generator=generator)]
+        index = torch.multinomial(self.shares, self.size, generator=generator)
         pictures = self.bank.batch(index)
         views = torch.cat([shifted_views(pictures, generator), shifted_views(pictures[: self.views], generator)])
         thumbnails = F.interpolate(pictures, (LOOK, LOOK), mode="area").flatten(1) * 2 - 1
