@@ -91,6 +91,7 @@ def write_network_file(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, unfinished, metadata=metadata)
+        unfinished.chmod(0o644)  # safetensors writes for the owner alone
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT
 
 WORD_END = "</w>"
+SPACE = "\u0120"  # how byte-level BPE writes a space
 # CLIP's words: contractions, letters, single digits, anything else (openai/CLIP, simple_tokenizer.py).
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -45,5 +46,5 @@ def _shell(model: models.BPE) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(WORD_END, " "), decoders.ByteLevel()])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(WORD_END, SPACE), decoders.ByteLevel()])
     return tokenizer

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from any2pix.models.imagebind import AUDIO_SCALE, Attention, Block, ImageBind, ImageBindDims, contrastive_loss
 from torch import nn
 from torch.testing import assert_close
-
-from any2pix.models.imagebind import AUDIO_SCALE, Attention, Block, ImageBind, ImageBindDims, contrastive_loss
 
 TINY = ImageBindDims(
     embed=16,

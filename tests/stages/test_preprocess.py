@@ -1,0 +1,135 @@
+"""Preprocessing: what is fixed by the published checkpoint, and the odd inputs people connect."""
+
+import pytest
+import torch
+import torchaudio
+from any2pix.models.imagebind import ImageBindDims
+from any2pix.stages.preprocess import CLIP_MEAN, CLIP_STD, image_to_tensor, tokenize_clip, waveform_to_clips
+from any2pix.training.clip_tokenizer import train_clip_tokenizer
+from tokenizers import Tokenizer
+from torch.testing import assert_close
+
+DIMS = ImageBindDims.published()
+
+
+def denormalised(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels * torch.tensor(CLIP_STD).view(3, 1, 1) + torch.tensor(CLIP_MEAN).view(3, 1, 1)
+
+
+def tone(seconds: float, rate: int, channels: int = 1, frequency: float = 440.0) -> torch.Tensor:
+    time = torch.arange(int(seconds * rate)) / rate
+    return 0.5 * torch.sin(2 * torch.pi * frequency * time).expand(channels, -1)
+
+
+def test_a_picture_of_the_right_size_is_only_normalised():
+    image = torch.rand(2, 64, 64, 3)
+    assert_close(denormalised(image_to_tensor(image, 64)), image.movedim(-1, 1))
+
+
+def test_the_middle_square_is_kept():
+    image = torch.zeros(1, 64, 192, 3)
+    image[:, :, 64:128] = 1.0
+    assert_close(denormalised(image_to_tensor(image, 64)), torch.ones(1, 3, 64, 64))
+
+
+def test_resizing_is_torchvisions():
+    transforms = pytest.importorskip("torchvision.transforms.v2.functional")
+    image = torch.rand(1, 100, 150, 3)
+    resized = transforms.resize(
+        image.movedim(-1, 1), [64], interpolation=transforms.InterpolationMode.BICUBIC, antialias=True
+    )
+    expected = transforms.center_crop(resized, [64, 64]).clamp(0, 1)
+    assert_close(denormalised(image_to_tensor(image, 64)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4000, 300), (300, 4000), (1, 3000), (224, 225)])
+def test_any_size_becomes_a_square(shape):
+    pixels = image_to_tensor(torch.rand(1, *shape, 3), 224)
+    assert pixels.shape == (1, 3, 224, 224)
+    assert bool(torch.isfinite(pixels).all())
+
+
+def test_grey_and_transparent_pictures():
+    grey = torch.full((1, 32, 32, 1), 0.25)
+    assert_close(image_to_tensor(grey, 32), image_to_tensor(grey.expand(-1, -1, -1, 3), 32))
+    clear = torch.cat([torch.zeros(1, 32, 32, 3), torch.zeros(1, 32, 32, 1)], dim=-1)
+    assert_close(denormalised(image_to_tensor(clear, 32)), torch.ones(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="1, 3 or 4 channels, this one has 2"):
+        image_to_tensor(torch.rand(1, 32, 32, 2), 32)
+
+
+def test_a_clip_is_kaldis_filter_bank():
+    waveform = tone(2.0, 16000) + 0.1
+    centred = waveform - waveform.mean()
+    bank = torchaudio.compliance.kaldi.fbank(
+        centred,
+        htk_compat=True,
+        sample_frequency=16000,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=128,
+        dither=0.0,
+    )
+    clips = waveform_to_clips(waveform, 16000, DIMS)
+    assert clips.shape == (3, 1, 128, 204)
+    assert bank.shape == (198, 128)
+    assert_close(clips[0, 0, :, :198], (bank.T + 4.268) / 9.138)
+    assert_close(clips[0, 0, :, 198:], torch.full((128, 6), 4.268 / 9.138))
+
+
+def test_clips_lie_at_the_start_the_middle_and_the_end():
+    parts = [tone(2.0, 16000, frequency=frequency) for frequency in (300.0, 1000.0, 3000.0)]
+    clips = waveform_to_clips(torch.cat(parts, dim=1), 16000, DIMS)
+    for clip, part in zip(clips, parts):
+        assert_close(clip, waveform_to_clips(part, 16000, DIMS)[0], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000])
+def test_rate_and_channels_hardly_matter(rate):
+    loud = waveform_to_clips(tone(2.5, 16000), 16000, DIMS)
+    other = waveform_to_clips(tone(2.5, rate, channels=2), rate, DIMS)
+    band = int(loud[0, 0, :, :190].mean(dim=1).argmax())
+    assert int(other[0, 0, :, :190].mean(dim=1).argmax()) == band
+    assert_close(other[..., band, :190].mean(), loud[..., band, :190].mean(), atol=0.02, rtol=0)
+
+
+def test_a_short_sound_is_filled_up_with_empty_frames():
+    clips = waveform_to_clips(tone(0.05, 16000), 16000, DIMS)
+    assert_close(clips[0], clips[2])
+    assert_close(clips[0, 0, :, 3:], torch.full((128, 201), 4.268 / 9.138))
+    with pytest.raises(ValueError, match="20 ms long; at least 25 ms"):
+        waveform_to_clips(tone(0.02, 16000), 16000, DIMS)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_clip_tokenizer(["a cat in the rain", "the sound of a cat", "rain on the meadow"] * 5, 560)
+
+
+def test_tokens_start_and_end_and_are_filled_with_zeros(tokenizer):
+    start, end = tokenizer.token_to_id("<|startoftext|>"), tokenizer.token_to_id("<|endoftext|>")
+    assert end == tokenizer.get_vocab_size() - 1
+    tokens = tokenize_clip(tokenizer, ["a cat", "A  Cat\n", "a cat in the rain"], 16)
+    cat = tokenizer.encode("a cat", add_special_tokens=False).ids
+    assert tokens[0].tolist() == [start, *cat, end] + [0] * (16 - len(cat) - 2)
+    assert_close(tokens[0], tokens[1])
+    assert int(tokens[2].argmax()) == len(tokenizer.encode("a cat in the rain", add_special_tokens=False).ids) + 1
+
+
+def test_a_long_text_is_cut_and_still_ends(tokenizer, caplog):
+    tokens = tokenize_clip(tokenizer, ["rain " * 50], 12)
+    assert int(tokens[0, -1]) == tokenizer.get_vocab_size() - 1
+    assert "is not read" in caplog.text
+
+
+def test_a_text_cannot_end_itself(tokenizer):
+    end = tokenizer.get_vocab_size() - 1
+    tokens = tokenize_clip(tokenizer, ["a cat <|endoftext|> rain", "<|startoftext|>"], 40)
+    assert (tokens == end).sum(dim=1).tolist() == [1, 1]
+    assert (tokens == end - 1).sum(dim=1).tolist() == [1, 1]
+
+
+def test_bytes_never_seen_in_training_are_readable(tokenizer):
+    ids = tokenizer.encode("grüße 雨 🌧", add_special_tokens=False).ids
+    assert tokenizer.token_to_id("<|endoftext|>") not in ids
+    assert tokenizer.decode(ids).split() == ["grüße", "雨", "🌧"]
