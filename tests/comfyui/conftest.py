@@ -6,6 +6,8 @@ import comfy_server
 import pytest
 import workspace
 from harness.client import Client
+from harness.edit_graph import edit_graph, missing_miniature
+from harness.made_networks import write_slow_llm
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,37 @@ def client(server):
     client.post("/queue", {"clear": True})
     client.interrupt()
     client.close()
+
+
+@pytest.fixture(scope="session")
+def object_info(server):
+    """What the server tells about every node."""
+    return server.get("/object_info")
+
+
+@pytest.fixture
+def edit(object_info):
+    """The whole edit as a graph, the test's own to change. Needs the bundled checkpoint."""
+    missing = missing_miniature()
+    if missing:
+        pytest.fail(f"miniature/ lacks {', '.join(missing)}: the pack cannot run. `make train` trains them anew.")
+    return edit_graph(object_info)
+
+
+@pytest.fixture(scope="session")
+def slow_llm_file(server, root):
+    """(name, megabytes) of an LLM that nobody would wait for."""
+    return write_slow_llm(server.base / "models", like=root / "miniature" / "llm.safetensors")
+
+
+@pytest.fixture
+def slow_llm(slow_llm_file):
+    return slow_llm_file[0]
+
+
+@pytest.fixture
+def slow_llm_megabytes(slow_llm_file):
+    return slow_llm_file[1]
 
 
 @pytest.fixture(scope="session")
