@@ -83,8 +83,8 @@ def picture_of(scene: Scene) -> Tensor:
 
 
 def sound_of(case: EditCase, spec: ReferenceSpec) -> tuple[Tensor, int]:
-    """(C, T) and the sample rate of a reference that is a sound."""
-    waveform, sample_rate = synthesize(spec.content, case.sound_seed)
+    """(C, T) and the sample rate of a reference that is a sound; two of one kind are two different sounds."""
+    waveform, sample_rate = synthesize(spec.content, case.sound_seed + case.sample.references.index(spec))
     return torch.from_numpy(waveform), sample_rate
 
 
