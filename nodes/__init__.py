@@ -6,6 +6,7 @@ from .condition import ApplyEmbedding
 from .diffusion import LoadDiffusion
 from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .example_inputs import copy_example_inputs
+from .example_inputs import copy_example_inputs
 from .folders import register_folders
 from .instruct import Instruct
 from .invert import DDIMInvert, NoiseMix
@@ -41,5 +42,6 @@ class Any2PixExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> Any2PixExtension:
     register_folders()  # here and not in on_load, which ComfyUI 0.3.75 never calls
+    copy_example_inputs()
     copy_example_inputs()
     return Any2PixExtension()

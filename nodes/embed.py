@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.utils
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from .networks import Network, transformer_activations
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 
 AUDIO_CLIPS = 3  # clips of one sound that ImageBind hears at a time
+COMPUTE_DTYPE = torch.float32  # whatever the weights are kept in: an embedding takes a moment and steers everything after it
 
 
 def _references_input() -> io.Input:
@@ -49,7 +51,7 @@ class ImageEmbedding(io.ComfyNode):
         network = imagebind.load(transformer_activations(1 + dims.image_patches, dims.vision_width))
 
         def encode(picture: Tensor) -> Reference:
-            embedding = encode_image(network, picture.to(imagebind.device))
+            embedding = encode_image(network, picture, imagebind.device, COMPUTE_DTYPE)
             return _reference(embedding, "image", image=_visible(picture))
 
         return io.NodeOutput(_append(references, image, encode))
@@ -82,7 +84,7 @@ class AudioEmbedding(io.ComfyNode):
         rate = audio["sample_rate"]
 
         def encode(waveform: Tensor) -> Reference:
-            return _reference(encode_audio(network, waveform.to(imagebind.device), rate), "audio")
+            return _reference(encode_audio(network, waveform, rate, imagebind.device, COMPUTE_DTYPE), "audio")
 
         return io.NodeOutput(_append(references, audio["waveform"], encode))
 
@@ -107,7 +109,8 @@ class TextEmbedding(io.ComfyNode):
     def execute(cls, imagebind: Network, text: str, references: References = ()) -> io.NodeOutput:
         dims = imagebind.module.dims
         network = imagebind.load(transformer_activations(dims.text_context, dims.text_width))
-        return io.NodeOutput((*references, _reference(encode_text(network, text), "text")))
+        embedding = encode_text(network, text, imagebind.device, COMPUTE_DTYPE)
+        return io.NodeOutput((*references, _reference(embedding, "text")))
 
 
 def _append(references: References, batch: Sequence[Tensor], encode: Callable[[Tensor], Reference]) -> References:

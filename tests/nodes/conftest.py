@@ -1,0 +1,155 @@
+"""ComfyUI in this very process, on the CPU, and small random networks in its model folders."""
+
+import asyncio
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import workspace
+
+COMFYUI = workspace.comfyui_path()
+collect_ignore_glob = [] if (COMFYUI / "main.py").is_file() else ["test_*_node*.py"]
+
+
+def _boot() -> None:
+    """Before any test module imports a node: ComfyUI reads its options when it is imported."""
+    sys.path.insert(0, str(COMFYUI))  # first, or our folder nodes/ would stand in for ComfyUI's nodes.py
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.base_directory = tempfile.mkdtemp(prefix="any2pix-comfyui-")
+
+
+if not collect_ignore_glob:
+    _boot()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folder kind -> file name: one random network of each kind, in the model folders."""
+    import folder_paths
+    from any2pix.loading.kinds import KINDS
+    from any2pix.nodes import comfy_entrypoint
+
+    asyncio.run(comfy_entrypoint())
+    for kind, write in TINY_WRITERS.items():
+        folder = Path(folder_paths.models_dir, KINDS[kind].folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "tiny.safetensors")
+    write_vae(Path(folder_paths.models_dir, KINDS["unet"].folder, "vae.safetensors"))
+    return "tiny.safetensors"
+
+
+def write_unet(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.diffusion import DiffusionDims
+    from diffusers import UNet2DConditionModel
+
+    dims = DiffusionDims(widths=(32, 64, 64), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=16)
+    torch.manual_seed(1)
+    unet = UNet2DConditionModel(**dims.unet_config())
+    with torch.no_grad():  # a smooth network, as a trained one is: the fixed point of the inversion then attracts
+        unet.conv_out.weight.mul_(0.02)
+    write_network_file(path, "unet", unet.state_dict(), dims.unet_config())
+
+
+def write_vae(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
+
+    dims = AutoencoderDims(widths=(32, 32, 64), blocks=1, patch=2)
+    torch.manual_seed(2)
+    write_network_file(path, "vae", Autoencoder(dims).state_dict(), asdict(dims))
+
+
+def write_adapter(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.adapter import UnclipDims, UnclipProjector
+
+    dims = UnclipDims(embed=64, hidden=32, context=48, pooled=32, pooled_in=16)
+    torch.manual_seed(3)
+    write_network_file(path, "adapter", UnclipProjector(dims).state_dict(), dims.to_dict())
+
+
+def write_imagebind(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.imagebind import ImageBind, ImageBindDims
+    from any2pix.training.clip_tokenizer import train_clip_tokenizer
+
+    tokenizer = train_clip_tokenizer(["a cat in the meadow", "a red balloon", "rain on the beach"], 540)
+    dims = ImageBindDims(
+        embed=64,
+        vision_width=32,
+        vision_blocks=1,
+        vision_heads=2,
+        audio_width=32,
+        audio_blocks=1,
+        audio_heads=2,
+        text_width=32,
+        text_blocks=1,
+        text_heads=2,
+        image_size=32,
+        patch=16,
+        audio_stride=16,
+        text_context=16,
+        text_vocab=tokenizer.get_vocab_size(),
+    )
+    torch.manual_seed(4)
+    write_network_file(path, "imagebind", ImageBind(dims).state_dict(), dims.to_dict(), tokenizer.to_str())
+
+
+def write_prior(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.prior import PriorDims, RefinementPrior
+
+    clip = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    clip |= {"max_position_embeddings": 16, "bos_token_id": 62, "eos_token_id": 63}
+    dims = PriorDims(embed=64, width=32, layers=1, heads=2, clip=clip)
+    torch.manual_seed(5)
+    write_network_file(path, "prior", RefinementPrior(dims).state_dict(), dims.to_dict())
+
+
+def write_llm(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
+    from any2pix.training.llm_tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer(["add a cat to the meadow", "make it rain"] * 5, 700)
+    llama = {"vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    llama |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    dims = MMLLMDims(embed=64, llama=llama, projector_hidden=32)
+    torch.manual_seed(6)
+    write_network_file(path, "llm", MultimodalLLM(dims).state_dict(), asdict(dims), tokenizer.to_str())
+
+
+TINY_WRITERS = {"unet": write_unet, "adapter": write_adapter, "imagebind": write_imagebind, "prior": write_prior, "llm": write_llm}
+
+
+def run(node, **inputs):
+    """One node as ComfyUI runs it: its outputs as a tuple."""
+    import torch
+
+    with torch.inference_mode():
+        return node.execute(**inputs).result
+
+
+@pytest.fixture(name="run", scope="session")
+def run_fixture():
+    return run
+
+
+@pytest.fixture(scope="session")
+def networks(tiny):
+    """The outputs of all loaders, by socket."""
+    import any2pix.nodes as pack
+
+    loaders = {"imagebind": pack.LoadImageBind, "prior": pack.LoadPrior, "adapter": pack.LoadAdapter}
+    loaded = {kind: run(node, name=tiny)[0] for kind, node in loaders.items()}
+    loaded["llm"] = run(pack.LoadLLM, name=tiny, precision="auto")[0]
+    loaded["model"], loaded["vae"] = run(pack.LoadDiffusion, name=tiny)
+    return loaded
