@@ -71,8 +71,7 @@ class Ema:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int):
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, p in module.named_parameters():
-            self.shadow[name].lerp_(p.detach().to(self.shadow[name]), 1 - decay)
+        torch._foreach_lerp_(list(self.shadow.values()), [p.detach() for _, p in module.named_parameters()], 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module):
@@ -100,7 +99,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     trainable = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.lr_share)
     state_file = folder / "state.pt"
     module.to(accelerator.device)
