@@ -46,7 +46,7 @@ def test_a_lora_finds_every_attention_of_the_converted_model(networks):
     import comfy.lora
 
     keys = comfy.lora.model_lora_keys_unet(networks["model"].model, {})
-    assert keys["unet.up_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"].startswith("diffusion_model.output_blocks.")
+    assert keys["lora_unet_up_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"].startswith("diffusion_model.output_blocks.")
 
 
 def test_missing_and_unknown_weights_are_errors(unet_path):

@@ -1,0 +1,32 @@
+// Shows the text that a node sends along with its result (the LLM's caption and answer, the similarities) on the node itself.
+import { app } from "../../scripts/app.js";
+import { ComfyWidgets } from "../../scripts/widgets.js";
+
+const NODES = new Set(["Any2PixInstruct", "Any2PixRetrieveBase"]);
+const WIDGET = "shown";
+
+function addWidget(node) {
+  const { widget } = ComfyWidgets.STRING(node, WIDGET, ["STRING", { multiline: true }], app);
+  widget.serialize = false; // not in the saved workflow
+  widget.options.serialize = false; // not in the prompt
+  if (widget.inputEl ?? widget.element) {
+    (widget.inputEl ?? widget.element).readOnly = true;
+  }
+  return widget;
+}
+
+app.registerExtension({
+  name: "any2pix.ShowText",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!NODES.has(nodeData.name)) return;
+    const onExecuted = nodeType.prototype.onExecuted;
+    nodeType.prototype.onExecuted = function (output) {
+      onExecuted?.apply(this, arguments);
+      if (!output?.text) return;
+      const widget = this.widgets?.find((w) => w.name === WIDGET) ?? addWidget(this);
+      widget.value = output.text.join("\n");
+      this.setSize([this.size[0], Math.max(this.size[1], this.computeSize()[1])]);
+      app.graph.setDirtyCanvas(true, true);
+    };
+  },
+});
