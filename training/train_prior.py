@@ -77,14 +77,12 @@ class Batches:
         corrupted, modality = self._noisy(target, generator)
         texts = [""] * self.size
         chosen = torch.multinomial(self.shares, self.size, replacement=True, generator=generator).tolist()
+        said = [row for row, corruption in enumerate(chosen) if CORRUPTIONS[corruption] == "text"]
+        for row, (embedding, text) in zip(said, self._texts([self.bank.scenes[int(index[row])] for row in said], rng)):
+            corrupted[row], texts[row], modality[row] = embedding, text, MODALITIES["text"]
         for row, corruption in enumerate(chosen):
-            scene = self.bank.scenes[int(index[row])]
-            if CORRUPTIONS[corruption] == "text":
-                corrupted[row], texts[row] = self._text(scene, rng)
-                modality[row] = MODALITIES["text"]
-            elif CORRUPTIONS[corruption] == "sound":
-                corrupted[row] = self._sound(scene, rng)
-                modality[row] = MODALITIES["audio"]
+            if CORRUPTIONS[corruption] == "sound":
+                corrupted[row], modality[row] = self._sound(self.bank.scenes[int(index[row])], rng), MODALITIES["audio"]
         unconditional = torch.rand(self.size, generator=generator) < self.dropped
         texts = ["" if skip else text for text, skip in zip(texts, unconditional.tolist())]
         ids, mask = clip_prompts(self.imagebind.tokenizer, texts, self.clip)
@@ -107,13 +105,16 @@ class Batches:
         return target + level * noise, kinds[torch.randint(2, (count,), generator=generator)]
 
     @torch.no_grad()
-    def _text(self, scene: Scene, rng: np.random.Generator) -> tuple[Tensor, str]:
-        """A text that is true of the scene as an embedding, as a prompt with a zero embedding (as released), or as both."""
-        text = draw_phrase(scene, rng).text
-        shape = int(rng.integers(3))
-        tokens = tokenize_clip(self.imagebind.tokenizer, [text], self.imagebind.dims.text_context)
-        embedding = F.normalize(self.imagebind.encode_text(tokens)[0], dim=-1)
-        return (embedding, "") if shape == 0 else (torch.zeros_like(embedding), text) if shape == 1 else (embedding, text)
+    def _texts(self, scenes: list[Scene], rng: np.random.Generator) -> list[tuple[Tensor, str]]:
+        """A true text for every scene: as an embedding, as a prompt with a zero embedding (the released text source), or as both."""
+        texts = [draw_phrase(scene, rng).text for scene in scenes]
+        tokens = tokenize_clip(self.imagebind.tokenizer, texts, self.imagebind.dims.text_context)
+        embeddings = F.normalize(self.imagebind.encode_text(tokens), dim=-1)
+        forms = rng.integers(3, size=len(scenes))
+        return [
+            (torch.zeros_like(embedding) if form == 1 else embedding, "" if form == 0 else text)
+            for embedding, text, form in zip(embeddings, texts, forms)
+        ]
 
     def _sound(self, scene: Scene, rng: np.random.Generator) -> Tensor:
         """A sound of the scene's subject or weather."""
