@@ -19,6 +19,7 @@ from .kinds import KINDS, recognise
 META_KIND = "any2pix.kind"
 META_DIMS = "any2pix.dims"
 META_TOKENIZER = "any2pix.tokenizer"
+CODE_SIGNS = ("GLOBAL", "call reduce", "instantiate")  # in torch's message when a file asks for more than tensors
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 
 Dims = TypeVar("Dims")
@@ -127,7 +128,7 @@ def _read_torch(path: Path, remedy: str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error) and "WeightsUnpickler" not in str(error):
+        if not any(sign in str(error) for sign in CODE_SIGNS):
             raise file_error(path, "is damaged or is not a weight file.", remedy) from error
         raise file_error(
             path, "holds pickled Python code, which is never run here.", f"Use a file that holds tensors only. {remedy}"
