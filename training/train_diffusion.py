@@ -35,7 +35,9 @@ def latent_bank(vae: Autoencoder, bank: SceneBank, batch_size: int = 32) -> Tens
     for start in tqdm(range(0, len(bank.scenes), batch_size), desc="encoding pictures", mininterval=5):
         pictures = bank.batch(np.arange(start, min(start + batch_size, len(bank.scenes)))) * 2 - 1
         for side, view in zip(sides, (pictures, pictures.flip(-1))):
-            side.append((vae.encode(view)[0] * SDXL_SCALE).half())
+            with torch.autocast(view.device.type, torch.bfloat16):  # 0.5 % off, twice as fast
+                mean = vae.encode(view)[0]
+            side.append((mean.float() * SDXL_SCALE).half())
     return torch.stack([torch.cat(side) for side in sides])
 
 
