@@ -26,7 +26,6 @@ class Instruct(io.ComfyNode):
             description="Reads an instruction that mixes words, pictures and sounds, and predicts the embedding of the result.",
             inputs=[
                 LLMSocket.Input("llm", tooltip="From Load Multimodal LLM."),
-                ReferencesSocket.Input("references", tooltip="The chain of pictures, sounds and texts that the instruction may name."),
                 io.String.Input(
                     "instruction",
                     multiline=True,
@@ -50,6 +49,11 @@ class Instruct(io.ComfyNode):
                     max=1024,
                     tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that the answer has no embedding.",
                 ),
+                ReferencesSocket.Input(
+                    "references",
+                    optional=True,
+                    tooltip="The chain of pictures, sounds and texts that the instruction may name. Without it the instruction is words alone.",
+                ),
             ],
             outputs=[
                 EmbeddingSocket.Output(display_name="edit", tooltip="The embedding of the result."),
@@ -62,7 +66,7 @@ class Instruct(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, llm: Network, references: References, instruction: str, seed: int, temperature: float, max_new_tokens: int
+        cls, llm: Network, instruction: str, seed: int, temperature: float, max_new_tokens: int, references: References = ()
     ) -> io.NodeOutput:
         llama = llm.module.dims.llama
         tokens = PROMPT_TOKENS + max_new_tokens

@@ -52,7 +52,6 @@ class Refine(io.ComfyNode):
                 io.String.Input(
                     "text",
                     default="",
-                    multiline=True,
                     optional=True,
                     tooltip="The words, when source is text: the prior reads them too. Ignored otherwise.",
                 ),

@@ -102,8 +102,18 @@ def _start(model: Any, latent: dict[str, Any], seed: int, sampler_name: str, sch
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     inversion = inversion_of(latent)
     if inversion is None:
+        _require_empty_or_masked(latent)
         return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples
     require_same_schedule(inversion, model, sampler_name, scheduler, steps)
     if "noise_mask" in latent:
         return InvertedNoise(inversion, seed).generate_noise({"samples": inversion.clean}), inversion.clean
     return torch.zeros_like(samples), samples
+
+
+def _require_empty_or_masked(latent: dict[str, Any]) -> None:
+    """A clean picture under full noise would silently be forgotten; under a mask it is an ordinary inpainting."""
+    if "noise_mask" not in latent and torch.count_nonzero(latent["samples"]):
+        raise ValueError(
+            "The sampler got a picture that was not inverted, and would paint over it from noise. Put DDIM Invert in between, "
+            "set a noise mask on it, or connect an empty latent."
+        )

@@ -180,6 +180,14 @@ def test_what_a_stock_sampler_made_of_it_is_an_ordinary_latent(networks, applied
     assert inversion_of(advanced(networks["model"], applied[1], applied[2], inverted[0])) is None
 
 
+def test_a_picture_that_was_not_inverted_is_an_error_unless_it_is_masked(run, networks, vectors, clean):
+    with pytest.raises(ValueError, match="would paint over it from noise"):
+        our_sampler(run, networks, vectors[0], clean)
+    mask = torch.zeros(1, 1, 6, 9)
+    inpainted = our_sampler(run, networks, vectors[0], {**clean, "noise_mask": mask})
+    torch.testing.assert_close(inpainted["samples"], clean["samples"], rtol=1e-6, atol=1e-6)
+
+
 def test_mixing_a_latent_that_was_not_inverted_is_an_error(run, clean):
     with pytest.raises(ValueError, match="Put DDIM Invert in between"):
         run(NoiseMix, latent=clean, seed=0, alpha=0.5, mode="paper")

@@ -1,0 +1,92 @@
+"""Every node, input and output is explained: schemas, translations and help pages say the same."""
+
+import json
+
+import pytest
+from any2pix.nodes import NODES
+
+LANGUAGES = ("en", "zh")
+
+
+@pytest.fixture(scope="module")
+def schemas(tiny):
+    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in NODES)}
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def texts(root, language):
+    return json.loads((root / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def test_every_input_and_output_has_a_tooltip(schemas):
+    for schema in schemas.values():
+        assert schema.display_name and schema.description and schema.category.startswith("any2pix")
+        for socket in (*schema.inputs, *schema.outputs):
+            assert socket.tooltip, f"{schema.node_id}: {socket.id}"
+
+
+def test_the_english_texts_are_those_of_the_schemas(schemas, root):
+    texts = json.loads((root / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for node_id, schema in schemas.items():
+        assert texts[node_id] == {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {entry.id: {"name": entry.id, "tooltip": entry.tooltip} for entry in schema.inputs},
+            "outputs": {str(i): {"name": entry.display_name, "tooltip": entry.tooltip} for i, entry in enumerate(schema.outputs)},
+        }
+
+
+def test_every_language_has_every_text(schemas, texts):
+    assert set(texts) == set(schemas)
+    for node_id, schema in schemas.items():
+        assert list(texts[node_id]["inputs"]) == [entry.id for entry in schema.inputs]
+        assert len(texts[node_id]["outputs"]) == len(schema.outputs)
+        entries = [*texts[node_id]["inputs"].values(), *texts[node_id]["outputs"].values()]
+        assert all(entry["name"] and entry["tooltip"] for entry in entries)
+
+
+def test_every_socket_type_of_ours_has_a_name(schemas, root, language):
+    names = json.loads((root / "locales" / language / "main.json").read_text(encoding="utf-8"))["dataTypes"]
+    types = {entry.get_io_type() for schema in schemas.values() for entry in (*schema.inputs, *schema.outputs)}
+    assert set(names) == {name for name in types if name.startswith("MM_") or name == "IMAGEBIND"}
+
+
+def test_every_node_has_a_help_page_that_explains_each_input(schemas, texts, root, language):
+    for node_id, schema in schemas.items():
+        page = root / "web" / "docs" / (f"{node_id}.md" if language == "en" else f"{node_id}/{language}.md")
+        content = page.read_text(encoding="utf-8")
+        assert content.startswith(f"# {texts[node_id]['display_name']}\n")
+        for entry in schema.inputs:
+            assert entry.id in content and texts[node_id]["inputs"][entry.id]["name"] in content, f"{page.name}: {entry.id}"
+
+
+def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
+    """Workflow files hold widget values by place: these orders are a public interface."""
+    from comfy_api.latest import io
+
+    widgets = {
+        node_id: [entry.id for entry in schema.inputs if isinstance(entry, io.WidgetInput)] for node_id, schema in schemas.items()
+    }
+    assert widgets == {
+        "Any2PixLoadImageBind": ["name"],
+        "Any2PixLoadLLM": ["name", "precision"],
+        "Any2PixLoadPrior": ["name"],
+        "Any2PixLoadAdapter": ["name"],
+        "Any2PixLoadDiffusion": ["name"],
+        "Any2PixImageEmbedding": [],
+        "Any2PixAudioEmbedding": [],
+        "Any2PixTextEmbedding": ["text"],
+        "Any2PixInstruct": ["instruction", "seed", "temperature", "max_new_tokens"],
+        "Any2PixRetrieveBase": ["blank_size"],
+        "Any2PixRefine": ["source", "aesthetic_score", "guidance", "text"],
+        "Any2PixMixEmbeddings": ["edit_weight", "refined_weight", "base_weight", "norm"],
+        "Any2PixDDIMInvert": ["steps", "scheduler", "iterations", "tolerance"],
+        "Any2PixNoiseMix": ["seed", "alpha", "mode"],
+        "Any2PixApplyEmbedding": ["scale", "start_percent", "end_percent"],
+        "Any2PixSampler": ["seed", "steps", "cfg", "sampler_name", "scheduler"],
+    }
