@@ -34,6 +34,7 @@ LLAMA_FIELDS = (
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 SPECIALS = ("<s>", "</s>")
+SPACE = "\u2581"  # SentencePiece's mark of a word's start
 
 
 def load_llm(
@@ -113,13 +114,27 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     elif (place / "tokenizer.model").is_file():
         from transformers import AutoTokenizer  # slow to import, and only for this layout
 
-        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer
+        tokenizer = _as_trained(AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer)
     else:
         raise CheckpointError(f"{place} has neither tokenizer.json nor tokenizer.model. {KINDS['llm'].source}")
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in (*SPECIALS, *ADDED_TOKENS)]
     )
     return tokenizer
+
+
+def _as_trained(converted: Tokenizer) -> Tokenizer:
+    """LLaMA's tokenizer as transformers 4.34 trained the published LLM with it: a space before any text.
+
+    Newer transformers convert to a pre-tokenizer that leaves this space out where the text starts with one itself.
+    """
+    data = json.loads(converted.to_str())
+    data["pre_tokenizer"] = None
+    steps = [{"type": "Prepend", "prepend": SPACE}, {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}]
+    data["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    for token in data["added_tokens"]:
+        token["normalized"] = False
+    return Tokenizer.from_str(json.dumps(data))
 
 
 def _check_vocabulary(tokenizer: Tokenizer, state_dict: dict[str, Tensor], path: Path) -> None:
