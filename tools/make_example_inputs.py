@@ -19,6 +19,8 @@ PICTURES = {
     "toyland_robot.png": Scene("city", "robot", "night", "flat", TEST_SEEDS_FROM + 3),
     "toyland_ink.png": Scene("forest", "bird", "sunny", "ink", TEST_SEEDS_FROM + 4),
 }
+# The right half is see-through, as ComfyUI's mask editor leaves what is painted over: Load Image makes the mask of it.
+MASKED = {"toyland_masked.png": Scene("forest", "none", "sunny", "flat", TEST_SEEDS_FROM + 1)}
 SOUNDS = {
     "toyland_cat.wav": ("cat", TEST_SEEDS_FROM + 3),
     "toyland_frog.wav": ("frog", TEST_SEEDS_FROM + 8),
@@ -36,10 +38,19 @@ def write_sound(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
         file.writeframes((waveform.T * 32767).round().astype("<i2").tobytes())
 
 
+def half_masked(picture: np.ndarray) -> Image.Image:
+    """uint8 (H, W, 3) -> RGBA, the right half see-through with its colors kept below."""
+    alpha = np.full(picture.shape[:2], 255, np.uint8)
+    alpha[:, picture.shape[1] // 2 :] = 0
+    return Image.fromarray(np.dstack([picture, alpha]))
+
+
 def main() -> None:
     INPUTS.mkdir(parents=True, exist_ok=True)
     for name, scene in PICTURES.items():
         Image.fromarray(render(scene)).save(INPUTS / name, optimize=True)
+    for name, scene in MASKED.items():
+        half_masked(render(scene)).save(INPUTS / name, optimize=True)
     for name, (kind, seed) in SOUNDS.items():
         write_sound(INPUTS / name, *synthesize(kind, seed))
 

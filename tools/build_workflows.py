@@ -1,0 +1,121 @@
+"""Writes workflows/*.json from workflow_plans.py: laid out on ComfyUI's own page, so the files are what the page would save.
+
+Run it when a plan, a note or a node's inputs have changed: python tools/build_workflows.py [NAME ...]
+"""
+
+import json
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import comfy_server
+import workspace
+
+sys.path.insert(0, str(workspace.ROOT / "tests" / "comfyui"))
+from harness.browser import FrontEnd, chromium
+from workflow_layout import BYPASSED, LOADER_COLORS, place
+from workflow_notes import NOTES
+from workflow_parts import Plan
+from workflow_plans import all_plans
+
+WORKFLOWS = workspace.ROOT / "workflows"
+MEASURE = "() => Object.fromEntries(app.graph.nodes.map(node => [node.id, Array.from(node.computeSize())]))"
+ARRANGE = """({nodes, notes, groups}) => {
+    for (const note of notes) {
+        const node = LiteGraph.createNode('MarkdownNote');
+        app.graph.add(node);
+        node.title = 'Read me';
+        node.pos = note.pos;
+        node.size = note.size;
+        node.widgets[0].value = note.text;
+    }
+    for (const group of groups) {
+        const box = new LiteGraph.LGraphGroup(group.title);
+        box.pos = group.pos;
+        box.size = group.size;
+        box.color = group.color;
+        app.graph.add(box);
+    }
+    for (const {id, pos, size, colors, mode} of nodes) {
+        const node = app.graph.getNodeById(id);
+        node.pos = pos;
+        node.setSize(size);
+        node.mode = mode;
+        if (colors) [node.color, node.bgcolor] = colors;
+        // the example answers the same each time, and a knob that was not turned runs nothing again
+        for (const widget of node.widgets ?? []) if (widget.name === 'control_after_generate') widget.value = 'fixed';
+    }
+}"""
+
+
+def api_graph(plan: Plan, object_info: dict) -> dict:
+    """The plan in API format: names become numbers from left to right, links name outputs by their index."""
+    ids = {name: str(number) for number, name in enumerate(plan.nodes, start=1)}
+
+    def resolve(value):
+        if not isinstance(value, tuple):
+            return value
+        node, output = value
+        return [ids[node], object_info[plan.nodes[node]["class_type"]]["output_name"].index(output)]
+
+    return {
+        ids[name]: {**node, "inputs": {key: resolve(value) for key, value in node["inputs"].items()}}
+        for name, node in plan.nodes.items()
+    }
+
+
+def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
+    """The plan as a workflow in UI format."""
+    page.load_api(api_graph(plan, object_info))
+    measured = page.page.evaluate(MEASURE)
+    ids = {name: number for number, name in enumerate(plan.nodes, start=1)}
+    layout = place(plan, {name: measured[str(number)] for name, number in ids.items()}, NOTES)
+    boxes = [
+        {
+            "id": ids[name],
+            "pos": box.pos,
+            "size": box.size,
+            "mode": BYPASSED if name in plan.bypassed else 0,
+            "colors": LOADER_COLORS if plan.nodes[name]["class_type"].startswith("Any2PixLoad") else None,
+        }
+        for name, box in layout.nodes.items()
+    ]
+    notes = [
+        {"title": box.title, "text": NOTES[name], "pos": box.pos, "size": box.size}
+        for name, box in layout.notes.items()
+    ]
+    groups = [{"title": box.title, "color": box.color, "pos": box.pos, "size": box.size} for box in layout.groups]
+    page.page.evaluate(ARRANGE, {"nodes": boxes, "notes": notes, "groups": groups})
+    return tidy(page.serialize(), plan.name)
+
+
+def tidy(workflow: dict, name: str) -> dict:
+    """Leaves out what would differ from one building to the next."""
+    workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"any2pix/{name}"))
+    workflow["extra"] = {"ds": {"scale": 0.7, "offset": [60, 100]}}
+    for node in workflow["nodes"]:
+        for key in ("cnr_id", "aux_id", "ver"):
+            node["properties"].pop(key, None)
+        for key in ("pos", "size"):
+            node[key] = [round(value) for value in node[key]]
+    return workflow
+
+
+def main(wanted: list[str]) -> None:
+    executable = workspace.find_chromium()
+    if executable is None:
+        raise SystemExit("There is no Chromium here. Install it, or set CHROMIUM to its path.")
+    with tempfile.TemporaryDirectory() as folder:
+        with comfy_server.ComfyServer(workspace.make_base(Path(folder))) as server, chromium(executable) as open_page:
+            page, object_info = open_page(server.url), server.get("/object_info")
+            for plan in all_plans():
+                if not wanted or plan.name in wanted:
+                    path = WORKFLOWS / f"{plan.name}.json"
+                    path.write_text(
+                        json.dumps(build(plan, page, object_info), indent=1, ensure_ascii=False) + "\n", "utf-8"
+                    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

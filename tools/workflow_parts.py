@@ -1,0 +1,200 @@
+"""What the example workflows are put together from: groups of nodes, wired. A link is (node, name of its output)."""
+
+from dataclasses import dataclass, field
+
+Link = tuple[str, str]
+
+COMPARISON_MEGAPIXELS = 0.4
+SIZE = 128  # pixels a side of the miniature's pictures; 1024 for SDXL
+# The page writes a group's title in its color and tints its ground with it: bright ones can be read.
+INPUT_COLOR, ASK_COLOR, SHOW_COLOR = "#6fb3e0", "#9fd39f", "#d59be0"
+NOISE_COLOR, PAINT_COLOR, LOOK_COLOR = "#e0c06a", "#e8a070", "#6fd3c8"
+
+# Files that only the test makes; the nodes that read them are switched off as the workflow opens.
+LORA_FILE, CONTROLNET_FILE = "any2pix_miniature_lora.safetensors", "any2pix_miniature_controlnet.safetensors"
+
+
+@dataclass(frozen=True)
+class Group:
+    """`columns`: names of nodes, from top to bottom, in columns from left to right."""
+
+    title: str
+    color: str
+    columns: tuple[tuple[str, ...], ...]
+
+
+Item = Group | str
+
+
+@dataclass
+class Plan:
+    """`nodes`: name -> type, title and inputs (API format).
+
+    `rows`: from top to bottom, each of groups and notes from left to right; a tuple is a stack of them. A name that is no
+    node's is a note of `workflow_notes.NOTES`. `bypassed`: nodes that are switched off as the workflow opens.
+    """
+
+    name: str
+    nodes: dict[str, dict] = field(default_factory=dict)
+    rows: list[list[Item | tuple[Item, ...]]] = field(default_factory=list)
+    bypassed: tuple[str, ...] = ()
+
+    def add(self, name: str, class_type: str, title: str | None = None, **inputs) -> None:
+        self.nodes[name] = {
+            "class_type": class_type,
+            "inputs": inputs,
+            **({"_meta": {"title": title}} if title else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Source:
+    """One reference: `kind` "image", "audio" or "text"; `content` a file of workflows/inputs, or the text itself."""
+
+    kind: str
+    content: str
+    title: str
+
+
+def add_references(plan: Plan, *sources: Source) -> tuple[Group, Link]:
+    """Loaders and a chain of embedding nodes, in the order of the sources -> group, link to all references."""
+    plan.add("imagebind", "Any2PixLoadImageBind")
+    loaded, chain, count, link = [], [], {"image": 0, "audio": 0, "text": 0}, None
+    for source in sources:
+        count[source.kind] += 1
+        mark = f"{source.kind}{count[source.kind]}"
+        inputs = {"imagebind": ("imagebind", "imagebind"), **({"references": link} if link else {})}
+        if source.kind == "text":
+            plan.add(
+                f"embed {mark}",
+                "Any2PixTextEmbedding",
+                f"Load Text Embedding → [{mark}]",
+                text=source.content,
+                **inputs,
+            )
+        else:
+            upper = source.kind.capitalize()
+            plan.add(mark, f"Load{upper}", source.title, **{source.kind: source.content})
+            inputs[source.kind] = (mark, source.kind.upper())
+            plan.add(f"embed {mark}", f"Any2Pix{upper}Embedding", f"Load {upper} Embedding → [{mark}]", **inputs)
+            loaded.append(mark)
+        chain.append(f"embed {mark}")
+        link = (f"embed {mark}", "references")
+    return Group("1 · What you bring", INPUT_COLOR, (tuple(loaded), ("imagebind", *chain))), link
+
+
+def add_instruction(plan: Plan, references: Link, instruction: str) -> Group:
+    """The LLM's plan and the picture that it means to edit."""
+    plan.add("llm", "Any2PixLoadLLM")
+    plan.add("instruct", "Any2PixInstruct", llm=("llm", "llm"), references=references, instruction=instruction)
+    plan.add("base", "Any2PixRetrieveBase", references=references, base=("instruct", "base"), blank_size=SIZE)
+    return Group("2 · What you ask for", ASK_COLOR, (("llm", "instruct"), ("base",)))
+
+
+def add_look(plan: Plan) -> Group:
+    """From the LLM's prediction to the embedding that is painted."""
+    plan.add("prior", "Any2PixLoadPrior")
+    plan.add("refined", "Any2PixRefine", prior=("prior", "prior"), embedding=("instruct", "edit"))
+    plan.add(
+        "mixed",
+        "Any2PixMixEmbeddings",
+        edit=("instruct", "edit"),
+        refined=("refined", "refined"),
+        base=("base", "embedding"),
+    )
+    return Group("3 · What the result shows", SHOW_COLOR, (("prior", "refined"), ("mixed",)))
+
+
+def add_inversion(plan: Plan, mask: Link | None = None) -> Group:
+    """From the source picture to the noise that the sampler starts from."""
+    plan.add("adapter", "Any2PixLoadAdapter")
+    plan.add("diffusion", "Any2PixLoadDiffusion")
+    plan.add("encoded", "VAEEncode", pixels=("base", "image"), vae=("diffusion", "vae"))
+    latent = ("encoded", "LATENT")
+    if mask:
+        plan.add("masked", "SetLatentNoiseMask", samples=latent, mask=mask)
+        latent = ("masked", "LATENT")
+    plan.add(
+        "source",
+        "Any2PixApplyEmbedding",
+        "Apply Embedding (the source)",
+        model=("diffusion", "model"),
+        adapter=("adapter", "adapter"),
+        embedding=("base", "embedding"),
+    )
+    plan.add(
+        "inverted",
+        "Any2PixDDIMInvert",
+        model=("source", "model"),
+        conditioning=("source", "positive"),
+        latent=latent,
+        base=("base", "embedding"),
+    )
+    plan.add("noise", "Any2PixNoiseMix", latent=("inverted", "latent"))
+    prepared = ("encoded", "masked") if mask else ("encoded",)
+    columns = (("adapter", "diffusion", *prepared), ("source",), ("inverted",), ("noise",))
+    return Group("4 · The picture as noise", NOISE_COLOR, columns)
+
+
+def add_sampler(plan: Plan, sampled: Link | None = None, extra: tuple[str, ...] = ()) -> Group:
+    """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes `extra`)."""
+    if sampled is None:
+        plan.add(
+            "sampled",
+            "Any2PixSampler",
+            model=("diffusion", "model"),
+            adapter=("adapter", "adapter"),
+            embedding=("mixed", "embedding"),
+            latent=("noise", "latent"),
+            negative_embedding=("base", "embedding"),
+        )
+        sampled, extra = ("sampled", "latent"), ("sampled",)
+    plan.add("decoded", "VAEDecode", samples=sampled, vae=("diffusion", "vae"))
+    plan.add("saved", "SaveImage", "The result", images=("decoded", "IMAGE"), filename_prefix=f"any2pix/{plan.name}")
+    return Group("5 · Paint", PAINT_COLOR, (extra, ("decoded", "saved")))
+
+
+def add_comparison(plan: Plan) -> Group:
+    """Before and after in one picture, of a size to look at, however small or large the result is."""
+    before, after = ("base", "image"), ("decoded", "IMAGE")
+    plan.add(
+        "stitched",
+        "ImageStitch",
+        image1=before,
+        image2=after,
+        direction="right",
+        match_image_size=True,
+        spacing_width=8,
+        spacing_color="white",
+    )
+    plan.add(
+        "scaled",
+        "ImageScaleToTotalPixels",
+        image=("stitched", "IMAGE"),
+        upscale_method="nearest-exact",
+        megapixels=COMPARISON_MEGAPIXELS,
+    )
+    plan.add("compared", "PreviewImage", "Before and after", images=("scaled", "IMAGE"))
+    return Group("6 · Look", LOOK_COLOR, (("stitched", "scaled"), ("compared",)))
+
+
+def add_lora_and_controlnet(plan: Plan) -> Group:
+    """Between the model and the inversion, so that inversion and sampling walk the same way. All switched off."""
+    plan.add("lora", "LoraLoaderModelOnly", model=("diffusion", "model"), lora_name=LORA_FILE, strength_model=1.0)
+    plan.add("controlnet", "ControlNetLoader", control_net_name=CONTROLNET_FILE)
+    plan.add("edges", "Canny", "Canny (the hint)", image=("base", "image"), low_threshold=0.2, high_threshold=0.5)
+    plan.add(
+        "guided",
+        "ControlNetApplyAdvanced",
+        positive=("source", "positive"),
+        negative=("source", "negative"),
+        control_net=("controlnet", "CONTROL_NET"),
+        image=("edges", "IMAGE"),
+        strength=0.6,
+        start_percent=0.0,
+        end_percent=1.0,
+    )
+    plan.nodes["source"]["inputs"]["model"] = ("lora", "MODEL")
+    plan.nodes["inverted"]["inputs"]["conditioning"] = ("guided", "positive")
+    plan.bypassed = ("lora", "controlnet", "edges", "guided")
+    return Group("LoRA and ControlNet (switched off)", "#888", (("lora", "controlnet"), ("edges",), ("guided",)))

@@ -1,0 +1,137 @@
+"""The example workflows: which parts they have and where they stand. `build_workflows.py` writes them to workflows/*.json."""
+
+from workflow_parts import (
+    NOISE_COLOR,
+    PAINT_COLOR,
+    SHOW_COLOR,
+    SIZE,
+    Group,
+    Plan,
+    Source,
+    add_comparison,
+    add_instruction,
+    add_inversion,
+    add_look,
+    add_lora_and_controlnet,
+    add_references,
+    add_sampler,
+)
+
+
+def edit_plan(name: str, instruction: str, *sources: Source, masked: bool = False) -> Plan:
+    """The whole edit: references, instruction, look, noise, paint. `masked`: image1 comes with a mask."""
+    plan = Plan(name)
+    brought, references = add_references(plan, *sources)
+    plan.rows.append([(name, "knobs"), brought, add_instruction(plan, references, instruction), add_look(plan)])
+    mask = ("image1", "MASK") if masked else None
+    plan.rows.append([add_inversion(plan, mask), add_sampler(plan), add_comparison(plan)])
+    return plan
+
+
+def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
+    """The edit with ComfyUI's own sampler, and places for a LoRA and a ControlNet."""
+    plan = Plan(name)
+    brought, references = add_references(plan, *sources)
+    asked = add_instruction(plan, references, instruction)
+    plan.rows.append([(name, "knobs of the stock sampler"), brought, asked, add_look(plan)])
+    noise = (add_inversion(plan), add_lora_and_controlnet(plan))
+    plan.add(
+        "edit",
+        "Any2PixApplyEmbedding",
+        "Apply Embedding (the result)",
+        model=("lora", "MODEL"),
+        adapter=("adapter", "adapter"),
+        embedding=("mixed", "embedding"),
+        negative_embedding=("base", "embedding"),
+        positive=("guided", "positive"),
+        negative=("guided", "negative"),
+    )
+    plan.add(
+        "sampled",
+        "KSamplerAdvanced",
+        model=("edit", "model"),
+        positive=("edit", "positive"),
+        negative=("edit", "negative"),
+        latent_image=("noise", "latent"),
+        add_noise="disable",
+        noise_seed=0,
+        steps=25,
+        cfg=3.0,
+        sampler_name="euler",
+        scheduler="normal",
+        start_at_step=0,
+        end_at_step=10000,
+        return_with_leftover_noise="disable",
+    )
+    painted = add_sampler(plan, ("sampled", "LATENT"), ("edit", "sampled"))
+    plan.rows.append([noise, painted, add_comparison(plan)])
+    return plan
+
+
+def sound_to_picture() -> Plan:
+    """No instruction and no source: what is heard, through the prior, painted from noise four times."""
+    plan = Plan("sound_to_picture")
+    brought, references = add_references(plan, Source("audio", "toyland_frog.wav", "Your sound"))
+    plan.add("heard", "Any2PixRetrieveBase", "Base Retrieval (takes the sound)", references=references, blank_size=SIZE)
+    plan.add("prior", "Any2PixLoadPrior")
+    plan.add("refined", "Any2PixRefine", prior=("prior", "prior"), embedding=("heard", "embedding"), source="audio")
+    heard = Group("2 · From sound to picture", SHOW_COLOR, (("heard",), ("prior", "refined")))
+    plan.add("adapter", "Any2PixLoadAdapter")
+    plan.add("diffusion", "Any2PixLoadDiffusion")
+    plan.add("empty", "EmptyLatentImage", "Four empty pictures", width=SIZE, height=SIZE, batch_size=4)
+    painter = Group("3 · The painter", NOISE_COLOR, (("adapter", "diffusion", "empty"),))
+    plan.add(
+        "sampled",
+        "Any2PixSampler",
+        model=("diffusion", "model"),
+        adapter=("adapter", "adapter"),
+        embedding=("refined", "refined"),
+        latent=("empty", "LATENT"),
+    )
+    plan.add("decoded", "VAEDecode", samples=("sampled", "latent"), vae=("diffusion", "vae"))
+    plan.add(
+        "saved", "SaveImage", "What was heard", images=("decoded", "IMAGE"), filename_prefix=f"any2pix/{plan.name}"
+    )
+    painted = Group("4 · Paint", PAINT_COLOR, (("sampled", "decoded"), ("saved",)))
+    plan.rows.append([plan.name, brought, heard, painter, painted])
+    return plan
+
+
+MEADOW = Source("image", "toyland_meadow.png", "Your picture")
+CAT = Source("audio", "toyland_cat.wav", "Your sound")
+
+
+def all_plans() -> list[Plan]:
+    """Every example workflow."""
+    return [
+        edit_plan("edit_with_sound", "add [audio1] to [image1]", MEADOW, CAT),
+        edit_plan(
+            "edit_with_picture",
+            "put what is in [image2] into [image1]",
+            MEADOW,
+            Source("image", "toyland_robot.png", "Another picture"),
+        ),
+        edit_plan(
+            "edit_with_three_references",
+            "add [audio1] to [image1] and let it feel like [text1]",
+            MEADOW,
+            Source("audio", "toyland_frog.wav", "Your sound"),
+            Source("text", "falling snow", ""),
+        ),
+        edit_plan(
+            "style_from_picture",
+            "draw [image1] in the style of [image2]",
+            Source("image", "toyland_beach.png", "Your picture"),
+            Source("image", "toyland_ink.png", "A picture in the style you want"),
+        ),
+        sound_to_picture(),
+        stock_plan("edit_with_stock_sampler", "add [audio1] to [image1]", MEADOW, CAT),
+        edit_plan(
+            "masked_edit",
+            "give [image1] the weather of [audio1]",
+            Source("image", "toyland_masked.png", "Your picture, with a mask"),
+            Source("audio", "toyland_snow.wav", "Your sound"),
+            masked=True,
+        ),
+    ]
+
