@@ -23,7 +23,7 @@ class CliError(RuntimeError):
 def run_cli(
     server: comfy_server.ComfyServer, *words: str | Path, show: Callable[[dict], None] = lambda event: None
 ) -> list[dict]:
-    """`comfy run WORDS` on the server -> its events, each handed to `show` as it comes; the last one is the envelope."""
+    """`comfy run WORDS` on the server -> its events, each handed to `show` as it comes, the envelope last."""
     program = workspace.venv_python().parent / "comfy"
     command = [program, "--skip-prompt", "--json-stream", "--workspace", workspace.comfyui_path(), "run"]
     command += ["--host", "127.0.0.1", "--port", server.port, "--timeout", SILENCE_SECONDS, *words]

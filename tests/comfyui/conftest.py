@@ -4,10 +4,12 @@ import os
 
 import comfy_server
 import pytest
+import torch
 import workspace
+from any2pix.evaluation.judge import load_judge, verdicts
 from harness.client import Client
 from harness.edit_graph import edit_graph, missing_miniature
-from harness.made_networks import write_slow_llm
+from harness.made_networks import write_controlnet, write_lora, write_slow_llm
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +61,21 @@ def slow_llm(slow_llm_file):
 @pytest.fixture
 def slow_llm_megabytes(slow_llm_file):
     return slow_llm_file[1]
+
+
+@pytest.fixture(scope="session")
+def made_for_stock_nodes(server, root):
+    """The LoRA and the ControlNet that an example workflow names and only these tests make."""
+    unet = root / "miniature" / "unet.safetensors"
+    write_lora(server.base / "models" / "loras" / "any2pix_miniature_lora.safetensors", unet)
+    write_controlnet(server.base / "models" / "controlnet" / "any2pix_miniature_controlnet.safetensors", unet)
+
+
+@pytest.fixture(scope="session")
+def judge(root):
+    """The evaluation's classifier: (H, W, 3) in [0, 1] -> {"background", "subject", "weather", "style"}."""
+    network = load_judge(root / "miniature" / "judge.safetensors")
+    return lambda picture: verdicts(network, torch.from_numpy(picture)[None])[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Cancel stops the LLM, the inversion and the sampler within a second, and the next run is as if nothing had happened."""
+"""Cancel stops the LLM, the inversion and the sampler within a second, and the next run is none the worse for it."""
 
 import time
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 from cli_runner import CliError, api_format, run_cli
-from harness.browser import same_graph
 from harness.client import PromptRejected
-from harness.graphs import with_inputs
+from harness.graphs import differences, with_inputs
 
 RED = 0xFF0000
 
@@ -62,7 +61,7 @@ def test_the_front_end_loads_serializes_and_runs(front_end, server, client, scre
     assert front_end.inspect() == {"missing": [], "unknown": []}
     file = tmp_path / "workflow.json"
     file.write_text(json.dumps(workflow))
-    assert same_graph(front_end.prompt(), api_format(server, file))
+    assert not differences(front_end.prompt(), api_format(server, file))
     prompt_id = front_end.run()
     assert client.get(f"/history/{prompt_id}")[prompt_id]["status"]["status_str"] == "success"
     assert front_end.screenshot(screenshots / "harness.png").stat().st_size > 10_000

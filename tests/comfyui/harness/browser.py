@@ -16,6 +16,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 180_000  # milliseconds for a page on a busy machine; five seconds are usual
 READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']"
 # Names every node type the page does not know, and every widget whose value it would not offer or does not have.
 INSPECT = """() => {
@@ -73,9 +74,10 @@ class FrontEnd:
             lambda address: not address.startswith((url, "blob:", "data:", url.replace("http", "ws", 1))),
             lambda route: route.abort(),
         )
+        page.set_default_timeout(PATIENCE)
         page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
         page.goto(url)
-        page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_function(READY)
 
     def load(self, workflow: dict, name: str) -> None:
         """Opens a workflow in UI format as if its file had been dropped on the page."""
@@ -110,6 +112,10 @@ class FrontEnd:
         self.page.screenshot(path=path)
         return path
 
+    def shown_errors(self) -> list[str]:
+        """What the page complains about in its toasts and dialogs."""
+        return self.page.locator(".p-toast-message-error, .p-toast-message-warn, .p-dialog").all_inner_texts()
+
 
 @contextmanager
 def chromium(executable: str, size: tuple[int, int] = (1920, 1080)):
@@ -120,12 +126,3 @@ def chromium(executable: str, size: tuple[int, int] = (1920, 1080)):
             yield lambda url: FrontEnd(browser.new_page(viewport={"width": size[0], "height": size[1]}), url)
         finally:
             browser.close()
-
-
-def same_graph(ours: dict, theirs: dict) -> bool:
-    """Whether two graphs in API format ask for the same; titles and other decoration do not count."""
-
-    def bare(graph: dict) -> str:
-        return json.dumps({node: [body["class_type"], body["inputs"]] for node, body in graph.items()}, sort_keys=True)
-
-    return bare(ours) == bare(theirs)

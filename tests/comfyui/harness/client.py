@@ -156,11 +156,15 @@ class Client:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["name"]
 
-    def picture(self, shown: dict) -> np.ndarray:
-        """The picture behind one entry of an output's "images" -> float (H, W, 3) in [0, 1]."""
+    def file(self, shown: dict) -> bytes:
+        """The file behind one entry of an output: {"filename", "subfolder", "type"}."""
         query = urllib.parse.urlencode({key: shown[key] for key in ("filename", "subfolder", "type")})
         with urllib.request.urlopen(f"{self.url}/view?{query}", timeout=30) as answer:
-            picture = Image.open(io.BytesIO(answer.read())).convert("RGB")
+            return answer.read()
+
+    def picture(self, shown: dict) -> np.ndarray:
+        """The picture behind one entry of an output's "images" -> float (H, W, 3) in [0, 1]."""
+        picture = Image.open(io.BytesIO(self.file(shown))).convert("RGB")
         return np.asarray(picture, dtype=np.float32) / 255
 
     def pictures(self, run: Run, class_type: str = "SaveImage") -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The whole edit as a graph in API format, on the files that the pack brings along; ids are words, to be changed by tests."""
+"""The whole edit as a graph in API format, on the files that the pack brings along; ids are words."""
 
 from harness.graphs import ROOT
 

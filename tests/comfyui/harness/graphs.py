@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+PAGE_WIDGETS = {"upload", "audioUI"}
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -21,6 +22,23 @@ def the_node(graph: dict, class_type: str) -> str:
     found = nodes_of(graph, class_type)
     assert len(found) == 1, f"the graph has {len(found)} nodes of type {class_type}, wanted one"
     return found[0]
+
+
+def differences(ours: dict, theirs: dict) -> list[str]:
+    """How two graphs in API format differ in what they ask for; titles and the page's upload buttons do not count."""
+    found = [f"node {node} is on one side only" for node in sorted(set(ours) ^ set(theirs), key=int)]
+    for node in sorted(set(ours) & set(theirs), key=int):
+        one, other = asked(ours[node]), asked(theirs[node])
+        for name in sorted(set(one) | set(other)):
+            if one.get(name) != other.get(name):
+                found.append(f"node {node}, {name}: {one.get(name)!r} and {other.get(name)!r}")
+    return found
+
+
+def asked(body: dict) -> dict:
+    """A node's type and inputs, without the widgets that only the page uses."""
+    inputs = {name: value for name, value in body["inputs"].items() if name not in PAGE_WIDGETS}
+    return {"class_type": body["class_type"], **inputs}
 
 
 def with_inputs(graph: dict, node: str, **inputs) -> dict:
