@@ -1,5 +1,6 @@
 """A diffusers SDXL UNet of any size as a genuine ComfyUI MODEL, so that every stock sampler, LoRA and ControlNet takes it."""
 
+from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as management
@@ -11,6 +12,16 @@ from torch import Tensor
 
 TIME_IDS = 6  # SDXL's size conditioning: height, width, crop top, crop left, target height, target width
 STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of them in
+
+
+class ChannelMultiple(Fraction):
+    """A level's width over the first level's where that is no whole number, 128/96. comfy's UNetModel knows widths only as
+    multiples of the first and does nothing with them but multiply; times the first width this is the exact integer."""
+
+    def __mul__(self, channels: int) -> int:
+        return int(Fraction.__mul__(self, channels))
+
+    __rmul__ = __mul__
 
 
 def build_model(state_dict: dict[str, Tensor], config: dict[str, Any], source: str) -> ModelPatcher:
@@ -53,7 +64,7 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
         "num_classes": "sequential",
         "adm_in_channels": config["projection_class_embeddings_input_dim"],
         "model_channels": widths[0],
-        "channel_mult": [width // widths[0] for width in widths],
+        "channel_mult": [width // widths[0] if width % widths[0] == 0 else ChannelMultiple(width, widths[0]) for width in widths],
         "num_res_blocks": resnets,
         "transformer_depth": [d for d, n in zip(depths, resnets) for _ in range(n)],
         "transformer_depth_output": [d for d, n in zip(depths, resnets) for _ in range(n + 1)],
@@ -90,8 +101,6 @@ def _require_sdxl(config: dict[str, Any], source: str) -> None:
             f"{source} is not an SDXL UNet: its addition_embed_type is {config.get('addition_embed_type')!r}, not 'text_time'. "
             "Load it with ComfyUI's own Load Diffusion Model."
         )
-    if any(width % config["block_out_channels"][0] for width in config["block_out_channels"]):
-        raise ValueError(f"{source} has widths {config['block_out_channels']}; each must be a multiple of the first for ComfyUI.")
 
 
 def _head_width(config: dict[str, Any], widths: list[int], source: str) -> int:

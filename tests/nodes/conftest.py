@@ -50,7 +50,7 @@ def write_unet(path: Path) -> None:
     from any2pix.models.diffusion import DiffusionDims
     from diffusers import UNet2DConditionModel
 
-    dims = DiffusionDims(widths=(32, 64, 64), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=16)
+    dims = DiffusionDims(widths=(64, 96, 96), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=16)
     torch.manual_seed(1)
     unet = UNet2DConditionModel(**dims.unet_config())
     with torch.no_grad():  # a smooth network, as a trained one is: the fixed point of the inversion then attracts

@@ -270,3 +270,25 @@ def test_a_negative_embedding_is_brought_to_the_length_of_the_positive(run, netw
 def test_crossed_percentages_are_an_error(run, networks, vectors):
     with pytest.raises(ValueError, match="start_percent 0.8 and end_percent 0.2"):
         apply(run, networks, vectors[0], start_percent=0.8, end_percent=0.2)
+
+
+@pytest.mark.parametrize("scheduler", ["normal", "karras", "ddim_uniform"])
+def test_the_graph_paints_what_the_stages_paint_without_comfyui(run, networks, tiny, vectors, clean, scheduler):
+    from any2pix.loading.diffusion import load_embedding_diffusion
+    from any2pix.models.autoencoder import SDXL_SCALE
+    from any2pix.nodes.folders import find_weights
+    from any2pix.stages.denoiser import GuidedDenoiser
+    from any2pix.stages.invert import ddim_invert
+    from any2pix.stages.sample import sample_euler, schedule
+
+    diffusion = load_embedding_diffusion(find_weights("unet", tiny), find_weights("adapter", tiny))
+    source, edit = (vector.vector[None] for vector in vectors[:2])
+    sigmas = schedule(scheduler, STEPS)
+    with torch.inference_mode():
+        x = ddim_invert(GuidedDenoiser(diffusion, source), clean["samples"] * SDXL_SCALE, sigmas.flip(0), iterations=2, tolerance=0.0)
+        expected = sample_euler(GuidedDenoiser(diffusion, edit, source, 2.0), x, sigmas) / SDXL_SCALE
+    widgets = {"steps": STEPS, "scheduler": scheduler}
+    _, positive, _ = apply(run, networks, vectors[0])
+    latent, _, _ = run(DDIMInvert, model=networks["model"], conditioning=positive, latent=clean, iterations=2, tolerance=0.0, **widgets)
+    painted = our_sampler(run, networks, vectors[1], latent, cfg=2.0, scheduler=scheduler, negative_embedding=vectors[0])
+    assert relative(painted["samples"], expected) < 1e-4
