@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "datagen": LOWER,
     "evaluation": LOWER | {"datagen"},
     "training": LOWER | {"datagen", "evaluation"},
+    "benchmarks": LOWER | {"datagen", "evaluation", "training"},
     "nodes": LOWER,
     "__init__.py": {"nodes"},
 }

@@ -15,6 +15,7 @@ import cli_runner
 import comfy_server
 import workspace
 from contact_sheet import save_contact_sheet
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 WORKFLOW = workspace.ROOT / "workflows" / "edit_with_sound.json"
 CAPTION_OUTPUT = 2  # the third output of Multimodal Instruction LLM
@@ -33,27 +34,46 @@ def the_node(graph: dict, class_type: str) -> str:
     return found[0]
 
 
-def bring(server: comfy_server.ComfyServer, path: str, what: str) -> str:
-    """Copies a file of the user's into ComfyUI's input folder; returns its name there."""
+def existing(path: str, what: str) -> Path:
+    """The file that the user named."""
     source = Path(path).expanduser()
     if not source.is_file():
         raise DemoError(f"{what} is {path}, but there is no such file.")
-    shutil.copyfile(source, server.base / "input" / source.name)
-    return source.name
+    return source
+
+
+def bring_sound(folder: Path, path: str) -> str:
+    """Copies a sound into ComfyUI's input folder; returns its name there."""
+    source = existing(path, "AUDIO")
+    name = f"demo_sound{source.suffix}"
+    shutil.copyfile(source, folder / name)
+    return name
+
+
+def bring_picture(folder: Path, path: str, example: str) -> str:
+    """Crops and scales a picture to the size of the example's, which is the miniature's, into ComfyUI's input folder."""
+    source, name = existing(path, "IMAGE"), "demo_picture.png"
+    with Image.open(folder / example) as model:
+        size = model.size
+    try:
+        picture = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
+    except UnidentifiedImageError:
+        raise DemoError(f"IMAGE is {path}, but that is no picture that can be read.") from None
+    ImageOps.fit(picture, size, Image.Resampling.LANCZOS).save(folder / name)
+    return name
 
 
 def fill_in(server: comfy_server.ComfyServer, graph: dict, wishes: dict[str, str]) -> dict:
     """Puts the user's wishes into the graph, and a node that shows the caption. Returns what the edit is made from."""
     image, audio = graph[the_node(graph, "LoadImage")]["inputs"], graph[the_node(graph, "LoadAudio")]["inputs"]
-    instruct = the_node(graph, "Any2PixInstruct")
+    instruct, folder = the_node(graph, "Any2PixInstruct"), server.base / "input"
     if wishes.get("IMAGE"):
-        image["image"] = bring(server, wishes["IMAGE"], "IMAGE")
+        image["image"] = bring_picture(folder, wishes["IMAGE"], image["image"])
     if wishes.get("AUDIO"):
-        audio["audio"] = bring(server, wishes["AUDIO"], "AUDIO")
+        audio["audio"] = bring_sound(folder, wishes["AUDIO"])
     if wishes.get("INSTRUCTION"):
         graph[instruct]["inputs"]["instruction"] = wishes["INSTRUCTION"]
     graph[CAPTION_NODE] = {"class_type": "PreviewAny", "inputs": {"source": [instruct, CAPTION_OUTPUT]}}
-    folder = server.base / "input"
     instruction = graph[instruct]["inputs"]["instruction"]
     return {"image": folder / image["image"], "audio": folder / audio["audio"], "instruction": instruction}
 
