@@ -112,4 +112,4 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(wrap_network(load_adapter(find_weights("adapter", name), OPERATIONS, dtype=choose_dtype())))
+        return io.NodeOutput(wrap_network(load_adapter(find_weights("adapter", name), OPERATIONS)))  # small: kept in fp32

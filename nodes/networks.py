@@ -40,14 +40,14 @@ def wrap_network(module: nn.Module) -> Network:
 
 
 def choose_dtype(precision: str = "auto") -> torch.dtype:
-    """The dtype weights are kept in: half precision where this device computes in it, else float32."""
+    """The dtype weights are kept in. auto: fp16 where this device computes in it (finer than bf16), else bf16, else fp32."""
     names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision in names:
         return names[precision]
     device = management.get_torch_device()
-    if management.should_use_bf16(device):
-        return torch.bfloat16
-    return torch.float16 if management.should_use_fp16(device) else torch.float32
+    if management.should_use_fp16(device):
+        return torch.float16
+    return torch.bfloat16 if management.should_use_bf16(device) else torch.float32
 
 
 def transformer_activations(tokens: int, width: int, layers: int = 0, vocabulary: int = 0) -> int:

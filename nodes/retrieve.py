@@ -65,14 +65,14 @@ def blank_picture(references: References, size: int) -> Tensor:
 
 def describe(references: References, retrieval: Retrieval) -> str:
     """The similarities, one reference a line, the chosen one marked."""
+    if retrieval.index is None:
+        return "<base_null>: no base picture, painted from noise"
     counts: dict[str, int] = {}
     lines = []
     for index, (reference, similarity) in enumerate(zip(references, retrieval.similarities)):
         counts[reference.modality] = counts.get(reference.modality, 0) + 1
         mark = "→" if index == retrieval.index else "  "
         lines.append(f"{mark} [{reference.modality}{counts[reference.modality]}]  {float(similarity):.3f}")
-    if retrieval.index is None:
-        lines.append("<base_null>: no base picture, painted from noise")
     return "\n".join(lines)
 
 

@@ -41,7 +41,7 @@ class AutoencoderVAE(comfy.sd.VAE):
         self.memory_used_decode = lambda shape, dtype: (
             LIVE_MAPS * widest * shape[2] * shape[3] * dims.downscale**2 * management.dtype_size(dtype)
         )
-        self.vae_dtype = management.vae_dtype(self.device, [torch.bfloat16, torch.float32])
+        self.vae_dtype = management.vae_dtype(self.device, [torch.float32])  # half precision would show in flat colours
         self.first_stage_model = FirstStage(autoencoder).eval().to(self.vae_dtype)
         self.patcher = ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()

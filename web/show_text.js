@@ -4,11 +4,13 @@ import { ComfyWidgets } from "../../scripts/widgets.js";
 
 const NODES = new Set(["Any2PixInstruct", "Any2PixRetrieveBase"]);
 const WIDGET = "shown";
+const HEIGHT = 96; // pixels: the caption and a three-line answer
 
 function addWidget(node) {
   const { widget } = ComfyWidgets.STRING(node, WIDGET, ["STRING", { multiline: true }], app);
   widget.serialize = false; // not in the saved workflow
   widget.options.serialize = false; // not in the prompt
+  widget.options.getMinHeight = () => HEIGHT;
   if (widget.inputEl ?? widget.element) {
     (widget.inputEl ?? widget.element).readOnly = true;
   }
