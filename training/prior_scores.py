@@ -21,7 +21,6 @@ NOISE_LEVELS = (0.25, 0.5, 1.0)  # length of the noise relative to the embedding
 ASKED_NOISE = 0.5  # of the embeddings that the scores are asked for with
 GUIDANCES = (1.0, 2.0, 4.0, 10.0)
 ASKED_SCORES = (2.0, 3.0, 4.0, 5.0, 6.0, 6.5, 7.0)
-NEAREST = 5  # pictures whose aesthetic score stands for that of an embedding
 
 Scores = dict[str, float]
 
@@ -54,9 +53,8 @@ class PriorScores:
         return {"cosine": float((embeddings * self.clean).sum(-1).mean()), "attributes": float(np.mean(right))}
 
     def aesthetic_near(self, embeddings: Tensor) -> float:
-        """Mean aesthetic score of the NEAREST pictures."""
-        nearest = (embeddings @ self.pictures.T).topk(NEAREST, dim=1).indices
-        return float(self.aesthetics[nearest].mean())
+        """Mean aesthetic score of the nearest pictures, one for each embedding."""
+        return float(self.aesthetics[(embeddings @ self.pictures.T).argmax(dim=1)].mean())
 
     def heard(self, embeddings: Tensor, kinds: list[str]) -> float:
         """Share whose nearest clean picture shows the subject or weather of its sound."""

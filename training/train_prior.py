@@ -2,7 +2,7 @@
 
 The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture drawn more
 or less cleanly, score its aesthetic score. C adds Gaussian noise, or puts the embedding of a text or a sound that goes with X in the place
-of F(X). Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
+of F(X); ours besides: that of the same scene drawn at another cleanliness, without which the score would be read by hardly anything. Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
 """
 
 import hashlib
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from ..datagen.sounds import SOUND_KINDS
-from ..datagen.toyland import TEST_SEEDS_FROM, Scene, aesthetic
+from ..datagen.toyland import TEST_SEEDS_FROM, Scene, aesthetic, render
 from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
 from ..models.imagebind import ImageBind
@@ -25,7 +26,7 @@ from ..models.mm_llm import EMBED_NORM
 from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT, tokenize_clip
 from ..stages.refine import clip_prompts
-from .bank import embed_bank, scene_bank
+from .bank import SceneBank, embed_bank, scene_bank
 from .command import run_command
 from .imagebind_data import draw_phrase
 from .llm_bank import embed_sounds
@@ -35,16 +36,21 @@ from .prior_scores import held_out_scores
 logger = logging.getLogger(__name__)
 
 TARGET_NORM = EMBED_NORM  # the prior answers at the length that the rest of the pack works with
-CORRUPTIONS = ("noise", "text", "sound")
+CORRUPTIONS = ("noise", "mess", "text", "sound")
+PROMPTS_EVERY = 3  # batches; a prompt lengthens every row of its batch, so the prompts come together
 
 
 @dataclass(frozen=True)
 class PriorBank:
-    """Unit-norm embeddings: `pictures` (N, D) of `scenes` with their aesthetic `scores` (N,), `sounds` (kinds, takes, D)."""
+    """Unit-norm embeddings: `pictures` (N, D) of `scenes` with their aesthetic `scores` (N,), `sounds` (kinds, takes, D).
+
+    `twins` (T, D): the first T scenes, drawn again at another cleanliness.
+    """
 
     scenes: tuple[Scene, ...]
     pictures: Tensor
     scores: Tensor
+    twins: Tensor
     sounds: Tensor
 
 
@@ -52,14 +58,21 @@ def prior_bank(imagebind: ImageBind, weights: Path, work: Path, data: dict) -> P
     """Draw and embed the training pictures and sounds, or read them back."""
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
-    cache = Path(work) / f"prior-embeddings-{data['pictures']}-{data['sounds']}-{data['seed']}-{digest}.pt"
+    cache = Path(work) / f"prior-embeddings-{data['pictures']}-{data['twins']}-{data['sounds']}-{data['seed']}-{digest}.pt"
     if not cache.exists():
         pictures = F.normalize(embed_bank(imagebind, bank), dim=-1)
         sounds = embed_sounds(imagebind, range(data["seed"], data["seed"] + data["sounds"]))
-        torch.save((pictures, sounds), cache)
-    pictures, sounds = torch.load(cache, weights_only=True)
+        torch.save((pictures, _embed_twins(imagebind, bank.scenes[: data["twins"]], data["seed"]), sounds), cache)
+    pictures, twins, sounds = torch.load(cache, weights_only=True)
     scores = torch.tensor([aesthetic(float(cleanliness)) for cleanliness in bank.cleanliness])
-    return PriorBank(bank.scenes, pictures, scores, sounds)
+    return PriorBank(bank.scenes, pictures, scores, twins, sounds)
+
+
+def _embed_twins(imagebind: ImageBind, scenes: tuple[Scene, ...], seed: int) -> Tensor:
+    """The scenes at a cleanliness of their own each, uniform from 0 to 1 -> (T, D), unit norm."""
+    cleanliness = np.random.default_rng(seed).uniform(size=len(scenes)).astype(np.float32)
+    images = np.stack([render(scene, float(c)) for scene, c in zip(tqdm(scenes, desc="drawing twins", mininterval=5), cleanliness)])
+    return F.normalize(embed_bank(imagebind, SceneBank(images, scenes, cleanliness)), dim=-1)
 
 
 class Batches:
@@ -67,22 +80,27 @@ class Batches:
 
     def __init__(self, config: dict, bank: PriorBank, imagebind: ImageBind, dims: PriorDims):
         self.bank, self.imagebind, self.clip = bank, imagebind, dims.clip
-        self.size, self.noise_level, self.dropped = config["loop"]["batch_size"], config["noise_level"], config["unconditional"]
+        self.size, self.dropped = config["loop"]["batch_size"], config["unconditional"]
+        self.levels = torch.tensor([config["noise_level"].get(name, 0.0) for name in CORRUPTIONS])
         self.shares = torch.tensor([float(config["corruption"][name]) for name in CORRUPTIONS])
 
     def __call__(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         index = torch.randint(len(self.bank.scenes), (self.size,), generator=generator)
+        chosen = torch.multinomial(self.shares, self.size, replacement=True, generator=generator)
+        mess, text, sound = (chosen == CORRUPTIONS.index(name) for name in CORRUPTIONS[1:])
+        index[mess] %= len(self.bank.twins)
         target = self.bank.pictures[index]
-        corrupted, modality = self._noisy(target, generator)
+        start = target.clone()
+        start[mess] = self.bank.twins[index[mess]]
+        corrupted, modality = self._noisy(start, self.levels[chosen], generator)
         texts = [""] * self.size
-        chosen = torch.multinomial(self.shares, self.size, replacement=True, generator=generator).tolist()
-        said = [row for row, corruption in enumerate(chosen) if CORRUPTIONS[corruption] == "text"]
-        for row, (embedding, text) in zip(said, self._texts([self.bank.scenes[int(index[row])] for row in said], rng)):
-            corrupted[row], texts[row], modality[row] = embedding, text, MODALITIES["text"]
-        for row, corruption in enumerate(chosen):
-            if CORRUPTIONS[corruption] == "sound":
-                corrupted[row], modality[row] = self._sound(self.bank.scenes[int(index[row])], rng), MODALITIES["audio"]
+        said = text.nonzero().flatten().tolist()
+        with_prompts = step % PROMPTS_EVERY == 0
+        for row, (embedding, words) in zip(said, self._texts([self.bank.scenes[int(index[row])] for row in said], with_prompts, rng)):
+            corrupted[row], texts[row], modality[row] = embedding, words, MODALITIES["text"]
+        for row in sound.nonzero().flatten().tolist():
+            corrupted[row], modality[row] = self._sound(self.bank.scenes[int(index[row])], rng), MODALITIES["audio"]
         unconditional = torch.rand(self.size, generator=generator) < self.dropped
         texts = ["" if skip else text for text, skip in zip(texts, unconditional.tolist())]
         ids, mask = clip_prompts(self.imagebind.tokenizer, texts, self.clip)
@@ -96,25 +114,26 @@ class Batches:
             "unconditional": unconditional,
         }
 
-    def _noisy(self, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Embeddings with noise of a random level each, and a modality: a picture, or (as at inference) what an LLM predicted."""
-        count, size = target.shape
-        level = self.noise_level * torch.rand(count, 1, generator=generator)
+    def _noisy(self, start: Tensor, most: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, D) with noise of a length from 0 to `most` (B,), and a modality: a picture, or (as at inference) what an
+        LLM predicted."""
+        count, size = start.shape
+        length = most[:, None] * torch.rand(count, 1, generator=generator)
         noise = torch.randn(count, size, generator=generator) / size**0.5  # of length 1
         kinds = torch.tensor([MODALITIES["image"], MODALITIES["video"]])
-        return target + level * noise, kinds[torch.randint(2, (count,), generator=generator)]
+        return start + length * noise, kinds[torch.randint(2, (count,), generator=generator)]
 
     @torch.no_grad()
-    def _texts(self, scenes: list[Scene], rng: np.random.Generator) -> list[tuple[Tensor, str]]:
-        """A true text for every scene: as an embedding, as a prompt with a zero embedding (the released text source), or as both."""
+    def _texts(self, scenes: list[Scene], with_prompts: bool, rng: np.random.Generator) -> list[tuple[Tensor, str]]:
+        """A true text for every scene: its embedding; with prompts, the words too, or with a zero embedding (as released)."""
+        if not scenes:
+            return []
         texts = [draw_phrase(scene, rng).text for scene in scenes]
         tokens = tokenize_clip(self.imagebind.tokenizer, texts, self.imagebind.dims.text_context)
         embeddings = F.normalize(self.imagebind.encode_text(tokens), dim=-1)
-        forms = rng.integers(3, size=len(scenes))
-        return [
-            (torch.zeros_like(embedding) if form == 1 else embedding, "" if form == 0 else text)
-            for embedding, text, form in zip(embeddings, texts, forms)
-        ]
+        if not with_prompts:
+            return [(embedding, "") for embedding in embeddings]
+        return [(embedding * int(rng.integers(2)), text) for embedding, text in zip(embeddings, texts)]
 
     def _sound(self, scene: Scene, rng: np.random.Generator) -> Tensor:
         """A sound of the scene's subject or weather."""

@@ -16,8 +16,8 @@ clip_tokenizer = pytest.importorskip("any2pix.training.clip_tokenizer")
 
 SIZE = 400
 CONFIG = {
-    "corruption": {"noise": 0.5, "text": 0.25, "sound": 0.25},
-    "noise_level": 1.0,
+    "corruption": {"noise": 0.3, "mess": 0.2, "text": 0.25, "sound": 0.25},
+    "noise_level": {"noise": 1.0, "mess": 0.2},
     "unconditional": 0.2,
     "loop": {"batch_size": SIZE},
 }
@@ -42,7 +42,7 @@ def batches():
         dims=SimpleNamespace(embed=8, text_context=40),
         encode_text=lambda tokens: 5 * F.one_hot(torch.zeros(len(tokens), dtype=torch.long), 8).float(),
     )
-    bank = train_prior.PriorBank(scenes, unit(20, 8), torch.linspace(2, 7, 20), unit(len(SOUND_KINDS), 3, 8))
+    bank = train_prior.PriorBank(scenes, unit(20, 8), torch.linspace(2, 7, 20), unit(5, 8), unit(len(SOUND_KINDS), 3, 8))
     return train_prior.Batches(CONFIG, bank, imagebind, train_prior.dims_for(imagebind, NETWORK))
 
 
