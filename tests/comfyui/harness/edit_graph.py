@@ -21,6 +21,7 @@ NODE_IDS = {
     "Any2PixSampler",
 }
 LOADERS = {node for node in NODE_IDS if node.startswith("Any2PixLoad")}
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 STEPS = 8  # enough for a picture, few enough for a test
 MINIATURE_FILES = [f"{kind}.safetensors" for kind in ("imagebind", "llm", "prior", "adapter", "unet", "vae")]
 
@@ -35,14 +36,15 @@ def node(class_type: str, **inputs) -> dict:
 
 
 def with_defaults(graph: dict, object_info: dict) -> dict:
-    """Fills in the default of every required widget that the graph says nothing about, as the page does."""
+    """Fills in the default of every widget that the graph says nothing about, as the page does."""
     for body in graph.values():
-        for name, (kind, *options) in object_info[body["class_type"]]["input"].get("required", {}).items():
+        groups = object_info[body["class_type"]]["input"]
+        for name, (kind, *options) in {**groups.get("required", {}), **groups.get("optional", {})}.items():
             options = options[0] if options else {}
             if isinstance(kind, list):  # an old-style choice
-                options, kind = {"default": kind[0] if kind else None, **options}, "COMBO"
+                options, kind = {"options": kind, **options}, "COMBO"
             offered = options.get("options") or [None]
-            if name not in body["inputs"] and kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+            if name not in body["inputs"] and kind in WIDGETS and not options.get("forceInput"):
                 body["inputs"][name] = options.get("default", offered[0])
     return graph
 
