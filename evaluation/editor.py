@@ -158,7 +158,8 @@ def _embedding(networks: Networks, edit: PreparedEdit, options: EditOptions, ora
         return mix_embeddings(
             edit.plan.edit, base=edit.plan.base, edit_weight=1.0, base_weight=options.base_weight, norm=options.norm
         )
-    return mix_plan(networks.prior, edit.plan, options)
+    base = _base(edit).embedding if edit.base_index is not None else None
+    return mix_plan(networks.prior, edit.plan, options, base)
 
 
 def pack_editor(networks: Networks, options: EditOptions, seed: int = 0, oracle: bool = False) -> Editor:

@@ -135,16 +135,16 @@ def plan_edit(
     """The LLM, the base retrieval, the prior and the embedding mix."""
     plan = instruct(networks.llm, references, instruction, generator, options.temperature)
     retrieval = retrieve_base(references, plan.base, plan.mentioned)
-    return PlannedEdit(plan, retrieval, mix_plan(networks.prior, plan, options))
+    base = references[retrieval.index].embedding if retrieval.index is not None else None
+    return PlannedEdit(plan, retrieval, mix_plan(networks.prior, plan, options, base))
 
 
-def mix_plan(prior: RefinementPrior | None, plan: EditPlan, options: EditOptions) -> Tensor:
-    """H (D,) of a plan, refined and mixed as the options say."""
+def mix_plan(prior: RefinementPrior | None, plan: EditPlan, options: EditOptions, base: Tensor | None = None) -> Tensor:
+    """H (D,) of a plan, refined and mixed as the options say. `base` (D,): the embedding of the retrieved reference."""
     refined = None
     if prior is not None and options.refined_weight != 0:
         refined = refine(prior, plan.edit, score=options.score, guidance=options.prior_guidance)
     edit_weight = options.edit_weight if refined is not None else max(options.edit_weight, 1.0)
-    base = plan.base if options.base_weight != 0 else None
     return mix_embeddings(
         plan.edit, refined, base, edit_weight, options.refined_weight, options.base_weight, options.norm
     )
