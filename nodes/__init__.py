@@ -6,7 +6,6 @@ from .condition import ApplyEmbedding
 from .diffusion import LoadDiffusion
 from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .example_inputs import copy_example_inputs
-from .example_inputs import copy_example_inputs
 from .folders import register_folders
 from .instruct import Instruct
 from .invert import DDIMInvert, NoiseMix

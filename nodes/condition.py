@@ -27,7 +27,9 @@ class AdapterOptions:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.start <= self.end <= 1.0:
-            raise ValueError(f"start_percent {self.start} and end_percent {self.end} must rise and lie between 0 and 1. Swap them?")
+            raise ValueError(
+                f"start_percent {self.start} and end_percent {self.end} must rise and lie between 0 and 1. Swap them?"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,12 @@ def build_conditioning(given: Conditioning | None, null: Token, token: Token, op
         for start, end, part in spans:
             first, last = max(start, extras.get("start_percent", 0.0)), min(end, extras.get("end_percent", 1.0))
             if first < last:
-                entries.append([part.context, {**extras, "pooled_output": part.pooled, "start_percent": first, "end_percent": last}])
+                entries.append(
+                    [
+                        part.context,
+                        {**extras, "pooled_output": part.pooled, "start_percent": first, "end_percent": last},
+                    ]
+                )
     return entries
 
 
@@ -101,12 +108,16 @@ def require_fit(model: Any, adapter: Network) -> None:
     """The adapter's token must be as wide as the UNet's cross attention."""
     config = model.model.model_config
     if not isinstance(config, comfy.supported_models.SDXL):
-        raise ValueError(f"The embedding adapter is for SDXL, the connected model is {type(config).__name__}. Connect Load Embedding Diffusion.")
+        raise ValueError(
+            f"The embedding adapter is for SDXL, the connected model is {type(config).__name__}. Connect Load "
+            "Embedding Diffusion."
+        )
     dims = adapter.module.dims
     context, pooled = config.unet_config["context_dim"], _pooled_width(model)
     if (context, pooled) != (dims.context, dims.pooled):
         raise ValueError(
-            f"The adapter gives tokens of {dims.context} and pooled vectors of {dims.pooled} numbers, the model reads {context} and "
+            f"The adapter gives tokens of {dims.context} and pooled vectors of {dims.pooled} numbers, the model "
+            f"reads {context} and "
             f"{pooled}. Load the adapter and the diffusion model of one release (both miniature, or both published)."
         )
 
@@ -130,11 +141,27 @@ class ApplyEmbedding(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model that will sample, from Load Embedding Diffusion."),
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
-                EmbeddingSocket.Input("embedding", tooltip="What to paint: Embedding Mix, or any other embedding. <base_null> gives the unconditional model."),
+                EmbeddingSocket.Input(
+                    "embedding",
+                    tooltip="What to paint: Embedding Mix, or any other embedding. <base_null> gives the "
+                    "unconditional model.",
+                ),
                 *conditioning_inputs(),
-                io.Float.Input("scale", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How strongly the embeddings are felt; 0 not at all."),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.0,
+                    max=3.0,
+                    step=0.05,
+                    tooltip="How strongly the embeddings are felt; 0 not at all.",
+                ),
                 share("start_percent", 0.0, "From which share of the sampling on the embeddings are felt."),
-                share("end_percent", 1.0, "Up to which share of the sampling the embeddings are felt. Lower it to leave the fine detail free."),
+                share(
+                    "end_percent",
+                    1.0,
+                    "Up to which share of the sampling the embeddings are felt. Lower it to leave the fine detail "
+                    "free.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the sampler."),
@@ -157,7 +184,9 @@ class ApplyEmbedding(io.ComfyNode):
         negative_embedding: Embedding | None = None,
     ) -> io.NodeOutput:
         options = AdapterOptions(scale, start_percent, end_percent)
-        return io.NodeOutput(*apply_embedding(model, adapter, embedding, positive, negative, negative_embedding, options))
+        return io.NodeOutput(
+            *apply_embedding(model, adapter, embedding, positive, negative, negative_embedding, options)
+        )
 
 
 def conditioning_inputs() -> list[io.Input]:
@@ -166,12 +195,14 @@ def conditioning_inputs() -> list[io.Input]:
         io.Conditioning.Input(
             "positive",
             optional=True,
-            tooltip="Conditioning whose ControlNets, areas, masks and time ranges are kept. Its text is not used: this model reads no text.",
+            tooltip="Conditioning whose ControlNets, areas, masks and time ranges are kept. Its text is not used: "
+            "this model reads no text.",
         ),
         io.Conditioning.Input("negative", optional=True, tooltip="The same for the negative side."),
         EmbeddingSocket.Input(
             "negative_embedding",
             optional=True,
-            tooltip="Guide away from this embedding instead of from nothing. With the source picture's embedding an edit shows at a low cfg.",
+            tooltip="Guide away from this embedding instead of from nothing. With the source picture's embedding an "
+            "edit shows at a low cfg.",
         ),
     ]

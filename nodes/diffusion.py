@@ -15,7 +15,11 @@ from .sdxl import build_model
 from .sockets import CATEGORY
 from .vae import AutoencoderVAE
 
-VAE_NAMES = ("vae.safetensors", "vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.fp16.safetensors")
+VAE_NAMES = (
+    "vae.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+)
 
 
 class LoadDiffusion(io.ComfyNode):
@@ -25,20 +29,25 @@ class LoadDiffusion(io.ComfyNode):
             node_id="Any2PixLoadDiffusion",
             display_name="Load Embedding Diffusion",
             category=f"{CATEGORY}/loaders",
-            description="Loads an SDXL UNet in diffusers format, the bundled miniature included, as an ordinary MODEL with its VAE.",
+            description="Loads an SDXL UNet in diffusers format, the bundled miniature included, as an ordinary "
+            "MODEL with its VAE.",
             inputs=[
                 io.Combo.Input(
                     "name",
                     options=list_names("unet"),
-                    tooltip="'miniature' is the small UNet that comes with the pack. Others lie in models/any2pix/unet: "
+                    tooltip="'miniature' is the small UNet that comes with the pack. Others lie in "
+                    "models/any2pix/unet: "
                     "a diffusers folder, or a file with its config.json beside it.",
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="An SDXL MODEL for stock samplers, LoRAs and ControlNets."),
+                io.Model.Output(
+                    display_name="model", tooltip="An SDXL MODEL for stock samplers, LoRAs and ControlNets."
+                ),
                 io.Vae.Output(
                     display_name="vae",
-                    tooltip="The VAE found beside the UNet (vae.safetensors, or a vae folder). Where there is none, use ComfyUI's Load VAE.",
+                    tooltip="The VAE found beside the UNet (vae.safetensors, or a vae folder). Where there is none, "
+                    "use ComfyUI's Load VAE.",
                 ),
             ],
         )

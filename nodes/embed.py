@@ -14,19 +14,25 @@ from .networks import Network, transformer_activations
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 
 AUDIO_CLIPS = 3  # clips of one sound that ImageBind hears at a time
-COMPUTE_DTYPE = torch.float32  # whatever the weights are kept in: an embedding takes a moment and steers everything after it
+COMPUTE_DTYPE = (
+    torch.float32
+)  # whatever the weights are kept in: an embedding takes a moment and steers everything after it
 
 
 def _references_input() -> io.Input:
     return ReferencesSocket.Input(
         "references",
         optional=True,
-        tooltip="References that come before these. Chain the nodes to use several; the order gives the numbers in the instruction.",
+        tooltip="References that come before these. Chain the nodes to use several; the order gives the numbers in "
+        "the instruction.",
     )
 
 
 def _references_output() -> io.Output:
-    return ReferencesSocket.Output(display_name="references", tooltip="All references so far. For the LLM, for Base Retrieval, or for the next node of the chain.")
+    return ReferencesSocket.Output(
+        display_name="references",
+        tooltip="All references so far. For the LLM, for Base Retrieval, or for the next node of the chain.",
+    )
 
 
 class ImageEmbedding(io.ComfyNode):
@@ -36,10 +42,13 @@ class ImageEmbedding(io.ComfyNode):
             node_id="Any2PixImageEmbedding",
             display_name="Load Image Embedding",
             category=f"{CATEGORY}/references",
-            description="Adds pictures to the references. The instruction names them [image1], [image2], ... in the order of the chain.",
+            description="Adds pictures to the references. The instruction names them [image1], [image2], ... in the "
+            "order of the chain.",
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
-                io.Image.Input("image", tooltip="A picture of any size. Each picture of a batch becomes a reference of its own."),
+                io.Image.Input(
+                    "image", tooltip="A picture of any size. Each picture of a batch becomes a reference of its own."
+                ),
                 _references_input(),
             ],
             outputs=[_references_output()],
@@ -64,12 +73,14 @@ class AudioEmbedding(io.ComfyNode):
             node_id="Any2PixAudioEmbedding",
             display_name="Load Audio Embedding",
             category=f"{CATEGORY}/references",
-            description="Adds sounds to the references. The instruction names them [audio1], [audio2], ... in the order of the chain.",
+            description="Adds sounds to the references. The instruction names them [audio1], [audio2], ... in the "
+            "order of the chain.",
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
                 io.Audio.Input(
                     "audio",
-                    tooltip="A sound of any length and rate, mono or stereo. Three clips of 2 seconds are heard: its start, middle and end. "
+                    tooltip="A sound of any length and rate, mono or stereo. Three clips of 2 seconds are heard: "
+                    "its start, middle and end. "
                     "Each sound of a batch becomes a reference of its own.",
                 ),
                 _references_input(),
@@ -96,10 +107,13 @@ class TextEmbedding(io.ComfyNode):
             node_id="Any2PixTextEmbedding",
             display_name="Load Text Embedding",
             category=f"{CATEGORY}/references",
-            description="Adds a text to the references. The instruction names it [text1], [text2], ... in the order of the chain.",
+            description="Adds a text to the references. The instruction names it [text1], [text2], ... in the order "
+            "of the chain.",
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
-                io.String.Input("text", multiline=True, default="", tooltip="What to refer to, in a few words: a red balloon."),
+                io.String.Input(
+                    "text", multiline=True, default="", tooltip="What to refer to, in a few words: a red balloon."
+                ),
                 _references_input(),
             ],
             outputs=[_references_output()],
@@ -116,7 +130,9 @@ class TextEmbedding(io.ComfyNode):
 def _append(references: References, batch: Sequence[Tensor], encode: Callable[[Tensor], Reference]) -> References:
     """``references`` and one more for each item of the batch, with a progress bar."""
     if len(batch) == 0:
-        raise ValueError("The batch is empty: there is nothing to turn into a reference. Connect at least one picture or sound.")
+        raise ValueError(
+            "The batch is empty: there is nothing to turn into a reference. Connect at least one picture or sound."
+        )
     progress = comfy.utils.ProgressBar(len(batch))
     added = []
     for item in batch:

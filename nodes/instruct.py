@@ -23,57 +23,90 @@ class Instruct(io.ComfyNode):
             node_id="Any2PixInstruct",
             display_name="Multimodal Instruction LLM",
             category=CATEGORY,
-            description="Reads an instruction that mixes words, pictures and sounds, and predicts the embedding of the result.",
+            description="Reads an instruction that mixes words, pictures and sounds, and predicts the embedding of "
+            "the result.",
+            is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
             inputs=[
                 LLMSocket.Input("llm", tooltip="From Load Multimodal LLM."),
                 io.String.Input(
                     "instruction",
                     multiline=True,
                     default="add [audio1] to [image1]",
-                    tooltip="What to do, in words. [image1] is the first picture of the chain, [audio2] the second sound, [text1] the first text; "
+                    tooltip="What to do, in words. [image1] is the first picture of the chain, [audio2] the second "
+                    "sound, [text1] the first text; "
                     "each may be used any number of times, in any order.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip="Draws the answer when temperature is above 0."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Draws the answer when temperature is above 0.",
+                ),
                 io.Float.Input(
                     "temperature",
                     default=0.0,
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="0 always gives the likeliest answer. The published demo uses 0.3; higher is more varied and less reliable.",
+                    tooltip="0 always gives the likeliest answer. The published demo uses 0.3; higher is more "
+                    "varied and less reliable.",
                 ),
                 io.Int.Input(
                     "max_new_tokens",
                     default=MAX_NEW_TOKENS,
                     min=1,
                     max=1024,
-                    tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that the answer has no embedding.",
+                    tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that "
+                    "the answer has no embedding.",
                 ),
                 ReferencesSocket.Input(
                     "references",
                     optional=True,
-                    tooltip="The chain of pictures, sounds and texts that the instruction may name. Without it the instruction is words alone.",
+                    tooltip="The chain of pictures, sounds and texts that the instruction may name. Without it the "
+                    "instruction is words alone.",
                 ),
             ],
             outputs=[
                 EmbeddingSocket.Output(display_name="edit", tooltip="The embedding of the result."),
-                EmbeddingSocket.Output(display_name="base", tooltip="The embedding of the picture to edit, or <base_null>. For Base Retrieval."),
+                EmbeddingSocket.Output(
+                    display_name="base",
+                    tooltip="The embedding of the picture to edit, or <base_null>. For Base Retrieval.",
+                ),
                 io.String.Output(display_name="caption", tooltip="The result in words, as the LLM sees it."),
-                SubjectsSocket.Output(display_name="subjects", tooltip="The subjects that the answer adds, each with its embedding."),
+                SubjectsSocket.Output(
+                    display_name="subjects", tooltip="The subjects that the answer adds, each with its embedding."
+                ),
                 io.String.Output(display_name="answer", tooltip="The whole answer of the LLM."),
             ],
         )
 
     @classmethod
     def execute(
-        cls, llm: Network, instruction: str, seed: int, temperature: float, max_new_tokens: int, references: References = ()
+        cls,
+        llm: Network,
+        instruction: str,
+        seed: int,
+        temperature: float,
+        max_new_tokens: int,
+        references: References = (),
     ) -> io.NodeOutput:
         llama = llm.module.dims.llama
         tokens = PROMPT_TOKENS + max_new_tokens
-        network = llm.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"], llama["vocab_size"]))
+        network = llm.load(
+            transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"], llama["vocab_size"])
+        )
         generator = torch.Generator().manual_seed(seed)
         plan = instruct(
-            network, references, instruction, generator, temperature, max_new_tokens, callback=_token_progress(max_new_tokens), device=llm.device
+            network,
+            references,
+            instruction,
+            generator,
+            temperature,
+            max_new_tokens,
+            callback=_token_progress(max_new_tokens),
+            device=llm.device,
         )
         edit = Embedding(plan.edit.cpu())
         base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned)

@@ -32,22 +32,39 @@ class DDIMInvert(io.ComfyNode):
             node_id="Any2PixDDIMInvert",
             display_name="DDIM Invert",
             category=f"{CATEGORY}/sampling",
-            description="Finds the noise from which the model paints the given picture, so that an edit keeps its layout.",
+            description="Finds the noise from which the model paints the given picture, so that an edit keeps its "
+            "layout.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that will sample. LoRAs and ControlNets count: use the same on both sides."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model that will sample. LoRAs and ControlNets count: use the same on both sides.",
+                ),
                 io.Conditioning.Input(
                     "conditioning",
-                    tooltip="What the source picture shows: Apply Embedding's positive with Base Retrieval's embedding.",
+                    tooltip="What the source picture shows: Apply Embedding's positive with Base Retrieval's "
+                    "embedding.",
                 ),
                 io.Latent.Input("latent", tooltip="The clean picture, from VAE Encode."),
-                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Must be the sampler's steps. More is more exact and slower."),
-                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default=DEFAULTS.scheduler, tooltip="Must be the sampler's scheduler."),
+                io.Int.Input(
+                    "steps",
+                    default=DEFAULTS.steps,
+                    min=1,
+                    max=1000,
+                    tooltip="Must be the sampler's steps. More is more exact and slower.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.SCHEDULER_NAMES,
+                    default=DEFAULTS.scheduler,
+                    tooltip="Must be the sampler's scheduler.",
+                ),
                 io.Int.Input(
                     "iterations",
                     default=DEFAULTS.iterations,
                     min=1,
                     max=50,
-                    tooltip="Fixed-point iterations a step at most. 1 is plain DDIM inversion; more brings the picture back more exactly.",
+                    tooltip="Fixed-point iterations a step at most. 1 is plain DDIM inversion; more brings the "
+                    "picture back more exactly.",
                 ),
                 io.Float.Input(
                     "tolerance",
@@ -61,13 +78,23 @@ class DDIMInvert(io.ComfyNode):
                 EmbeddingSocket.Input(
                     "base",
                     optional=True,
-                    tooltip="Base Retrieval's embedding. When it is <base_null> nothing is inverted: noise comes out, and the edit is painted from it.",
+                    tooltip="Base Retrieval's embedding. When it is <base_null> nothing is inverted: noise comes "
+                    "out, and the edit is painted from it.",
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="The inverted latent: for Latent Noise Mix, our sampler, or KSampler (Advanced) with add_noise disabled."),
-                io.Noise.Output(display_name="noise", tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; honours a noise mask."),
-                io.Sigmas.Output(display_name="sigmas", tooltip="The sampler's noise levels, for SamplerCustomAdvanced."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="The inverted latent: for Latent Noise Mix, our sampler, or KSampler (Advanced) with "
+                    "add_noise disabled.",
+                ),
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; honours a noise mask.",
+                ),
+                io.Sigmas.Output(
+                    display_name="sigmas", tooltip="The sampler's noise levels, for SamplerCustomAdvanced."
+                ),
             ],
         )
 
@@ -92,7 +119,9 @@ class DDIMInvert(io.ComfyNode):
             inversion = replace(record, blank=True).with_unit_variance(noise, alpha=0.0)
         else:
             _require_picture(latent, clean)
-            inverted = _run_inversion(model, conditioning, clean, sigmas, {"iterations": iterations, "tolerance": tolerance})
+            inverted = _run_inversion(
+                model, conditioning, clean, sigmas, {"iterations": iterations, "tolerance": tolerance}
+            )
             inversion = replace(record, samples=inverted)
         return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, BLANK_SEED), sigmas)
 
@@ -107,20 +136,38 @@ class NoiseMix(io.ComfyNode):
             description="Mixes the inverted picture with fresh noise: alpha says how much of its layout stays.",
             inputs=[
                 io.Latent.Input("latent", tooltip="From DDIM Invert."),
-                io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip="Draws the fresh noise."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Draws the fresh noise.",
+                ),
                 io.Float.Input(
                     "alpha",
                     default=DEFAULTS.alpha,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="1 keeps the layout of the source picture, 0 forgets it. It changes too little? Lower this. After <base_null> it counts as 0.",
+                    tooltip="1 keeps the layout of the source picture, 0 forgets it. It changes too little? Lower "
+                    "this. After <base_null> it counts as 0.",
                 ),
-                io.Combo.Input("mode", options=list(MIX_MODES), default=DEFAULTS.mode, tooltip="How the mix is rescaled: as in the paper, or as in the released code (polar)."),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MIX_MODES),
+                    default=DEFAULTS.mode,
+                    tooltip="How the mix is rescaled: as in the paper, or as in the released code (polar).",
+                ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="For our sampler, or KSampler (Advanced) with add_noise disabled."),
-                io.Noise.Output(display_name="noise", tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; honours a noise mask."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="For our sampler, or KSampler (Advanced) with add_noise disabled."
+                ),
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; honours a noise mask.",
+                ),
             ],
         )
 
@@ -128,7 +175,10 @@ class NoiseMix(io.ComfyNode):
     def execute(cls, latent: dict[str, Any], seed: int, alpha: float, mode: str) -> io.NodeOutput:
         inversion = inversion_of(latent)
         if inversion is None:
-            raise ValueError("Latent Noise Mix needs the latent of DDIM Invert; this one was not inverted. Put DDIM Invert in between.")
+            raise ValueError(
+                "Latent Noise Mix needs the latent of DDIM Invert; this one was not inverted. Put DDIM Invert in "
+                "between."
+            )
         fresh = comfy.sample.prepare_noise(inversion.samples, seed, latent.get("batch_index"))
         mixed = fresh if inversion.blank else mix_noise(inversion.unit_variance(), fresh, alpha, mode)
         inversion = inversion.with_unit_variance(mixed, alpha=0.0 if inversion.blank else alpha)
@@ -154,7 +204,15 @@ def _run_inversion(model: Any, conditioning: list, clean: Tensor, sigmas: Tensor
 def _as_sampler(stage: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A stage of k-diffusion's form as ComfyUI calls samplers; every call of the network can be cancelled."""
 
-    def sample(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, **options: Any) -> Tensor:
+    def sample(
+        model: Callable[..., Tensor],
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args=None,
+        callback=None,
+        disable=None,
+        **options: Any,
+    ) -> Tensor:
         def cancellable(*args: Any, **kwargs: Any) -> Tensor:
             management.throw_exception_if_processing_interrupted()
             return model(*args, **kwargs)
@@ -168,4 +226,7 @@ def _require_picture(latent: dict[str, Any], clean: Tensor) -> None:
     if inversion_of(latent) is not None:
         raise ValueError("This latent is inverted already. Connect the latent of VAE Encode to DDIM Invert.")
     if torch.count_nonzero(clean) == 0:
-        raise ValueError("DDIM Invert got an empty latent: there is no picture in it to invert. Connect VAE Encode, or sample from the empty latent directly.")
+        raise ValueError(
+            "DDIM Invert got an empty latent: there is no picture in it to invert. Connect VAE Encode, or sample "
+            "from the empty latent directly."
+        )

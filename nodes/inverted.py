@@ -70,7 +70,8 @@ def inversion_of(latent: dict[str, Any]) -> Inversion | None:
     deviation = float(inversion.latent_format.process_in(latent["samples"].float()).std())
     if deviation > NOISE_SHARE * inversion.start_sigma:
         raise ValueError(
-            "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite ...), so it no "
+            "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite "
+            "...), so it no "
             "longer leads back to its picture. Put that node before DDIM Invert."
         )
     return None  # stock samplers copy every key of a LATENT: this one has been sampled since
@@ -78,23 +79,37 @@ def inversion_of(latent: dict[str, Any]) -> Inversion | None:
 
 def sampler_sigmas(model: Any, scheduler: str, steps: int, sampler_name: str = "euler") -> Tensor:
     """The falling noise levels that ComfyUI's KSampler uses for these widgets, with the final 0, on the CPU."""
-    sampler = comfy.samplers.KSampler(model, steps=steps, device="cpu", sampler=sampler_name, scheduler=scheduler, denoise=1.0)
+    sampler = comfy.samplers.KSampler(
+        model, steps=steps, device="cpu", sampler=sampler_name, scheduler=scheduler, denoise=1.0
+    )
     return sampler.sigmas.cpu()
 
 
 def require_same_schedule(inversion: Inversion, model: Any, sampler_name: str, scheduler: str, steps: int) -> None:
     """Sampling has to walk down the very steps that the inversion walked up."""
     sigmas = sampler_sigmas(model, scheduler, steps, sampler_name)
-    same = sigmas.shape == inversion.sigmas.shape and torch.allclose(sigmas, inversion.sigmas, rtol=SIGMA_TOLERANCE, atol=0.0)
+    same = sigmas.shape == inversion.sigmas.shape and torch.allclose(
+        sigmas, inversion.sigmas, rtol=SIGMA_TOLERANCE, atol=0.0
+    )
     if same:
         return
     if scheduler != inversion.scheduler:
-        raise ValueError(f"The latent was inverted with scheduler {inversion.scheduler!r}, the sampler has {scheduler!r}. Set scheduler to {inversion.scheduler!r} on both.")
+        raise ValueError(
+            f"The latent was inverted with scheduler {inversion.scheduler!r}, the sampler has {scheduler!r}. Set "
+            f"scheduler to {inversion.scheduler!r} on both."
+        )
     if steps != inversion.steps:
-        raise ValueError(f"The latent was inverted with {inversion.steps} steps, the sampler has {steps}. Set steps to {inversion.steps} on both.")
+        raise ValueError(
+            f"The latent was inverted with {inversion.steps} steps, the sampler has {steps}. Set steps to "
+            f"{inversion.steps} on both."
+        )
     if not torch.equal(sampler_sigmas(model, scheduler, steps), sigmas):
-        raise ValueError(f"The sampler {sampler_name!r} uses other noise levels than the inversion. Set sampler_name to 'euler'.")
-    raise ValueError("The model's noise levels differ between DDIM Invert and the sampler. Connect the same model to both.")
+        raise ValueError(
+            f"The sampler {sampler_name!r} uses other noise levels than the inversion. Set sampler_name to 'euler'."
+        )
+    raise ValueError(
+        "The model's noise levels differ between DDIM Invert and the sampler. Connect the same model to both."
+    )
 
 
 class InvertedNoise:
@@ -113,7 +128,8 @@ class InvertedNoise:
         given = input_latent["samples"]
         if INVERSION_KEY in input_latent and "noise_mask" in input_latent and inversion_of(input_latent) is not None:
             raise ValueError(
-                "The sampler got the inverted latent together with its NOISE and a mask. Connect the clean latent instead: "
+                "The sampler got the inverted latent together with its NOISE and a mask. Connect the clean latent "
+                "instead: "
                 "VAE Encode, Set Latent Noise Mask, then latent_image of the sampler."
             )
         start = self.inversion.latent_format.process_in(self._start_for(given))
@@ -125,7 +141,8 @@ class InvertedNoise:
         start = self.inversion.samples
         if given.shape[1:] != start.shape[1:] or (len(start) != 1 and len(given) != len(start)):
             raise ValueError(
-                f"The NOISE was inverted from a latent of shape {tuple(start.shape)}, the sampler's latent is {tuple(given.shape)}. "
+                f"The NOISE was inverted from a latent of shape {tuple(start.shape)}, the sampler's latent is "
+                f"{tuple(given.shape)}. "
                 "Connect the latent that went into DDIM Invert."
             )
         return comfy.utils.repeat_to_batch_size(start, len(given))

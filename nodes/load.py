@@ -40,7 +40,9 @@ class LoadImageBind(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(wrap_network(load_imagebind(find_weights("imagebind", name), OPERATIONS, dtype=choose_dtype())))
+        return io.NodeOutput(
+            wrap_network(load_imagebind(find_weights("imagebind", name), OPERATIONS, dtype=choose_dtype()))
+        )
 
 
 class LoadLLM(io.ComfyNode):
@@ -70,7 +72,9 @@ class LoadLLM(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str) -> io.NodeOutput:
-        return io.NodeOutput(wrap_network(load_llm(find_weights("llm", name), OPERATIONS, dtype=choose_dtype(precision))))
+        return io.NodeOutput(
+            wrap_network(load_llm(find_weights("llm", name), OPERATIONS, dtype=choose_dtype(precision)))
+        )
 
 
 class LoadPrior(io.ComfyNode):
@@ -103,7 +107,9 @@ class LoadAdapter(io.ComfyNode):
             category=LOADERS,
             description="Loads the adapter that turns an embedding into the conditioning of the diffusion model.",
             inputs=[_name_input("adapter", "models/any2pix/adapter")],
-            outputs=[AdapterSocket.Output(display_name="adapter", tooltip="For Apply Embedding and SDXL Embedding Sampler.")],
+            outputs=[
+                AdapterSocket.Output(display_name="adapter", tooltip="For Apply Embedding and SDXL Embedding Sampler.")
+            ],
         )
 
     @classmethod
@@ -112,4 +118,6 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(wrap_network(load_adapter(find_weights("adapter", name), OPERATIONS)))  # small: kept in fp32
+        return io.NodeOutput(
+            wrap_network(load_adapter(find_weights("adapter", name), OPERATIONS))
+        )  # small: kept in fp32

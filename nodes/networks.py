@@ -11,7 +11,9 @@ from torch import nn
 
 OPERATIONS = comfy.ops.manual_cast  # casts and moves each layer's weights where it is used, so a partial load works
 BYTES_PER_NUMBER = 4  # activations are estimated in float32
-ACTIVATIONS_PER_TOKEN = 16  # widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest
+ACTIVATIONS_PER_TOKEN = (
+    16  # widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Network:
 def wrap_network(module: nn.Module) -> Network:
     """Hand a network that was built with OPERATIONS on the CPU to the model manager."""
     module.eval().requires_grad_(False)
-    patcher = ModelPatcher(module, load_device=management.get_torch_device(), offload_device=management.text_encoder_offload_device())
+    patcher = ModelPatcher(
+        module, load_device=management.get_torch_device(), offload_device=management.text_encoder_offload_device()
+    )
     return Network(module, patcher)
 
 

@@ -9,7 +9,9 @@ from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refi
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
 
-PREDICTED = "predicted"  # the artist's word for what the published prior calls "video": an embedding that the LLM predicted
+PREDICTED = (
+    "predicted"  # the artist's word for what the published prior calls "video": an embedding that the LLM predicted
+)
 SOURCES = [PREDICTED, *(name for name in MODALITIES if name != SOURCE)]
 PROMPT_TOKENS = 77 + 9  # CLIP's context and the prior's own tokens
 GUIDED_ROWS = 2
@@ -26,12 +28,16 @@ class Refine(io.ComfyNode):
             description="Turns an embedding that was predicted, or heard, into that of a clean and beautiful picture.",
             inputs=[
                 PriorSocket.Input("prior", tooltip="From Load Refinement Prior."),
-                EmbeddingSocket.Input("embedding", tooltip="What to refine: the LLM's edit output, or a reference's embedding from Base Retrieval."),
+                EmbeddingSocket.Input(
+                    "embedding",
+                    tooltip="What to refine: the LLM's edit output, or a reference's embedding from Base Retrieval.",
+                ),
                 io.Combo.Input(
                     "source",
                     options=SOURCES,
                     default=PREDICTED,
-                    tooltip="Where the embedding comes from: predicted by the LLM, or an image, a sound or a text through ImageBind.",
+                    tooltip="Where the embedding comes from: predicted by the LLM, or an image, a sound or a text "
+                    "through ImageBind.",
                 ),
                 io.Float.Input(
                     "aesthetic_score",
@@ -39,7 +45,8 @@ class Refine(io.ComfyNode):
                     min=low,
                     max=high,
                     step=0.1,
-                    tooltip="How clean and pleasing the picture is to be, 1 to 10. Photographs people like score about 6.5.",
+                    tooltip="How clean and pleasing the picture is to be, 1 to 10. Photographs people like score "
+                    "about 6.5.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -47,7 +54,8 @@ class Refine(io.ComfyNode):
                     min=0.0,
                     max=30.0,
                     step=0.1,
-                    tooltip="How strongly the prior leans on its input. 1 is its plain answer, the published value is 10.",
+                    tooltip="How strongly the prior leans on its input. 1 is its plain answer, the published value "
+                    "is 10.",
                 ),
                 io.String.Input(
                     "text",
@@ -56,7 +64,11 @@ class Refine(io.ComfyNode):
                     tooltip="The words, when source is text: the prior reads them too. Ignored otherwise.",
                 ),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="refined", tooltip="The refined embedding. For Embedding Mix or Apply Embedding.")],
+            outputs=[
+                EmbeddingSocket.Output(
+                    display_name="refined", tooltip="The refined embedding. For Embedding Mix or Apply Embedding."
+                )
+            ],
         )
 
     @classmethod
@@ -80,24 +92,46 @@ class MixEmbeddings(io.ComfyNode):
             node_id="Any2PixMixEmbeddings",
             display_name="Embedding Mix",
             category=CATEGORY,
-            description="Adds embeddings with weights and gives the sum a fixed length. Only the ratio of the weights counts.",
+            description="Adds embeddings with weights and gives the sum a fixed length. Only the ratio of the "
+            "weights counts.",
             inputs=[
                 EmbeddingSocket.Input("edit", tooltip="The LLM's edit output."),
                 EmbeddingSocket.Input("refined", optional=True, tooltip="The same, refined by the prior."),
-                EmbeddingSocket.Input("base", optional=True, tooltip="The source picture's embedding, from Base Retrieval. <base_null> is left out."),
-                weight("edit_weight", EDIT_WEIGHT, "Share of the LLM's prediction. More of it keeps closer to the instruction."),
-                weight("refined_weight", REFINED_WEIGHT, "Share of the refined embedding. More of it gives cleaner pictures."),
-                weight("base_weight", BASE_WEIGHT, "Share of the source picture. More of it keeps its content: it changes too much? Raise this."),
+                EmbeddingSocket.Input(
+                    "base",
+                    optional=True,
+                    tooltip="The source picture's embedding, from Base Retrieval. <base_null> is left out.",
+                ),
+                weight(
+                    "edit_weight",
+                    EDIT_WEIGHT,
+                    "Share of the LLM's prediction. More of it keeps closer to the instruction.",
+                ),
+                weight(
+                    "refined_weight",
+                    REFINED_WEIGHT,
+                    "Share of the refined embedding. More of it gives cleaner pictures.",
+                ),
+                weight(
+                    "base_weight",
+                    BASE_WEIGHT,
+                    "Share of the source picture. More of it keeps its content: it changes too much? Raise this.",
+                ),
                 io.Float.Input(
                     "norm",
                     default=MIX_NORM,
                     min=0.1,
                     max=100.0,
                     step=0.1,
-                    tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the embedding.",
+                    tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the "
+                    "embedding.",
                 ),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="For Apply Embedding or SDXL Embedding Sampler.")],
+            outputs=[
+                EmbeddingSocket.Output(
+                    display_name="embedding", tooltip="For Apply Embedding or SDXL Embedding Sampler."
+                )
+            ],
         )
 
     @classmethod

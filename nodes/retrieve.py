@@ -21,13 +21,16 @@ class RetrieveBase(io.ComfyNode):
             node_id="Any2PixRetrieveBase",
             display_name="Base Retrieval",
             category=CATEGORY,
-            description="Finds the picture that the LLM means to edit: the reference whose embedding is nearest to the predicted one.",
+            description="Finds the picture that the LLM means to edit: the reference whose embedding is nearest to "
+            "the predicted one.",
+            is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
             inputs=[
                 ReferencesSocket.Input("references", tooltip="The same chain that the LLM got."),
                 EmbeddingSocket.Input(
                     "base",
                     optional=True,
-                    tooltip="The LLM's base output. Without it the first picture of the chain is taken, or the first reference where there is no picture.",
+                    tooltip="The LLM's base output. Without it the first picture of the chain is taken, or the "
+                    "first reference where there is no picture.",
                 ),
                 io.Int.Input(
                     "blank_size",
@@ -40,15 +43,25 @@ class RetrieveBase(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The picture to edit, in its own size; a grey one when the answer is <base_null>."),
-                EmbeddingSocket.Output(display_name="embedding", tooltip="Its embedding, or <base_null>. Connect it to DDIM Invert's base input too."),
-                io.Int.Output(display_name="index", tooltip="Its place in the chain, counted from 0; -1 for <base_null>."),
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="The picture to edit, in its own size; a grey one when the answer is <base_null>.",
+                ),
+                EmbeddingSocket.Output(
+                    display_name="embedding",
+                    tooltip="Its embedding, or <base_null>. Connect it to DDIM Invert's base input too.",
+                ),
+                io.Int.Output(
+                    display_name="index", tooltip="Its place in the chain, counted from 0; -1 for <base_null>."
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, references: References, blank_size: int, base: Embedding | None = None) -> io.NodeOutput:
-        retrieval = _first_picture(references) if base is None else retrieve_base(references, base.vector, base.candidates)
+        retrieval = (
+            _first_picture(references) if base is None else retrieve_base(references, base.vector, base.candidates)
+        )
         shown = ui.PreviewText(describe(references, retrieval))
         if retrieval.index is None:
             return io.NodeOutput(blank_picture(references, blank_size), Embedding(None), NO_BASE, ui=shown)

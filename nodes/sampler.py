@@ -27,14 +27,16 @@ class EmbeddingSampler(io.ComfyNode):
             node_id="Any2PixSampler",
             display_name="SDXL Embedding Sampler",
             category=f"{CATEGORY}/sampling",
-            description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply Embedding and a stock sampler.",
+            description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply "
+            "Embedding and a stock sampler.",
             inputs=[
                 io.Model.Input("model", tooltip="From Load Embedding Diffusion, the same as on DDIM Invert."),
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
                 EmbeddingSocket.Input("embedding", tooltip="What to paint, from Embedding Mix."),
                 io.Latent.Input(
                     "latent",
-                    tooltip="From Latent Noise Mix or DDIM Invert to edit; an empty latent to paint from noise. A noise mask on it is honoured.",
+                    tooltip="From Latent Noise Mix or DDIM Invert to edit; an empty latent to paint from noise. A "
+                    "noise mask on it is honoured.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -42,9 +44,16 @@ class EmbeddingSampler(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Draws the noise for an empty latent. An inverted latent brings its own: change the seed of Latent Noise Mix there.",
+                    tooltip="Draws the noise for an empty latent. An inverted latent brings its own: change the "
+                    "seed of Latent Noise Mix there.",
                 ),
-                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="For an inverted latent the same as on DDIM Invert."),
+                io.Int.Input(
+                    "steps",
+                    default=DEFAULTS.steps,
+                    min=1,
+                    max=1000,
+                    tooltip="For an inverted latent the same as on DDIM Invert.",
+                ),
                 io.Float.Input(
                     "cfg",
                     default=DEFAULTS.cfg,
@@ -52,10 +61,21 @@ class EmbeddingSampler(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="Guidance. 1.5 to 3 when a negative embedding is connected, the published value without one is 10.",
+                    tooltip="Guidance. 1.5 to 3 when a negative embedding is connected, the published value without "
+                    "one is 10.",
                 ),
-                io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler", tooltip="euler retraces an inversion; others drift from it."),
-                io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default=DEFAULTS.scheduler, tooltip="For an inverted latent the same as on DDIM Invert."),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.SAMPLER_NAMES,
+                    default="euler",
+                    tooltip="euler retraces an inversion; others drift from it.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.SCHEDULER_NAMES,
+                    default=DEFAULTS.scheduler,
+                    tooltip="For an inverted latent the same as on DDIM Invert.",
+                ),
                 *conditioning_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The painted latent, for VAE Decode.")],
@@ -97,7 +117,9 @@ class EmbeddingSampler(io.ComfyNode):
         return io.NodeOutput(detach(latent, samples))
 
 
-def _start(model: Any, latent: dict[str, Any], seed: int, sampler_name: str, scheduler: str, steps: int) -> tuple[Tensor, Tensor]:
+def _start(
+    model: Any, latent: dict[str, Any], seed: int, sampler_name: str, scheduler: str, steps: int
+) -> tuple[Tensor, Tensor]:
     """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w)."""
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     inversion = inversion_of(latent)
@@ -114,6 +136,7 @@ def _require_empty_or_masked(latent: dict[str, Any]) -> None:
     """A clean picture under full noise would silently be forgotten; under a mask it is an ordinary inpainting."""
     if "noise_mask" not in latent and torch.count_nonzero(latent["samples"]):
         raise ValueError(
-            "The sampler got a picture that was not inverted, and would paint over it from noise. Put DDIM Invert in between, "
+            "The sampler got a picture that was not inverted, and would paint over it from noise. Put DDIM Invert "
+            "in between, "
             "set a noise mask on it, or connect an empty latent."
         )

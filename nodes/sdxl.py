@@ -35,7 +35,9 @@ def build_model(state_dict: dict[str, Tensor], config: dict[str, Any], source: s
         supported_dtypes=model_config.supported_inference_dtypes,
         weight_dtype=comfy.utils.weight_dtype(state_dict),
     )
-    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, model_config.supported_inference_dtypes))
+    model_config.set_inference_dtype(
+        dtype, management.unet_manual_cast(dtype, device, model_config.supported_inference_dtypes)
+    )
     model = model_config.get_model({}, "", device=offload)
     time_width = config.get("addition_time_embed_dim", STOCK_TIME_WIDTH)
     if time_width != STOCK_TIME_WIDTH:
@@ -52,7 +54,9 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
     levels = len(widths)
     resnets = _per_level(config.get("layers_per_block", 2), levels)
     attention = [kind.startswith("CrossAttn") for kind in config["down_block_types"]]
-    depths = [d if has else 0 for d, has in zip(_per_level(config.get("transformer_layers_per_block", 1), levels), attention)]
+    depths = [
+        d if has else 0 for d, has in zip(_per_level(config.get("transformer_layers_per_block", 1), levels), attention)
+    ]
     _require_sdxl(config, source)
     return {
         "use_checkpoint": False,
@@ -64,7 +68,9 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
         "num_classes": "sequential",
         "adm_in_channels": config["projection_class_embeddings_input_dim"],
         "model_channels": widths[0],
-        "channel_mult": [width // widths[0] if width % widths[0] == 0 else ChannelMultiple(width, widths[0]) for width in widths],
+        "channel_mult": [
+            width // widths[0] if width % widths[0] == 0 else ChannelMultiple(width, widths[0]) for width in widths
+        ],
         "num_res_blocks": resnets,
         "transformer_depth": [d for d, n in zip(depths, resnets) for _ in range(n)],
         "transformer_depth_output": [d for d, n in zip(depths, resnets) for _ in range(n + 1)],
@@ -83,7 +89,10 @@ def convert_keys(state_dict: dict[str, Tensor], unet_config: dict[str, Any], sou
     names = comfy.utils.unet_to_diffusers(unet_config)
     unknown = [key for key in state_dict if key not in names]
     if unknown:
-        raise ValueError(f"{source} has {len(unknown)} weights that its config does not describe, {unknown[0]} first. Use the config.json it came with.")
+        raise ValueError(
+            f"{source} has {len(unknown)} weights that its config does not describe, {unknown[0]} first. Use the "
+            "config.json it came with."
+        )
     return {names[key]: value for key, value in state_dict.items()}
 
 
@@ -98,7 +107,8 @@ def _model_config(unet_config: dict[str, Any]) -> comfy.supported_models.SDXL:
 def _require_sdxl(config: dict[str, Any], source: str) -> None:
     if config.get("addition_embed_type") != "text_time":
         raise ValueError(
-            f"{source} is not an SDXL UNet: its addition_embed_type is {config.get('addition_embed_type')!r}, not 'text_time'. "
+            f"{source} is not an SDXL UNet: its addition_embed_type is {config.get('addition_embed_type')!r}, not "
+            "'text_time'. "
             "Load it with ComfyUI's own Load Diffusion Model."
         )
 
@@ -108,7 +118,9 @@ def _head_width(config: dict[str, Any], widths: list[int], source: str) -> int:
     heads = _per_level(config.get("num_attention_heads") or config.get("attention_head_dim", 8), len(widths))
     head_widths = {width // count for width, count in zip(widths, heads)}
     if len(head_widths) != 1:
-        raise ValueError(f"{source} has heads of different widths, {sorted(head_widths)}; ComfyUI's SDXL takes one width for all.")
+        raise ValueError(
+            f"{source} has heads of different widths, {sorted(head_widths)}; ComfyUI's SDXL takes one width for all."
+        )
     return head_widths.pop()
 
 
@@ -122,6 +134,7 @@ def _require_fit(expected: dict[str, Tensor], weights: dict[str, Tensor], source
     wrong = [key for key, value in expected.items() if key in weights and weights[key].shape != value.shape]
     if missing or wrong:
         raise ValueError(
-            f"{source} does not fit its config: {len(missing)} weights are missing and {len(wrong)} have another shape, "
+            f"{source} does not fit its config: {len(missing)} weights are missing and {len(wrong)} have another "
+            "shape, "
             f"{(missing + wrong)[0]} first. Download both again."
         )

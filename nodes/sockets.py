@@ -35,7 +35,8 @@ class Embedding:
         """The vector, or an error in the name of the node that cannot do without one."""
         if self.vector is None:
             raise ValueError(
-                f"{user} got <base_null>: the language model chose no base picture. Connect the LLM's edit output here, "
+                f"{user} got <base_null>: the language model chose no base picture. Connect the LLM's edit output "
+                "here, "
                 "or name the picture in the instruction, for example: [image1] with snow."
             )
         return self.vector

@@ -37,7 +37,9 @@ class AutoencoderVAE(comfy.sd.VAE):
         self.latent_channels = dims.latent
         self.output_channels = dims.channels
         widest = dims.widths[0] / dims.patch**2  # channels per pixel of the picture where the maps are largest
-        self.memory_used_encode = lambda shape, dtype: LIVE_MAPS * widest * shape[2] * shape[3] * management.dtype_size(dtype)
+        self.memory_used_encode = lambda shape, dtype: (
+            LIVE_MAPS * widest * shape[2] * shape[3] * management.dtype_size(dtype)
+        )
         self.memory_used_decode = lambda shape, dtype: (
             LIVE_MAPS * widest * shape[2] * shape[3] * dims.downscale**2 * management.dtype_size(dtype)
         )

@@ -50,7 +50,9 @@ def write_unet(path: Path) -> None:
     from any2pix.models.diffusion import DiffusionDims
     from diffusers import UNet2DConditionModel
 
-    dims = DiffusionDims(widths=(64, 96, 96), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=16)
+    dims = DiffusionDims(
+        widths=(64, 96, 96), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=16
+    )
     torch.manual_seed(1)
     unet = UNet2DConditionModel(**dims.unet_config())
     with torch.no_grad():  # a smooth network, as a trained one is: the fixed point of the inversion then attracts
@@ -107,7 +109,13 @@ def write_prior(path: Path) -> None:
     from any2pix.loading.files import write_network_file
     from any2pix.models.prior import PriorDims, RefinementPrior
 
-    clip = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    clip = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     clip |= {"max_position_embeddings": 16, "bos_token_id": 62, "eos_token_id": 63}
     dims = PriorDims(embed=64, width=32, layers=1, heads=2, clip=clip)
     torch.manual_seed(5)
@@ -120,14 +128,25 @@ def write_llm(path: Path) -> None:
     from any2pix.training.llm_tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer(["add a cat to the meadow", "make it rain"] * 5, 700)
-    llama = {"vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    llama = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+    }
     llama |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 512}
     dims = MMLLMDims(embed=64, llama=llama, projector_hidden=32)
     torch.manual_seed(6)
     write_network_file(path, "llm", MultimodalLLM(dims).state_dict(), asdict(dims), tokenizer.to_str())
 
 
-TINY_WRITERS = {"unet": write_unet, "adapter": write_adapter, "imagebind": write_imagebind, "prior": write_prior, "llm": write_llm}
+TINY_WRITERS = {
+    "unet": write_unet,
+    "adapter": write_adapter,
+    "imagebind": write_imagebind,
+    "prior": write_prior,
+    "llm": write_llm,
+}
 
 
 def run(node, **inputs):

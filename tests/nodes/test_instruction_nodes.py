@@ -61,14 +61,26 @@ def test_an_empty_batch_is_an_error(run, networks):
 def ask(networks, references, instruction="add [audio1] to [image1]", tokens=3):
     with torch.inference_mode():
         return pack.Instruct.execute(
-            llm=networks["llm"], references=references, instruction=instruction, seed=0, temperature=0.5, max_new_tokens=tokens
+            llm=networks["llm"],
+            references=references,
+            instruction=instruction,
+            seed=0,
+            temperature=0.5,
+            max_new_tokens=tokens,
         )
 
 
 @pytest.fixture
 def plan(monkeypatch):
     """The untrained LLM answers nothing sensible: this answer takes its place."""
-    plan = EditPlan(torch.ones(64), torch.ones(64), "a cat in the rain", (Subject("cat", torch.ones(64)),), "Here it is. ...", (0, 2))
+    plan = EditPlan(
+        torch.ones(64),
+        torch.ones(64),
+        "a cat in the rain",
+        (Subject("cat", torch.ones(64)),),
+        "Here it is. ...",
+        (0, 2),
+    )
     monkeypatch.setattr(instruct_node, "instruct", lambda *args, **kwargs: plan)
     return plan
 
@@ -139,14 +151,26 @@ def test_no_references_are_an_error():
 @pytest.mark.parametrize("source", ["predicted", "audio"])
 def test_refined_embeddings_have_the_working_norm(run, networks, source):
     (refined,) = run(
-        pack.Refine, prior=networks["prior"], embedding=Embedding(torch.randn(64)), source=source, aesthetic_score=6.5, guidance=10.0
+        pack.Refine,
+        prior=networks["prior"],
+        embedding=Embedding(torch.randn(64)),
+        source=source,
+        aesthetic_score=6.5,
+        guidance=10.0,
     )
     assert refined.vector.shape == (64,) and float(refined.vector.norm()) == pytest.approx(20.0, rel=1e-4)
 
 
 def test_base_null_cannot_be_refined_or_edited(run, networks):
     with pytest.raises(ValueError, match="Refinement Prior got <base_null>"):
-        run(pack.Refine, prior=networks["prior"], embedding=Embedding(None), source="predicted", aesthetic_score=6.5, guidance=10.0)
+        run(
+            pack.Refine,
+            prior=networks["prior"],
+            embedding=Embedding(None),
+            source="predicted",
+            aesthetic_score=6.5,
+            guidance=10.0,
+        )
     with pytest.raises(ValueError, match="Embedding Mix got <base_null>"):
         run(pack.MixEmbeddings, edit=Embedding(None), edit_weight=1.0, refined_weight=1.0, base_weight=0.0, norm=20.0)
 
@@ -154,7 +178,13 @@ def test_base_null_cannot_be_refined_or_edited(run, networks):
 def test_the_mix_leaves_base_null_out_and_has_the_norm_asked_for(run):
     vector = torch.randn(64)
     (mixed,) = run(
-        pack.MixEmbeddings, edit=Embedding(vector), base=Embedding(None), edit_weight=0.5, refined_weight=1.0, base_weight=1.0, norm=8.0
+        pack.MixEmbeddings,
+        edit=Embedding(vector),
+        base=Embedding(None),
+        edit_weight=0.5,
+        refined_weight=1.0,
+        base_weight=1.0,
+        norm=8.0,
     )
     torch.testing.assert_close(mixed.vector, vector * 8 / vector.norm())
 

@@ -46,7 +46,9 @@ def test_a_lora_finds_every_attention_of_the_converted_model(networks):
     import comfy.lora
 
     keys = comfy.lora.model_lora_keys_unet(networks["model"].model, {})
-    assert keys["lora_unet_up_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"].startswith("diffusion_model.output_blocks.")
+    assert keys["lora_unet_up_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"].startswith(
+        "diffusion_model.output_blocks."
+    )
 
 
 def test_missing_and_unknown_weights_are_errors(unet_path):
@@ -122,10 +124,16 @@ def test_a_path_from_the_extra_config_is_searched(tiny, tmp_path):
     assert folders.find_weights("imagebind", "mine.safetensors").parent == tmp_path
 
 
-@pytest.mark.parametrize("node", [pack.LoadImageBind, pack.LoadPrior, pack.LoadAdapter, pack.LoadLLM, pack.LoadDiffusion])
+@pytest.mark.parametrize(
+    "node", [pack.LoadImageBind, pack.LoadPrior, pack.LoadAdapter, pack.LoadLLM, pack.LoadDiffusion]
+)
 def test_a_missing_file_is_told_before_anything_runs(tiny, node):
     message = node.validate_inputs(name="gone.safetensors")
-    assert "'gone.safetensors' is not in " in message and "models/any2pix/" in message and "or choose the miniature" in message
+    assert (
+        "'gone.safetensors' is not in " in message
+        and "models/any2pix/" in message
+        and "or choose the miniature" in message
+    )
 
 
 def test_a_missing_miniature_is_told(tiny, monkeypatch, tmp_path):
@@ -147,7 +155,13 @@ def test_adapter_and_model_of_other_sizes_are_an_error(run, networks, unet_path)
     path.unlink()
     widgets = {"scale": 1.0, "start_percent": 0.0, "end_percent": 1.0}
     with pytest.raises(ValueError, match="tokens of 2048 .* the model reads 48"):
-        run(pack.ApplyEmbedding, model=networks["model"], adapter=adapter, embedding=Embedding(torch.ones(64)), **widgets)
+        run(
+            pack.ApplyEmbedding,
+            model=networks["model"],
+            adapter=adapter,
+            embedding=Embedding(torch.ones(64)),
+            **widgets,
+        )
 
 
 def test_nothing_keeps_a_network_alive_but_the_loaders_output(run, tiny):

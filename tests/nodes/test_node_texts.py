@@ -37,7 +37,9 @@ def test_the_english_texts_are_those_of_the_schemas(schemas, root):
             "display_name": schema.display_name,
             "description": schema.description,
             "inputs": {entry.id: {"name": entry.id, "tooltip": entry.tooltip} for entry in schema.inputs},
-            "outputs": {str(i): {"name": entry.display_name, "tooltip": entry.tooltip} for i, entry in enumerate(schema.outputs)},
+            "outputs": {
+                str(i): {"name": entry.display_name, "tooltip": entry.tooltip} for i, entry in enumerate(schema.outputs)
+            },
         }
 
 
@@ -62,7 +64,9 @@ def test_every_node_has_a_help_page_that_explains_each_input(schemas, texts, roo
         content = page.read_text(encoding="utf-8")
         assert content.startswith(f"# {texts[node_id]['display_name']}\n")
         for entry in schema.inputs:
-            assert entry.id in content and texts[node_id]["inputs"][entry.id]["name"] in content, f"{page.name}: {entry.id}"
+            assert entry.id in content and texts[node_id]["inputs"][entry.id]["name"] in content, (
+                f"{page.name}: {entry.id}"
+            )
 
 
 def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
@@ -70,7 +74,8 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
     from comfy_api.latest import io
 
     widgets = {
-        node_id: [entry.id for entry in schema.inputs if isinstance(entry, io.WidgetInput)] for node_id, schema in schemas.items()
+        node_id: [entry.id for entry in schema.inputs if isinstance(entry, io.WidgetInput)]
+        for node_id, schema in schemas.items()
     }
     assert widgets == {
         "Any2PixLoadImageBind": ["name"],

@@ -14,7 +14,9 @@ WIDGETS = {"steps": STEPS, "scheduler": "normal"}
 @pytest.fixture(scope="module")
 def vectors():
     generator = torch.Generator().manual_seed(7)
-    return [Embedding(20 * torch.nn.functional.normalize(torch.randn(64, generator=generator), dim=0)) for _ in range(3)]
+    return [
+        Embedding(20 * torch.nn.functional.normalize(torch.randn(64, generator=generator), dim=0)) for _ in range(3)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +29,28 @@ def clean(networks):
 def applied(run, networks, vectors):
     """MODEL, positive and negative for the first vector."""
     return run(
-        ApplyEmbedding, model=networks["model"], adapter=networks["adapter"], embedding=vectors[0], scale=1.0, start_percent=0.0, end_percent=1.0
+        ApplyEmbedding,
+        model=networks["model"],
+        adapter=networks["adapter"],
+        embedding=vectors[0],
+        scale=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
     )
 
 
 @pytest.fixture(scope="module")
 def inverted(run, networks, applied, clean):
     """LATENT, NOISE, SIGMAS."""
-    return run(DDIMInvert, model=networks["model"], conditioning=applied[1], latent=clean, iterations=ITERATIONS, tolerance=0.0, **WIDGETS)
+    return run(
+        DDIMInvert,
+        model=networks["model"],
+        conditioning=applied[1],
+        latent=clean,
+        iterations=ITERATIONS,
+        tolerance=0.0,
+        **WIDGETS,
+    )
 
 
 def advanced(model, positive, negative, latent, cfg=1.0, add_noise="disable", steps=STEPS, scheduler="normal"):
@@ -63,7 +79,14 @@ def relative(a, b):
 
 def our_sampler(run, networks, embedding, latent, cfg=1.0, **more):
     widgets = {"seed": 5, "cfg": cfg, "sampler_name": "euler", **WIDGETS, **more}
-    return run(EmbeddingSampler, model=networks["model"], adapter=networks["adapter"], embedding=embedding, latent=latent, **widgets)[0]
+    return run(
+        EmbeddingSampler,
+        model=networks["model"],
+        adapter=networks["adapter"],
+        embedding=embedding,
+        latent=latent,
+        **widgets,
+    )[0]
 
 
 def test_inverting_then_sampling_returns_the_source(run, networks, applied, clean, inverted):
@@ -113,9 +136,17 @@ def test_outside_the_mask_the_clean_latent_stays_exactly(run, networks, applied,
     mask[..., :5] = 1.0
     widgets = {"steps": STEPS, "scheduler": scheduler}
     latent, noise, sigmas = run(
-        DDIMInvert, model=networks["model"], conditioning=applied[1], latent=clean, iterations=1, tolerance=0.0, **widgets
+        DDIMInvert,
+        model=networks["model"],
+        conditioning=applied[1],
+        latent=clean,
+        iterations=1,
+        tolerance=0.0,
+        **widgets,
     )
-    stock = custom_advanced(networks["model"], applied[1], applied[2], noise, sigmas, {**clean, "noise_mask": mask}, cfg=2.0)
+    stock = custom_advanced(
+        networks["model"], applied[1], applied[2], noise, sigmas, {**clean, "noise_mask": mask}, cfg=2.0
+    )
     ours = our_sampler(run, networks, vectors[0], {**latent, "noise_mask": mask}, cfg=2.0, scheduler=scheduler)
     for painted in (stock["samples"], ours["samples"]):
         torch.testing.assert_close(painted[..., 5:], clean["samples"][..., 5:], rtol=1e-6, atol=1e-6)
@@ -147,8 +178,15 @@ def test_mix_of_alpha_zero_starts_where_txt2img_starts(run, networks, applied, i
 
 
 def test_base_null_inverts_nothing_and_paints_from_the_mixers_noise(run, networks, applied, clean):
-    latent, noise, sigmas = run(
-        DDIMInvert, model=networks["model"], conditioning=applied[1], latent=clean, iterations=1, tolerance=0.0, base=Embedding(None), **WIDGETS
+    latent, _, _ = run(
+        DDIMInvert,
+        model=networks["model"],
+        conditioning=applied[1],
+        latent=clean,
+        iterations=1,
+        tolerance=0.0,
+        base=Embedding(None),
+        **WIDGETS,
     )
     mixed = run(NoiseMix, latent=latent, seed=5, alpha=0.9, mode="paper")[0]
     empty = {"samples": torch.zeros_like(clean["samples"])}
@@ -203,7 +241,15 @@ def test_inverting_twice_and_inverting_nothing_are_errors(run, networks, applied
 
 def test_a_batch_of_latents_takes_one_embedding(run, networks, applied, vectors, clean):
     batch = {"samples": torch.cat([clean["samples"], clean["samples"].flip(-1)])}
-    latent, _, _ = run(DDIMInvert, model=networks["model"], conditioning=applied[1], latent=batch, iterations=ITERATIONS, tolerance=0.0, **WIDGETS)
+    latent, _, _ = run(
+        DDIMInvert,
+        model=networks["model"],
+        conditioning=applied[1],
+        latent=batch,
+        iterations=ITERATIONS,
+        tolerance=0.0,
+        **WIDGETS,
+    )
     back = our_sampler(run, networks, vectors[0], latent)
     assert relative(back["samples"], batch["samples"]) < 1e-3
 
@@ -213,7 +259,15 @@ def test_cancel_stops_the_inversion(run, networks, applied, clean):
 
     management.interrupt_current_processing()
     with pytest.raises(management.InterruptProcessingException):
-        run(DDIMInvert, model=networks["model"], conditioning=applied[1], latent=clean, iterations=1, tolerance=0.0, **WIDGETS)
+        run(
+            DDIMInvert,
+            model=networks["model"],
+            conditioning=applied[1],
+            latent=clean,
+            iterations=1,
+            tolerance=0.0,
+            **WIDGETS,
+        )
 
 
 def apply(run, networks, embedding, **more):
@@ -253,7 +307,18 @@ def test_a_range_of_no_length_paints_like_the_null_token(run, networks, vectors)
 
 def test_what_came_with_the_conditioning_stays_and_its_text_goes(run, networks, vectors):
     text = torch.randn(1, 77, 48)
-    given = [[text, {"control": "a net", "area": (4, 4, 0, 0), "pooled_output": torch.zeros(1, 32), "start_percent": 0.1, "end_percent": 0.5}]]
+    given = [
+        [
+            text,
+            {
+                "control": "a net",
+                "area": (4, 4, 0, 0),
+                "pooled_output": torch.zeros(1, 32),
+                "start_percent": 0.1,
+                "end_percent": 0.5,
+            },
+        ]
+    ]
     _, positive, _ = apply(run, networks, vectors[0], positive=given, end_percent=0.3)
     assert [(extras["start_percent"], extras["end_percent"]) for _, extras in positive] == [(0.1, 0.3), (0.3, 0.5)]
     for context, extras in positive:
@@ -285,10 +350,20 @@ def test_the_graph_paints_what_the_stages_paint_without_comfyui(run, networks, t
     source, edit = (vector.vector[None] for vector in vectors[:2])
     sigmas = schedule(scheduler, STEPS)
     with torch.inference_mode():
-        x = ddim_invert(GuidedDenoiser(diffusion, source), clean["samples"] * SDXL_SCALE, sigmas.flip(0), iterations=2, tolerance=0.0)
+        x = ddim_invert(
+            GuidedDenoiser(diffusion, source),
+            clean["samples"] * SDXL_SCALE,
+            sigmas.flip(0),
+            iterations=2,
+            tolerance=0.0,
+        )
         expected = sample_euler(GuidedDenoiser(diffusion, edit, source, 2.0), x, sigmas) / SDXL_SCALE
     widgets = {"steps": STEPS, "scheduler": scheduler}
     _, positive, _ = apply(run, networks, vectors[0])
-    latent, _, _ = run(DDIMInvert, model=networks["model"], conditioning=positive, latent=clean, iterations=2, tolerance=0.0, **widgets)
-    painted = our_sampler(run, networks, vectors[1], latent, cfg=2.0, scheduler=scheduler, negative_embedding=vectors[0])
+    latent, _, _ = run(
+        DDIMInvert, model=networks["model"], conditioning=positive, latent=clean, iterations=2, tolerance=0.0, **widgets
+    )
+    painted = our_sampler(
+        run, networks, vectors[1], latent, cfg=2.0, scheduler=scheduler, negative_embedding=vectors[0]
+    )
     assert relative(painted["samples"], expected) < 1e-4
