@@ -1,0 +1,300 @@
+"""The card of the miniature, written from what was measured: python -m any2pix.evaluation.card
+
+Reads the weight files, `training.json` of `python -m any2pix.training.miniature`, and the JSON files that
+`evaluation.edit_quality`, `evaluation.sweeps` and `benchmarks.edit_latency` left in `results/`, and writes README.md
+beside the weights. Every number in it comes from one of these files; `results/notes.md`, where there is one, is taken
+over as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..datagen.drawing import SIZE
+from ..datagen.instructions import EDIT_KINDS
+from ..datagen.toyland import ATTRIBUTES, HELD_OUT
+from ..stages.edit import EditOptions
+from .edit_quality import POINTS, SHEET_EDITS, TABLE, detail_table, quality_table
+from .editor import MINIATURE
+from .findings import PICTURE_SUFFIXES, RESULTS, Findings, WeightFile, gather, main_quality, rates_of, sweeps_of
+from .metrics import Rate, markdown_table
+
+logger = logging.getLogger(__name__)
+CARD = "README.md"
+MEGABYTE = MILLION = 1e6
+LEAST_PSNR, AIM_PSNR = 25, 28  # dB, as in quality_table
+
+PURPOSES = {
+    "imagebind": "pictures, sounds and texts to embeddings of one space",
+    "llm": "the instruction with its references to the embeddings of base and result, and a caption",
+    "prior": "a predicted or heard embedding to that of a clean picture",
+    "adapter": "an embedding to what the UNet reads in the place of a text",
+    "unet": "paints an embedding, SDXL-shaped",
+    "vae": "pictures to latents and back",
+    "judge": "names what is in a picture; only the evaluation uses it",
+}
+SWEEPS = {
+    "alpha": "How much of the source picture's noise is kept: a higher alpha should keep the layout.",
+    "beta": "How much of the base picture's embedding is mixed in: a higher beta should keep its meaning.",
+    "prior": "With and without the refinement prior, over the aesthetic score asked of it.",
+    "prior_score": "How clean the drawing looks whose embedding is nearest to the refined one.",
+    "inversion": "How exactly a picture comes back from its own noise, unedited, next to the VAE's own round trip.",
+}
+
+
+def write_card(findings: Findings) -> str:
+    """The whole card in markdown."""
+    parts = [
+        _opening(findings),
+        _files(findings.weights),
+        _quality(findings),
+        _sheet(findings),
+        _sweeps(findings),
+        _latency(findings),
+        _training(findings.training),
+        _limits(findings),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _opening(findings: Findings) -> str:
+    parameters = sum(weight.parameters for weight in findings.weights if weight.kind != "judge") / MILLION
+    total = sum(weight.size for weight in findings.weights) / MEGABYTE
+    return f"""# The miniature
+
+A small checkpoint of every network of this pack: {parameters:.1f} million parameters, {total:.1f} MB on disk. It is of
+the same classes as the full-size networks and was trained by this repository's own training code, from nothing and on
+nothing but *Toyland*: drawings of {SIZE} x {SIZE} pixels and synthesised sounds that `datagen/` makes.
+It is there so that the nodes run on any computer, and so that what they do can be measured. It is not made for
+photographs.
+
+```
+python -m any2pix.training.miniature      # trains whatever is missing
+python -m any2pix.evaluation.card         # writes this file
+```
+
+Licence: Apache-2.0, as the code."""
+
+
+def _files(weights: tuple[WeightFile, ...]) -> str:
+    rows = [
+        (
+            f"`{w.name}`",
+            PURPOSES.get(w.kind, w.kind),
+            f"{w.parameters:,}",
+            ", ".join(w.precisions),
+            f"{w.size / MEGABYTE:.2f} MB",
+            "yes" if w.has_tokenizer else "",
+        )
+        for w in weights
+    ]
+    dims = "\n".join(f"- `{w.name}`: `{json.dumps(w.dims)}`" for w in weights)
+    return f"""## Files
+
+{markdown_table(("file", "what it does", "parameters", "precision", "size", "tokenizer inside"), rows)}
+
+The sizes of each network travel in the metadata of its file:
+
+<details><summary>sizes</summary>
+
+{dims}
+
+</details>"""
+
+
+def _quality(findings: Findings) -> str:
+    title = "## What it can do\n\n"
+    chosen = main_quality(findings)
+    if chosen is None:
+        return title + _missing("python -m any2pix.evaluation.edit_quality --seed 1 --json FILE --sheet FILE")
+    record = findings.quality[chosen]
+    figures = rates_of(record["figures"])
+    copied, ceiling, extra = (
+        rates_of(record[group]) for group in ("copying the source", "perfect painter through the vae", "judge and vae")
+    )
+    return f"""{title}Measured on held-out seeds and held-out combinations of attributes, {record["samples"]} edits
+of each kind and way of giving it, seed {record["seed"]}. The judge is a classifier trained apart, on drawings of its
+own. ± is the standard error, n the number of edits.
+
+```
+{_quality_command(record, chosen)}
+```
+
+{quality_table(figures, copied, ceiling, extra)}
+
+"Copying the source" is what the judge says when nothing is edited; "perfect painter" when Toyland itself draws the
+wanted picture and only the VAE stands between.
+
+{_shortfalls(figures, extra)}
+
+{detail_table(figures, extra)}
+
+Options of the edit: {", ".join(f"{name} {value}" for name, value in record["options"].items())}.
+{_other_records(findings, chosen)}"""
+
+
+def _quality_command(record: Mapping[str, Any], name: str) -> str:
+    defaults = EditOptions()
+    changed = [f"{key}={value}" for key, value in record["options"].items() if value != getattr(defaults, key, None)]
+    command = f"python -m any2pix.evaluation.edit_quality --seed {record['seed']} --samples {record['samples']}"
+    command += f" --options {' '.join(changed)}" if changed else ""
+    return f"{command} --json miniature/{RESULTS}/{name}"
+
+
+def _shortfalls(figures: Mapping[str, Rate], extra: Mapping[str, Rate]) -> str:
+    """Every target that was missed, by how much. What was not measured is NaN, which compares as nothing."""
+    judged = [(what, 100 * figures[name].mean, least, aim) for what, name, least, aim in TABLE if least]
+    # "points worse" is better the lower it is
+    judged += [(what, -100 * figures[name].mean, -least, -aim) for what, name, least, aim in POINTS]
+    judged.append(("VAE round trip, dB", extra["vae psnr"].mean, LEAST_PSNR, AIM_PSNR))
+    below = [f"{what} by {least - got:.1f}" for what, got, least, _ in judged if got < least]
+    near = [f"{what} by {aim - got:.1f}" for what, got, least, aim in judged if least <= got < aim]
+    lines = [f"- Below what is wanted at least: {'; '.join(below)}." if below else "- Nothing is below its target."]
+    lines += [f"- Above it, but short of the aim: {'; '.join(near)}."] if near else []
+    return "\n".join(lines)
+
+
+def _other_records(findings: Findings, chosen: str) -> str:
+    """Runs with other options or embeddings, for comparison."""
+    main = findings.quality[chosen]["options"]
+    rows = []
+    for name, record in findings.quality.items():
+        if name == chosen:
+            continue
+        oracle = ["the rendered target's own embedding in place of the LLM's"] if record["oracle"] else []
+        changed = [f"{key} {value}" for key, value in record["options"].items() if value != main.get(key)]
+        figures = rates_of(record["figures"])
+        what = ", ".join((f"{record['split']} split", *oracle, *changed))
+        rows.append((f"`{name}`", what, figures["done"].percent(), figures["kept"].percent()))
+    head = ("run", "what differs", "single edits done", "others kept")
+    return f"\nFor comparison:\n\n{markdown_table(head, rows)}" if rows else ""
+
+
+def _sheet(findings: Findings) -> str:
+    sheets = sorted(name for name in findings.pictures if "sheet" in name)
+    if not sheets:
+        return ""
+    shown = "\n\n".join(f"![{SHEET_EDITS} edits]({RESULTS}/{name})" for name in sheets)
+    return f"""## {SHEET_EDITS} edits, chosen by the seed and not by hand
+
+Source, references, result. Green: the judge sees what was wanted; below it the LLM's caption.
+
+{shown}"""
+
+
+def _sweeps(findings: Findings) -> str:
+    title = "## What the knobs do\n\n"
+    if not findings.sweeps:
+        return title + _missing(f"python -m any2pix.evaluation.sweeps --seed 1 --out miniature/{RESULTS}")
+    blocks = []
+    for file, record in findings.sweeps.items():
+        of = f"seed {record['seed']}, {record['samples']} edits of each kind, {record['split']} split"
+        blocks.append(f"`{file}`: {of}. ± is the standard error.")
+        blocks += [_sweep(name, part, findings.pictures) for name, part in sweeps_of(record).items()]
+    return title + "\n\n".join(blocks)
+
+
+def _sweep(name: str, part: Mapping[str, Any], pictures: frozenset[str]) -> str:
+    rows = [
+        (f"{value:g}", *(_cell(rates[place]) for rates in part["curves"].values()))
+        for place, value in enumerate(part["values"])
+    ]
+    levels = "; ".join(f"{title}: {_cell(rate)}" for title, rate in part["levels"].items())
+    plots = [f"![{name}]({RESULTS}/{name}{suffix})" for suffix in PICTURE_SUFFIXES if name + suffix in pictures]
+    table = markdown_table((part["knob"], *part["curves"]), rows)
+    return "\n\n".join(filter(None, (f"### {name.replace('_', ' ')}", SWEEPS.get(name), *plots, table, levels)))
+
+
+def _cell(rate: Mapping[str, Any]) -> str:
+    error = "" if rate["error"] is None else f" ± {rate['error']:.2f}"
+    return f"{rate['mean']:.2f}{error}"
+
+
+def _latency(findings: Findings) -> str:
+    blocks = []
+    for name, record in findings.latency.items():
+        timed = ("first edit", "second edit", "bare UNet", "bare VAE")
+        rows = [
+            (stage, *(f"{record[column][stage]:.2f}" if stage in record[column] else "" for column in timed))
+            for stage in record["first edit"]
+        ]
+        rows.append(("total", *(f"{sum(record[column].values()):.2f}" for column in timed)))
+        blocks.append(f"`{name}`, medians in seconds\n\n" + markdown_table(("stage", *timed), rows))
+    return "## How long an edit takes\n\n" + "\n\n".join(blocks) if blocks else ""
+
+
+def _training(training: Mapping[str, Mapping]) -> str:
+    if not training:
+        return "## How it was trained\n\n" + _missing("python -m any2pix.training.miniature")
+    rows = [
+        (
+            f"`train_{name}`",
+            f"{record['minutes']:.0f}",
+            ", ".join(f"{value:,}" for value in _values(record["config"], "steps")),
+            ", ".join(map(str, dict.fromkeys(_values(record["config"], "seed")))),
+            "; ".join(f"{key} {value:.4g}" for key, value in _numbers(record["results"])),
+        )
+        for name, record in training.items()
+    ]
+    total = sum(record["minutes"] for record in training.values())
+    return f"""## How it was trained
+
+{markdown_table(("script", "minutes", "steps", "seeds", "held-out results"), rows)}
+
+{total:.0f} minutes in all where they run one after another; some run side by side. The configurations are in
+`training/configs/`. `python -m any2pix.training.train_NAME` runs one of them alone."""
+
+
+def _values(config: Mapping[str, Any], wanted: str) -> Iterator[Any]:
+    """Every value under a key of this name, at any depth."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, wanted)
+        elif key == wanted:
+            yield value
+
+
+def _numbers(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}, ")
+        elif isinstance(value, (int, float)):
+            yield prefix + key, value
+
+
+def _limits(findings: Findings) -> str:
+    world = "; ".join(f"{name}: {', '.join(labels)}" for name, labels in ATTRIBUTES.items())
+    combinations = math.prod(map(len, ATTRIBUTES.values()))
+    text = f"""## Limits
+
+- It knows one world: {world}.
+  {combinations} combinations, of which {len(HELD_OUT)} were never shown in training.
+  Photographs, faces, other subjects and other sounds mean nothing to it.
+- Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, two or three of them at once, or to paint
+  from nothing.
+- The judge saw drawings of the same generator as the networks did, so its agreement is optimistic: look at the sheet.
+- Figures are measured with `stages/edit.py`, which runs the stages of the graph in a row, outside ComfyUI."""
+    return f"{text}\n\n{findings.notes}" if findings.notes else text
+
+
+def _missing(command: str) -> str:
+    return f"Not measured yet:\n\n```\n{command}\n```"
+
+
+def main(argv: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder (default: %(default)s)")
+    folder = parser.parse_args(argv).miniature
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    (folder / CARD).write_text(write_card(gather(folder)))
+    logger.info("Wrote %s", folder / CARD)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What was measured of the miniature, read from the files that training and evaluation leave beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from ..loading.files import META_DIMS, META_KIND, META_TOKENIZER
+from .metrics import Rate
+
+RESULTS, TRAINING, NOTES = "results", "training.json", "notes.md"
+PICTURE_SUFFIXES = (".png", ".jpg")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a safetensors file says of itself; no tensor is read."""
+
+    name: str
+    kind: str
+    parameters: int
+    precisions: tuple[str, ...]
+    size: int  # bytes
+    dims: dict[str, Any]
+    has_tokenizer: bool
+
+
+def read_weight_file(path: Path) -> WeightFile:
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118, the handle is not a dict
+        parameters = sum(math.prod(part.get_shape()) for part in slices)
+        precisions = tuple(sorted({part.get_dtype() for part in slices}))
+    return WeightFile(
+        name=path.name,
+        kind=metadata.get(META_KIND, ""),
+        parameters=parameters,
+        precisions=precisions,
+        size=path.stat().st_size,
+        dims=json.loads(metadata.get(META_DIMS, "{}")),
+        has_tokenizer=META_TOKENIZER in metadata,
+    )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the card is written from. Records of `results/` by file name, told apart by what they hold."""
+
+    weights: tuple[WeightFile, ...]
+    training: dict[str, dict]
+    quality: dict[str, dict]
+    sweeps: dict[str, dict]
+    latency: dict[str, dict]
+    pictures: frozenset[str]  # names in results/
+    notes: str
+
+
+def gather(miniature: Path) -> Findings:
+    """Read the folder; FileNotFoundError where there is no weight file in it."""
+    files = sorted(miniature.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"No weights in {miniature}. Make them with: python -m any2pix.training.miniature")
+    results = miniature / RESULTS
+    records = {path.name: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    training, notes = miniature / TRAINING, results / NOTES
+    return Findings(
+        weights=tuple(map(read_weight_file, files)),
+        training=json.loads(training.read_text()) if training.is_file() else {},
+        quality={name: record for name, record in records.items() if "figures" in record},
+        sweeps={name: record for name, record in records.items() if sweeps_of(record)},
+        latency={name: record for name, record in records.items() if "bare UNet" in record},
+        pictures=frozenset(path.name for path in results.glob("*") if path.suffix in PICTURE_SUFFIXES),
+        notes=notes.read_text().strip() if notes.is_file() else "",
+    )
+
+
+def sweeps_of(record: Mapping[str, Any]) -> dict[str, dict]:
+    return {name: part for name, part in record.items() if isinstance(part, dict) and "curves" in part}
+
+
+def main_quality(findings: Findings) -> str | None:
+    """The record the card's table is made of: of the test split, with the LLM's own embeddings, of most samples."""
+    own = {n: r for n, r in findings.quality.items() if r["split"] == "test" and not r["oracle"]}
+    return max(own, key=lambda name: own[name]["samples"], default=None)
+
+
+def rates_of(group: Mapping[str, Mapping]) -> dict[str, Rate]:
+    """Undoes Rate.to_dict; a figure that was not measured has count 0."""
+    rates: dict[str, Rate] = defaultdict(lambda: Rate.of([]))
+    for name, value in group.items():
+        error = math.nan if value["error"] is None else value["error"]
+        rates[name] = Rate(value["mean"], error, value["count"])
+    return rates

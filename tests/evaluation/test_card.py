@@ -1,0 +1,172 @@
+"""The card, written from made-up files whose every number is known."""
+
+import json
+import re
+
+import pytest
+import torch
+from any2pix.evaluation.card import main, write_card
+from any2pix.evaluation.edit_quality import TABLE
+from any2pix.evaluation.findings import gather, main_quality, rates_of
+from any2pix.evaluation.judge import ATTRIBUTES
+from any2pix.evaluation.metrics import Rate
+from any2pix.evaluation.sweeps import Sweep
+from any2pix.loading.files import write_network_file
+from any2pix.stages.edit import EditOptions
+
+FIGURES = {name: Rate(0.995, 0.0021, 137) for _, name, _, _ in TABLE} | {
+    "done/add": Rate(0.613, 0.0287, 288),
+    "done/style": Rate(0.931, 0.0146, 300),
+    "done": Rate(0.842, 0.01, 1344),
+    "kept": Rate(0.962, 0.0040, 1344),
+    "audio worse than text": Rate(0.082, 0.021, 192),
+    "image worse than text": Rate(-0.011, 0.02, 192),
+}
+EXTRA = {"vae psnr": Rate(26.4, 0.12, 200)} | {
+    f"{title}/{name}": Rate(0.987, 0.008, 200) for title in ("judge", "judge after the vae") for name in ATTRIBUTES
+}
+TRAINING = {
+    "llm": {
+        "results": {"caption": 0.9876, "by modality": {"audio": 0.9123}},
+        "minutes": 33.4,
+        "config": {"data": {"seed": 31}, "loop": {"seed": 31}, "one": {"steps": 300}, "two": {"steps": 3600}},
+    },
+    "judge": {"results": {"all": 0.991}, "minutes": 8.0, "config": {"loop": {"steps": 3500, "seed": 7}}},
+}  # fmt: skip
+
+
+def rates(group: dict[str, Rate]) -> dict:
+    return {name: rate.to_dict() for name, rate in group.items()}
+
+
+def quality(seed=5, samples=48, **changes) -> dict:
+    record = {"seed": seed, "samples": samples, "split": "test", "oracle": False}
+    record["options"] = vars(EditOptions(cfg=2.25))
+    copied = {"done/add": Rate(0.03, 0.01, 288), "kept": Rate(0.991, 0.001, 288)}
+    groups = {"figures": FIGURES, "copying the source": copied, "perfect painter through the vae": copied}
+    return record | {title: rates(group) for title, group in groups.items()} | {"judge and vae": rates(EXTRA)} | changes
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A folder with two weight files in it and nothing else."""
+    tensors = {"a": torch.zeros(1234, 3), "b": torch.zeros(2)}
+    write_network_file(tmp_path / "llm.safetensors", "llm", tensors, {"embed": 17}, "{}", dtype=torch.float16)
+    write_network_file(tmp_path / "judge.safetensors", "judge", {"a": torch.zeros(5)}, {})
+    return tmp_path
+
+
+@pytest.fixture
+def measured(weights):
+    """The same with everything measured."""
+    results = weights / "results"
+    results.mkdir()
+    (weights / "training.json").write_text(json.dumps(TRAINING))
+    (results / "quality.json").write_text(json.dumps(quality()))
+    few = {"done": Rate(0.777, 0.05, 40), "kept": Rate(0.888, 0.05, 40)}
+    oracle = quality(samples=90, oracle=True, figures=rates(few))
+    (results / "oracle.json").write_text(json.dumps(oracle))
+    alpha = Sweep("alpha", "alpha", (0.0, 0.5), {"others kept": [Rate(0.31, 0.02, 40), Rate(0.72, 0.03, 40)]}, {})
+    levels = {"VAE": Rate(30.77, 0.2, 16)}
+    psnr = Sweep("inversion", "iterations", (1,), {"25 steps": [Rate(24.1, 0.1, 16)]}, levels, "dB")
+    sweeps = {"seed": 8, "samples": 9, "split": "test", "alpha": alpha.to_dict(), "inversion": psnr.to_dict()}
+    (results / "sweeps.json").write_text(json.dumps(sweeps))
+    stages = {"instruct": 0.5, "invert": 2.0, "sample": 1.25}
+    latency = {"first edit": stages, "second edit": {"sample": 1.2}}
+    latency |= {"bare UNet": {"invert": 1.9}, "bare VAE": {"invert": 0.1}}
+    (results / "latency.json").write_text(json.dumps(latency | {"UNet calls": {"invert": 75}}))
+    for name in ("alpha.png", "sheet.jpg"):
+        (results / name).write_bytes(b"")
+    (results / "notes.md").write_text("## What was tried\n\nA longer training.\n")
+    return weights
+
+
+def row_of(card: str, start: str) -> str:
+    """The table row that begins with these words."""
+    return next(line for line in card.splitlines() if line.startswith(f"| {start} |"))
+
+
+def test_weight_files_speak_for_themselves(weights):
+    card = write_card(gather(weights))
+    row = row_of(card, "`llm.safetensors`")
+    assert "| 3,704 |" in row and "| F16 |" in row and row.endswith("| yes |")
+    assert '{"embed": 17}' in card
+
+
+def test_the_judge_is_not_counted_as_part_of_the_miniature(tmp_path):
+    write_network_file(tmp_path / "vae.safetensors", "vae", {"a": torch.zeros(2_000_000)}, {})
+    write_network_file(tmp_path / "judge.safetensors", "judge", {"a": torch.zeros(3_000_000)}, {})
+    assert "2.0 million parameters, 20.0 MB" in write_card(gather(tmp_path))
+
+
+def test_what_is_missing_is_said_with_its_command(weights):
+    card = write_card(gather(weights))
+    assert card.count("Not measured yet") == 3
+    for command in ("any2pix.evaluation.edit_quality", "any2pix.evaluation.sweeps", "any2pix.training.miniature"):
+        assert f"python -m {command}" in card
+
+
+def test_the_table_has_every_figure_with_its_error_and_count(measured):
+    card = write_card(gather(measured))
+    row = row_of(card, "edit done: add")
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "edit done: add", "75 %", "90 %", "61.3 ± 2.9 % (n 288)", "3.0 %", "3.0 %",
+    ]  # fmt: skip
+    assert "26.4 ± 0.1 dB (n 200)" in row_of(card, "VAE round trip on held-out pictures")
+    assert "8.2 ± 2.1 (n 192)" in card
+    assert "98.7 ± 0.8 % (n 200)" in row_of(card, "subject")
+
+
+def test_shortfalls_are_told_plainly(measured):
+    card = write_card(gather(measured))
+    below = next(line for line in card.splitlines() if line.startswith("- Below what is wanted"))
+    assert "edit done: add by 13.7" in below and "given as a sound instead of text: points worse by 1.2" in below
+    assert "style" not in below and "as a picture" not in below
+    near = next(line for line in card.splitlines() if line.startswith("- Above it"))
+    assert "edit done: style by 3.9" in near and "VAE round trip, dB by 1.6" in near
+
+
+def test_the_main_run_is_the_one_with_the_llm(measured):
+    findings = gather(measured)
+    assert main_quality(findings) == "quality.json"
+    row = row_of(write_card(findings), "`oracle.json`")
+    assert "in place of the LLM's" in row and "77.7 ± 5.0 % (n 40)" in row
+
+
+def test_commands_repeat_the_run(measured):
+    card = write_card(gather(measured))
+    command = "python -m any2pix.evaluation.edit_quality --seed 5 --samples 48 --options cfg=2.25"
+    assert f"{command} --json miniature/results/quality.json\n" in card
+
+
+def test_training_sweeps_latency_pictures_and_notes(measured):
+    card = write_card(gather(measured))
+    row = row_of(card, "`train_llm`")
+    assert "| 33 | 300, 3,600 | 31 | caption 0.9876; by modality, audio 0.9123 |" in row
+    assert "41 minutes in all" in card
+    assert "| 0.5 | 0.72 ± 0.03 |" in card and "VAE: 30.77 ± 0.20" in card
+    assert "| total | 3.75 | 1.20 | 1.90 | 0.10 |" in card
+    assert "(results/alpha.png)" in card and "(results/sheet.jpg)" in card and "inversion.png" not in card
+    assert "seed 8, 9 edits of each kind" in card
+    assert card.rstrip().endswith("A longer training.")
+
+
+def test_every_picture_of_the_card_is_there(measured):
+    card = write_card(gather(measured))
+    for link in re.findall(r"!\[[^]]*]\(([^)]+)\)", card):
+        assert (measured / link).is_file()
+
+
+def test_rates_survive_json():
+    assert rates_of(rates(EXTRA)) == EXTRA
+    assert rates_of({})["never measured"].count == 0
+
+
+def test_an_empty_folder_names_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="any2pix.training.miniature"):
+        gather(tmp_path)
+
+
+def test_the_command_writes_the_card(measured):
+    main(["--miniature", str(measured)])
+    assert (measured / "README.md").read_text() == write_card(gather(measured))
