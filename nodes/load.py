@@ -1,12 +1,17 @@
 """The loaders of our own networks."""
 
+from pathlib import Path
+
+import comfy.sd1_clip
 from comfy_api.latest import io
+from tokenizers import Tokenizer
+from transformers import CLIPTokenizerFast
 
 from ..loading.adapter import load_adapter
 from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
-from .folders import check_name, find_weights, list_names
+from .folders import MINIATURE, check_name, find_weights, list_names
 from .networks import OPERATIONS, choose_dtype, wrap_network
 from .sockets import CATEGORY, AdapterSocket, ImageBindSocket, LLMSocket, PriorSocket
 
@@ -20,6 +25,12 @@ def _name_input(kind: str, where: str) -> io.Combo.Input:
         options=list_names(kind),
         tooltip=f"'miniature' is the small network that comes with the pack and runs anywhere. Others lie in {where}.",
     )
+
+
+def clip_tokenizer() -> Tokenizer:
+    """CLIP's tokenizer, which ComfyUI ships for Stable Diffusion: the published ImageBind and prior come without one."""
+    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+    return CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer
 
 
 class LoadImageBind(io.ComfyNode):
@@ -40,9 +51,10 @@ class LoadImageBind(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(
-            wrap_network(load_imagebind(find_weights("imagebind", name), OPERATIONS, dtype=choose_dtype()))
-        )
+        path = find_weights("imagebind", name)
+        tokenizer = None if name == MINIATURE else clip_tokenizer()
+        network = load_imagebind(path, OPERATIONS, dtype=choose_dtype(), tokenizer=tokenizer)
+        return io.NodeOutput(wrap_network(network))
 
 
 class LoadLLM(io.ComfyNode):
@@ -95,7 +107,10 @@ class LoadPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(wrap_network(load_prior(find_weights("prior", name), OPERATIONS, dtype=choose_dtype())))
+        network = load_prior(find_weights("prior", name), OPERATIONS, dtype=choose_dtype())
+        if network.tokenizer is None:
+            network.tokenizer = clip_tokenizer()
+        return io.NodeOutput(wrap_network(network))
 
 
 class LoadAdapter(io.ComfyNode):

@@ -171,3 +171,15 @@ def test_nothing_keeps_a_network_alive_but_the_loaders_output(run, tiny):
     del network
     gc.collect()
     assert module() is None
+
+
+def test_the_published_networks_get_the_tokenizer_that_comfyui_ships(networks):
+    from any2pix.nodes.load import clip_tokenizer
+    from comfy.sd1_clip import SDTokenizer
+
+    text = "a cat's 3 red balloons!"
+    theirs = [token for token, _ in SDTokenizer().tokenize_with_weights(text)[0]]
+    ours = clip_tokenizer().encode(text, add_special_tokens=False).ids
+    assert ours == theirs[1 : theirs.index(49407)]
+    assert networks["prior"].module.tokenizer.get_vocab_size() == 49408
+    assert networks["imagebind"].module.tokenizer.get_vocab_size() < 600  # the file brings its own
