@@ -1,4 +1,4 @@
-"""Writes workflows/*.json from workflow_plans.py: laid out on ComfyUI's own page, so the files are what the page would save.
+"""Writes workflows/*.json from workflow_plans.py, laid out on ComfyUI's own page: the files are what the page saves.
 
 Run it when a plan, a note or a node's inputs have changed: python tools/build_workflows.py [NAME ...]
 """
@@ -25,7 +25,7 @@ ARRANGE = """({nodes, notes, groups}) => {
     for (const note of notes) {
         const node = LiteGraph.createNode('MarkdownNote');
         app.graph.add(node);
-        node.title = 'Read me';
+        node.title = note.title;
         node.pos = note.pos;
         node.size = note.size;
         node.widgets[0].value = note.text;
@@ -93,7 +93,7 @@ def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
 def tidy(workflow: dict, name: str) -> dict:
     """Leaves out what would differ from one building to the next."""
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"any2pix/{name}"))
-    workflow["extra"] = {"ds": {"scale": 0.7, "offset": [60, 100]}}
+    workflow["extra"] = {"ds": {"scale": 0.65, "offset": [110, 110]}}
     for node in workflow["nodes"]:
         for key in ("cnr_id", "aux_id", "ver"):
             node["properties"].pop(key, None)
@@ -106,15 +106,16 @@ def main(wanted: list[str]) -> None:
     executable = workspace.find_chromium()
     if executable is None:
         raise SystemExit("There is no Chromium here. Install it, or set CHROMIUM to its path.")
-    with tempfile.TemporaryDirectory() as folder:
-        with comfy_server.ComfyServer(workspace.make_base(Path(folder))) as server, chromium(executable) as open_page:
-            page, object_info = open_page(server.url), server.get("/object_info")
-            for plan in all_plans():
-                if not wanted or plan.name in wanted:
-                    path = WORKFLOWS / f"{plan.name}.json"
-                    path.write_text(
-                        json.dumps(build(plan, page, object_info), indent=1, ensure_ascii=False) + "\n", "utf-8"
-                    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        comfy_server.ComfyServer(workspace.make_base(Path(folder))) as server,
+        chromium(executable) as open_page,
+    ):
+        page, object_info = open_page(server.url), server.get("/object_info")
+        for plan in all_plans():
+            if not wanted or plan.name in wanted:
+                text = json.dumps(build(plan, page, object_info), indent=1, ensure_ascii=False)
+                (WORKFLOWS / f"{plan.name}.json").write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,22 +9,23 @@ from workflow_parts import Group, Plan
 
 BYPASSED = 4  # the page's mode of a node that is switched off
 LOADER_COLORS = ("#323", "#535")  # the page's own purple
-NODE_TITLE, GROUP_TITLE = 30, 44
+NODE_TITLE, GROUP_TITLE = 30, 58
 PADDING, NODE_GAP, COLUMN_GAP, GROUP_GAP = 20, 24, 36, 50
 
 WIDTH = 260
 WIDTHS = {"Any2PixInstruct": 380, "Any2PixLoadLLM": 380, "PreviewImage": 520}
+WIDTHS |= dict.fromkeys(("Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixTextEmbedding"), 300)
 # Nodes that show a picture, a player or a text need more room than their widgets.
 HEIGHTS = {
     "LoadImage": 300,
     "LoadAudio": 140,
-    "SaveImage": 250,
+    "SaveImage": 290,
     "PreviewImage": 320,
     "Any2PixInstruct": 400,
     "Any2PixRetrieveBase": 240,
     "Any2PixTextEmbedding": 140,
 }
-NOTE_WIDTH, NOTE_LINE, NOTE_MARGIN, NOTE_LETTERS = 380, 15, 40, 72  # letters to a line
+NOTE_WIDTH, NOTE_LINE, NOTE_MARGIN, NOTE_LETTERS = 380, 13, 40, 80  # letters to a line
 
 
 @dataclass(frozen=True)
@@ -87,5 +88,5 @@ def place_note(layout: Layout, name: str, text: str, left: float, top: float) ->
     """As tall as its text: every line of Markdown as many lines as its letters fill -> width and height."""
     lines = [1 + len(line) // NOTE_LETTERS + line.startswith("#") for line in text.strip().splitlines()]
     size = (NOTE_WIDTH, NOTE_MARGIN + NOTE_LINE * sum(lines))
-    layout.notes[name] = Box((left, top + NODE_TITLE), size)
+    layout.notes[name] = Box((left, top + NODE_TITLE), size, "Knobs" if name.startswith("knobs") else "Read me")
     return NOTE_WIDTH, size[1] + NODE_TITLE

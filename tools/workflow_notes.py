@@ -10,10 +10,11 @@ NOTES = {
 You bring a picture and a sound, and write what to do. `[image1]` and `[audio1]` in the instruction stand for them.
 
 1. **What you bring** is turned into embeddings: pictures, sounds and words in one shared language.
-2. **What you ask for**: the language model reads your sentence, says what the result will be, and which picture it edits.
+2. **What you ask for**: the language model reads your sentence and says below it what the result will be.
 3. **What the result shows**: the prior makes the prediction cleaner; *Embedding Mix* weighs the two.
-4. **The picture as noise**: the noise from which this very picture would be painted. It keeps the layout.
+4. **The picture to edit**: *Base Retrieval* finds which one is meant; *DDIM Invert* finds the noise from which it would be painted. It keeps the layout.
 5. **Paint** from that noise toward the result, away from the source.
+6. **Look** at both, side by side.
 
 Press **Run**. Then try another sound (the input folder has frog, rain and snow), or write *make it night*.
 {MINIATURE}""",
@@ -42,7 +43,7 @@ Press **Run**.
 
 `[image1]` keeps what it shows; `[image2]` says how it is drawn.
 
-Some of the layout is let go here: a new drawing style needs new lines. **alpha** on *Latent Noise Mix* says how much stays (1 all of it, 0 nothing).
+The layout comes from the noise of your own picture. Should the old lines show through, let some of it go: **alpha** on *Latent Noise Mix* says how much stays (1 all of it, 0 nothing).
 
 Press **Run**.
 {MINIATURE}""",

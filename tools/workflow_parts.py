@@ -30,8 +30,8 @@ Item = Group | str
 class Plan:
     """`nodes`: name -> type, title and inputs (API format).
 
-    `rows`: from top to bottom, each of groups and notes from left to right; a tuple is a stack of them. A name that is no
-    node's is a note of `workflow_notes.NOTES`. `bypassed`: nodes that are switched off as the workflow opens.
+    `rows`: from top to bottom, each of groups and notes from left to right; a tuple is a stack of them. A string is the
+    name of a note in `workflow_notes.NOTES`. `bypassed`: nodes that are switched off as the workflow opens.
     """
 
     name: str
@@ -68,7 +68,7 @@ def add_references(plan: Plan, *sources: Source) -> tuple[Group, Link]:
             plan.add(
                 f"embed {mark}",
                 "Any2PixTextEmbedding",
-                f"Load Text Embedding → [{mark}]",
+                f"[{mark}] Load Text Embedding",
                 text=source.content,
                 **inputs,
             )
@@ -76,7 +76,7 @@ def add_references(plan: Plan, *sources: Source) -> tuple[Group, Link]:
             upper = source.kind.capitalize()
             plan.add(mark, f"Load{upper}", source.title, **{source.kind: source.content})
             inputs[source.kind] = (mark, source.kind.upper())
-            plan.add(f"embed {mark}", f"Any2Pix{upper}Embedding", f"Load {upper} Embedding → [{mark}]", **inputs)
+            plan.add(f"embed {mark}", f"Any2Pix{upper}Embedding", f"[{mark}] Load {upper} Embedding", **inputs)
             loaded.append(mark)
         chain.append(f"embed {mark}")
         link = (f"embed {mark}", "references")
@@ -84,11 +84,10 @@ def add_references(plan: Plan, *sources: Source) -> tuple[Group, Link]:
 
 
 def add_instruction(plan: Plan, references: Link, instruction: str) -> Group:
-    """The LLM's plan and the picture that it means to edit."""
+    """The LLM and its plan."""
     plan.add("llm", "Any2PixLoadLLM")
     plan.add("instruct", "Any2PixInstruct", llm=("llm", "llm"), references=references, instruction=instruction)
-    plan.add("base", "Any2PixRetrieveBase", references=references, base=("instruct", "base"), blank_size=SIZE)
-    return Group("2 · What you ask for", ASK_COLOR, (("llm", "instruct"), ("base",)))
+    return Group("2 · What you ask for", ASK_COLOR, (("llm", "instruct"),))
 
 
 def add_look(plan: Plan) -> Group:
@@ -105,8 +104,9 @@ def add_look(plan: Plan) -> Group:
     return Group("3 · What the result shows", SHOW_COLOR, (("prior", "refined"), ("mixed",)))
 
 
-def add_inversion(plan: Plan, mask: Link | None = None) -> Group:
-    """From the source picture to the noise that the sampler starts from."""
+def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Group:
+    """From the picture that the LLM means to edit to the noise that the sampler starts from."""
+    plan.add("base", "Any2PixRetrieveBase", references=references, base=("instruct", "base"), blank_size=SIZE)
     plan.add("adapter", "Any2PixLoadAdapter")
     plan.add("diffusion", "Any2PixLoadDiffusion")
     plan.add("encoded", "VAEEncode", pixels=("base", "image"), vae=("diffusion", "vae"))
@@ -131,9 +131,9 @@ def add_inversion(plan: Plan, mask: Link | None = None) -> Group:
         base=("base", "embedding"),
     )
     plan.add("noise", "Any2PixNoiseMix", latent=("inverted", "latent"))
-    prepared = ("encoded", "masked") if mask else ("encoded",)
-    columns = (("adapter", "diffusion", *prepared), ("source",), ("inverted",), ("noise",))
-    return Group("4 · The picture as noise", NOISE_COLOR, columns)
+    prepared = ("base", "encoded", "masked") if mask else ("base", "encoded")
+    columns = (prepared, ("adapter", "diffusion"), ("source",), ("inverted", "noise"))
+    return Group("4 · The picture to edit, as noise", NOISE_COLOR, columns)
 
 
 def add_sampler(plan: Plan, sampled: Link | None = None, extra: tuple[str, ...] = ()) -> Group:
@@ -197,4 +197,6 @@ def add_lora_and_controlnet(plan: Plan) -> Group:
     plan.nodes["source"]["inputs"]["model"] = ("lora", "MODEL")
     plan.nodes["inverted"]["inputs"]["conditioning"] = ("guided", "positive")
     plan.bypassed = ("lora", "controlnet", "edges", "guided")
-    return Group("LoRA and ControlNet (switched off)", "#888", (("lora", "controlnet"), ("edges",), ("guided",)))
+    return Group(
+        "LoRA and ControlNet (switched off: Ctrl+B)", "#888", (("lora", "controlnet"), ("edges",), ("guided",))
+    )

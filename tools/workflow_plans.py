@@ -1,4 +1,4 @@
-"""The example workflows: which parts they have and where they stand. `build_workflows.py` writes them to workflows/*.json."""
+"""The example workflows: their parts and where these stand. `build_workflows.py` writes them to workflows/."""
 
 from workflow_parts import (
     NOISE_COLOR,
@@ -24,7 +24,7 @@ def edit_plan(name: str, instruction: str, *sources: Source, masked: bool = Fals
     brought, references = add_references(plan, *sources)
     plan.rows.append([(name, "knobs"), brought, add_instruction(plan, references, instruction), add_look(plan)])
     mask = ("image1", "MASK") if masked else None
-    plan.rows.append([add_inversion(plan, mask), add_sampler(plan), add_comparison(plan)])
+    plan.rows.append([add_inversion(plan, references, mask), add_sampler(plan), add_comparison(plan)])
     return plan
 
 
@@ -34,7 +34,7 @@ def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
     brought, references = add_references(plan, *sources)
     asked = add_instruction(plan, references, instruction)
     plan.rows.append([(name, "knobs of the stock sampler"), brought, asked, add_look(plan)])
-    noise = (add_inversion(plan), add_lora_and_controlnet(plan))
+    noise = (add_inversion(plan, references), add_lora_and_controlnet(plan))
     plan.add(
         "edit",
         "Any2PixApplyEmbedding",
@@ -134,4 +134,3 @@ def all_plans() -> list[Plan]:
             masked=True,
         ),
     ]
-

@@ -1,39 +1,42 @@
-"""Every example workflow, on the real server and on the real page: it opens, runs, and the picture changes as it should."""
+"""Every example workflow, on the real server and page: it opens, it runs, the picture becomes what was asked."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from any2pix.datagen.toyland import Scene, render
-from any2pix.evaluation.judge import load_judge, scene_labels, verdicts
+from any2pix.evaluation.judge import scene_labels
 from cli_runner import api_format
-from harness.browser import same_graph
 from harness.client import Client, Run
 from harness.edit_graph import missing_miniature
-from harness.graphs import ROOT, the_node, with_inputs, workflow_files
-from harness.made_control import write_controlnet, write_lora
+from harness.graphs import ROOT, differences, the_node, with_inputs, workflow_files
 from make_example_inputs import MASKED, PICTURES
-from workflow_parts import CONTROLNET_FILE, LORA_FILE
 
-MEADOW = PICTURES["toyland_meadow.png"]
+MEADOW, BEACH = PICTURES["toyland_meadow.png"], PICTURES["toyland_beach.png"]
 FOREST = MASKED["toyland_masked.png"]
-# workflow -> the picture it edits, and what it is to become
+# workflow -> the picture it edits, and what it is to become: what the instruction does not touch has to stay
 EDITS = {
     "edit_with_sound": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_with_picture": (MEADOW, replace(MEADOW, subject="robot")),
     "edit_with_three_references": (MEADOW, replace(MEADOW, subject="frog", weather="snow")),
-    "style_from_picture": (PICTURES["toyland_beach.png"], replace(PICTURES["toyland_beach.png"], style="ink")),
+    "style_from_picture": (BEACH, replace(BEACH, style="ink")),
     "edit_with_stock_sampler": (MEADOW, replace(MEADOW, subject="cat")),
 }
-STOCK, MASKED_EDIT, SOUND = "edit_with_stock_sampler", "masked_edit", "sound_to_picture"
+OURS, STOCK, MASKED_EDIT, SOUND = "edit_with_sound", "edit_with_stock_sampler", "masked_edit", "sound_to_picture"
 HEARD = "frog"
-NAMES = {*EDITS, MASKED_EDIT, SOUND}
-BYPASSED = 4  # the page's mode of a node that is switched off
-EIGHT_BIT = 2 / 255  # two pictures that went through a file each
+ADDITIONS = {
+    "LoraLoaderModelOnly": ["LoraLoaderModelOnly"],
+    "ControlNet": ["ControlNetLoader", "Canny", "ControlNetApplyAdvanced"],
+}
+ACTIVE, BYPASSED = 0, 4  # the page's modes of a node that is switched on and off
+SEEN = 0.02  # mean change of a channel, 1 is white against black, from which on a picture is another one
+ROUNDING = 2 / 255  # two pictures that went through a file each
 NODE_TITLE = 30  # pixels above a node's pos
+
+pytestmark = pytest.mark.usefixtures("made_for_stock_nodes")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def run_graph(server):
 
 @pytest.fixture(scope="module")
 def run_workflow(server, run_graph):
-    """name -> Ran, each workflow once."""
+    """name -> Ran; every workflow runs once, however many tests look at it."""
     done: dict[str, Ran] = {}
 
     def run(name: str) -> Ran:
@@ -77,21 +80,6 @@ def run_workflow(server, run_graph):
         return done[name]
 
     return run
-
-
-@pytest.fixture(scope="module")
-def seen():
-    """picture (H, W, 3) -> {attribute: what the judge sees}."""
-    judge = load_judge(ROOT / "miniature" / "judge.safetensors")
-    return lambda picture: verdicts(judge, torch.from_numpy(picture)[None])[0]
-
-
-@pytest.fixture(scope="module")
-def control_files(server):
-    """The LoRA and the ControlNet that the stock workflow names."""
-    unet = ROOT / "miniature" / "unet.safetensors"
-    write_lora(server.base / "models" / "loras" / LORA_FILE, unet)
-    write_controlnet(server.base / "models" / "controlnet" / CONTROLNET_FILE, unet)
 
 
 def drawn(scene: Scene) -> np.ndarray:
@@ -105,102 +93,105 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_the_promised_workflows_are_there_each_with_its_thumbnail():
-    assert {path.stem for path in workflow_files()} == NAMES
-    assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == NAMES
+    names = {*EDITS, MASKED_EDIT, SOUND}
+    assert {path.stem for path in workflow_files()} == names
+    assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == names
 
 
 def test_it_is_laid_out_to_be_read(path):
     workflow = json.loads(path.read_text("utf-8"))
-    boxes = {node["id"]: (*node["pos"], *node["size"]) for node in workflow["nodes"]}
-    for one, (x, y, width, height) in boxes.items():
-        for other, (left, top, _, _) in boxes.items():
-            apart = (
-                x + width <= left
-                or left + boxes[other][2] <= x
-                or y + height <= top - NODE_TITLE
-                or top + boxes[other][3] <= y - NODE_TITLE
-            )
-            assert one == other or apart, f"nodes {one} and {other} overlap"
+    boxes = {node["id"]: box_of(node) for node in workflow["nodes"]}
+    for one, (left, top, right, bottom) in boxes.items():
+        for other, (x, y, to_x, to_y) in boxes.items():
+            assert one == other or right <= x or to_x <= left or bottom <= y or to_y <= top, f"{one} lies on {other}"
+    groups = [
+        (x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in workflow["groups"])
+    ]
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
-    assert notes and all(len(node["widgets_values"][0]) > 100 for node in notes)
+    assert notes and all(len(note["widgets_values"][0]) > 100 for note in notes)
     for node in workflow["nodes"]:
-        x, y, width, height = boxes[node["id"]]
-        inside = [
-            group
-            for group in workflow["groups"]
-            if group["bounding"][0] <= x and x + width <= group["bounding"][0] + group["bounding"][2]
-            if group["bounding"][1] <= y - NODE_TITLE and y + height <= group["bounding"][1] + group["bounding"][3]
-        ]
-        assert len(inside) == (node["type"] != "MarkdownNote"), f"node {node['id']} ({node['type']}) is in no group"
+        left, top, right, bottom = boxes[node["id"]]
+        around = [g for g in groups if g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3]]
+        assert len(around) == (node not in notes), f"{node['type']} {node['id']} is not in one group"
+
+
+def box_of(node: dict) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a node with its title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - NODE_TITLE, x + width, y + height
 
 
 @pytest.mark.parametrize("name", sorted(EDITS))
-def test_an_edit_gives_what_was_asked_and_keeps_the_rest(name, run_workflow, seen):
+def test_an_edit_gives_what_was_asked_and_keeps_the_rest(name, run_workflow, judge):
     source, target = EDITS[name]
     (picture,) = run_workflow(name).pictures
-    assert distance(picture, drawn(source)) > 0.02, "the picture did not change"
-    assert seen(picture) == scene_labels(target)
+    assert distance(picture, drawn(source)) > SEEN, "the picture did not change"
+    assert judge(picture) == scene_labels(target)
 
 
-def test_a_sound_is_painted(run_workflow, seen):
+def test_a_sound_is_painted(run_workflow, judge):
     pictures = run_workflow(SOUND).pictures
     assert len(pictures) == 4
-    assert sum(seen(picture)["subject"] == HEARD for picture in pictures) >= 3
+    seen = Counter(judge(picture)["subject"] for picture in pictures)
+    assert seen[HEARD] >= 3, dict(seen)
 
 
 def test_a_masked_edit_stays_under_its_mask(run_workflow, run_graph):
     ran = run_workflow(MASKED_EDIT)
-    (picture,) = ran.pictures
-    (round_trip,) = run_graph(without_sampling(ran.graph)).pictures
-    half, target = picture.shape[1] // 2, drawn(replace(FOREST, weather="snow"))
-    assert distance(picture[:, :half], round_trip[:, :half]) < EIGHT_BIT
-    assert distance(picture[:, half:], target[:, half:]) < distance(picture[:, half:], drawn(FOREST)[:, half:])
+    (picture,), (round_trip,) = ran.pictures, run_graph(without_sampling(ran.graph)).pictures
+    half = picture.shape[1] // 2
+    edge = half - 16  # the VAE's decoder looks a few pixels over the mask's edge
+    asked, before = drawn(replace(FOREST, weather="snow")), drawn(FOREST)
+    assert distance(picture[:, :edge], round_trip[:, :edge]) < ROUNDING
+    assert distance(picture[:, half:], asked[:, half:]) < distance(picture[:, half:], before[:, half:])
 
 
 def without_sampling(graph: dict) -> dict:
     """The picture straight from VAE Encode to VAE Decode."""
-    encoded, decoded = the_node(graph, "VAEEncode"), the_node(graph, "VAEDecode")
-    changed = with_inputs(graph, decoded, samples=[encoded, 0])
+    changed = with_inputs(graph, the_node(graph, "VAEDecode"), samples=[the_node(graph, "VAEEncode"), 0])
     return with_inputs(changed, the_node(graph, "SaveImage"), filename_prefix="round_trip")
 
 
 def test_the_stock_sampler_gives_the_same_picture_as_ours(run_workflow):
-    (stock,), (ours,) = run_workflow(STOCK).pictures, run_workflow("edit_with_sound").pictures
-    np.testing.assert_allclose(stock, ours, atol=EIGHT_BIT)
+    (stock,), (ours,) = run_workflow(STOCK).pictures, run_workflow(OURS).pictures
+    np.testing.assert_allclose(stock, ours, atol=ROUNDING)
 
 
-def test_a_lora_and_a_controlnet_steer_the_stock_sampler(
-    control_files, run_workflow, run_graph, server, seen, tmp_path
-):
-    ran = run_graph(api_format(server, switched_on(ROOT / "workflows" / f"{STOCK}.json", tmp_path)))
-    assert {"LoraLoaderModelOnly", "ControlNetApplyAdvanced"} <= ran.run.classes(ran.run.executed)
+@pytest.mark.parametrize("added", ADDITIONS)
+def test_a_lora_or_a_controlnet_changes_the_picture(added, run_workflow, run_graph, server, judge, tmp_path):
+    file = tmp_path / "switched_on.json"
+    file.write_text(json.dumps(switched_on(ROOT / "workflows" / f"{STOCK}.json", ADDITIONS[added])), "utf-8")
+    ran = run_graph(api_format(server, file))
+    assert set(ADDITIONS[added]) <= ran.run.classes(set(ran.graph))
     (steered,), (plain,) = ran.pictures, run_workflow(STOCK).pictures
-    assert distance(steered, plain) > 0.005
-    assert seen(steered)["subject"] == EDITS[STOCK][1].subject
+    assert np.abs(steered - plain).max() > ROUNDING
+    assert judge(steered)["background"] == EDITS[STOCK][1].background, "the picture fell apart"
 
 
-def switched_on(path: Path, folder: Path) -> Path:
-    """A copy of a workflow with nothing bypassed."""
+def switched_on(path: Path, class_types: list[str]) -> dict:
+    """A workflow with its bypassed nodes of these types active."""
     workflow = json.loads(path.read_text("utf-8"))
-    bypassed = [node for node in workflow["nodes"] if node["mode"] == BYPASSED]
-    assert bypassed
-    for node in bypassed:
-        node["mode"] = 0
-    copy = folder / path.name
-    copy.write_text(json.dumps(workflow), "utf-8")
-    return copy
+    for node in workflow["nodes"]:
+        if node["type"] in class_types:
+            assert node["mode"] == BYPASSED
+            node["mode"] = ACTIVE
+    return workflow
 
 
-def test_the_page_opens_it_and_runs_what_the_server_ran(
-    path, run_workflow, control_files, front_end, client, screenshots
-):
+def test_the_page_opens_it_and_runs_what_the_server_ran(path, run_workflow, front_end, client, screenshots):
     ran = run_workflow(path.stem)
-    front_end.page.evaluate("() => app.refreshComboInNodes()")  # the page may be older than the files
+    front_end.page.evaluate("() => app.refreshComboInNodes()")  # the page may be older than the LoRA's file
     front_end.load(json.loads(path.read_text("utf-8")), path.stem)
     assert front_end.inspect() == {"missing": [], "unknown": []}
-    assert same_graph(front_end.prompt(), ran.graph)
+    assert not differences(front_end.prompt(), ran.graph)
     prompt_id = front_end.run()
     history = client.get(f"/history/{prompt_id}")[prompt_id]
     assert history["status"]["status_str"] == "success"
-    assert same_graph(history["prompt"][2], ran.graph)
+    assert not differences(history["prompt"][2], ran.graph)
+    front_end.page.wait_for_function(PICTURES_SHOWN)
     assert front_end.screenshot(screenshots / f"{path.stem}.png").stat().st_size > 10_000
+    assert not front_end.shown_errors()
+
+
+PICTURES_SHOWN = """() => app.graph.nodes.filter(node => ['SaveImage', 'PreviewImage'].includes(node.type))
+    .every(node => node.imgs?.length && node.imgs.every(picture => picture.complete))"""
