@@ -43,11 +43,18 @@ def to_reference(imagebind: ImageBind, spec: ReferenceSpec, seed: int) -> Refere
 def score(
     sample: EditSample, plan: EditPlan, references: tuple[Reference, ...], imagebind: ImageBind
 ) -> dict[str, float]:
-    """1 or 0 for what is right, cosines for embeddings; ``base`` only where there are several references."""
+    """1 or 0 for what is right, cosines for embeddings.
+
+    ``caption``: all four attributes of the result; ``caption, edited``: those that change. ``base``: where there are
+    several references to choose among. ``copy_cosine``: what handing back the source unchanged would reach.
+    """
     named = parse_caption(plan.caption) or {}
     target = embed_scene(imagebind, sample.target)
+    right = {name: named.get(name) == getattr(sample.target, name) for name in ATTRIBUTES}
+    edited = [name for name in ATTRIBUTES if getattr(sample.source, name, None) != getattr(sample.target, name)]
     rows = {
-        "caption": float(all(named.get(name) == getattr(sample.target, name) for name in ATTRIBUTES)),
+        "caption": float(all(right.values())),
+        "caption, edited": float(all(right[name] for name in edited)),
         "null": float((plan.base is None) == (sample.base_index is None)),
         "edit_cosine": float(F.cosine_similarity(plan.edit, target, dim=0)),
     }
@@ -74,7 +81,7 @@ def held_out_scores(llm: MultimodalLLM, imagebind: ImageBind, samples: int, seed
         try:
             rows = score(sample, instruct(llm, references, sample.instruction), references, imagebind)
         except ValueError:  # an answer without its tokens
-            rows = {"caption": 0.0, "null": 0.0, "base": 0.0}
+            rows = dict.fromkeys(("caption", "caption, edited", "null", "base"), 0.0)
         for name, value in rows.items():
             gathered[name].append(value)
             for group in _groups(sample):
