@@ -2,7 +2,8 @@
 
 The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture drawn more
 or less cleanly, score its aesthetic score. C adds Gaussian noise, or puts the embedding of a text or a sound that goes with X in the place
-of F(X); ours besides: that of the same scene drawn at another cleanliness, without which the score would be read by hardly anything. Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
+of F(X); ours besides: the embedding of the same scene drawn at another cleanliness, because without it the prior hardly learns to
+read the score. Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
 """
 
 import hashlib
