@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import wave
 import zipfile
 
@@ -88,6 +89,39 @@ def test_a_free_port_is_the_preferred_one_only_where_that_is_free():
         taken.bind(("127.0.0.1", port))
         taken.listen()
         assert comfy_server.free_port(preferred=port) != port
+
+
+STAND_IN = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{}')
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """A main.py in the place of ComfyUI's; write another to change what it does."""
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+    (tmp_path / "main.py").write_text(STAND_IN)
+    return tmp_path / "main.py"
+
+
+def test_a_server_is_stopped_whatever_happens(stand_in, tmp_path):
+    with pytest.raises(KeyboardInterrupt), comfy_server.ComfyServer(tmp_path, arguments=[]) as server:
+        assert server.get("/system_stats") == {}
+        raise KeyboardInterrupt
+    assert server.process.poll() is not None
+
+
+def test_a_server_that_dies_while_starting_shows_its_log(stand_in, tmp_path):
+    stand_in.write_text("raise SystemExit('no such graphics card')")
+    with pytest.raises(RuntimeError, match="no such graphics card"), comfy_server.ComfyServer(tmp_path, arguments=[]):
+        pass
 
 
 def test_what_comfy_cli_says_reaches_the_user():

@@ -6,6 +6,7 @@ IMAGE, AUDIO, INSTRUCTION and OUTPUT in the environment take the place of what t
 import json
 import os
 import shutil
+import signal
 import sys
 import urllib.parse
 import urllib.request
@@ -126,12 +127,16 @@ def run_demo(wishes: dict[str, str], output: Path) -> tuple[Path, Path]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an end from outside stops the server too
     output = Path(os.environ.get("OUTPUT") or "output").expanduser().resolve()
     try:
         picture, sheet = run_demo(dict(os.environ), output)
     except (DemoError, workspace.SetupError, RuntimeError) as error:
         workspace.say(f"stopped: {error}")
         return 1
+    except KeyboardInterrupt:
+        workspace.say("stopped")
+        return 130
     print(f"picture:       {picture}\ncontact sheet: {sheet}")
     return 0
 
