@@ -160,12 +160,6 @@ class Autoencoder(nn.Module):
         losses["loss"] = losses["loss"] + kl_weight * losses["kl"]
         return losses
 
-    def decoder_loss(self, pictures: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Reconstruction alone with a frozen encoder: the latents stay what they are."""
-        with torch.no_grad():
-            mean = self.encoder(pictures).chunk(2, dim=1)[0]
-        return reconstruction_losses(self.decoder(mean), pictures, weight)
-
 
 def reconstruction_losses(decoded: Tensor, pictures: Tensor, weight: Tensor) -> dict[str, Tensor]:
     error = (decoded.float() - pictures) * weight

@@ -35,7 +35,7 @@ ROWS = (
 STAGES = tuple(stage for row in ROWS for stage in row)
 
 
-def is_done(stage: Stage, work: Path, out: Path) -> bool:
+def is_done(stage: Stage, out: Path) -> bool:
     """A stage is done when its file is there and its results were written down with the same configuration."""
     record = read_results(out).get(stage.name)
     return bool(record) and (out / stage.file).is_file() and record["config"] == load_config(stage.name)
@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None):
     arguments.out.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     for row in ROWS:
-        wanted = [stage for stage in row if (stage.name in arguments.only if arguments.only else not is_done(stage, arguments.work, arguments.out))]
+        wanted = [stage for stage in row if (stage.name in arguments.only if arguments.only else not is_done(stage, arguments.out))]
+        if not wanted:
+            continue
         with ThreadPoolExecutor(arguments.jobs) as pool:
             for stage, record in zip(wanted, pool.map(lambda s: run_stage(s, arguments.work, arguments.out, threads), wanted)):
                 write_result(stage, record, arguments.out)

@@ -1,9 +1,5 @@
-"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--config FILE] [--work DIR] [--out DIR].
+"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--config FILE] [--work DIR] [--out DIR]."""
 
-Two phases: the whole network; then, with the encoder frozen (so that latents stay valid), the decoder alone.
-"""
-
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from .command import run_command
 from .loop import LoopConfig, fit
 
 VAE_FILE = "vae.safetensors"
+SCALE_PICTURES = 2048  # enough to know the mean and deviation of four channels
 
 
 def picture_batch(bank: SceneBank, masks: np.ndarray, count: int, subject_weight: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -59,43 +56,23 @@ def round_trip_psnr(network: Autoencoder, bank: SceneBank, count: int = 256) -> 
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
-    """Train both phases, write `out`/vae.safetensors after each; returns the held-out round trip."""
-    data = config["data"]
+    """Train, fit the latents' scale, write `out`/vae.safetensors; returns the held-out round trip."""
+    data, loop = config["data"], LoopConfig(**config["loop"])
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
     masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")
     torch.manual_seed(data["seed"])
     network = Autoencoder(AutoencoderDims(**config["network"]))
-    results = {}
+    side = PICTURE_SIZE // network.dims.downscale
 
-    def whole(module: Autoencoder, batch) -> dict[str, Tensor]:
-        pictures, weight, noise = batch
-        return module.training_loss(pictures, weight, noise, config["kl_weight"])
+    def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        pictures, weight = picture_batch(bank, masks, loop.batch_size, config["subject_weight"], generator)
+        return pictures, weight, torch.randn((loop.batch_size, network.dims.latent, side, side), generator=generator)
 
-    def batches(loop: LoopConfig):
-        def make(step: int, generator: torch.Generator):
-            pictures, weight = picture_batch(bank, masks, loop.batch_size, config["subject_weight"], generator)
-            side = PICTURE_SIZE // network.dims.downscale
-            noise = torch.randn((len(pictures), network.dims.latent, side, side), generator=generator)
-            return pictures, weight, noise
-
-        return make
-
-    def save(module: Autoencoder, phase: str):
-        fit_latent_scale(module, bank.batch(np.arange(min(2048, len(bank.scenes)))) * 2 - 1)
-        results[phase] = round_trip_psnr(module, held_out)
-        (work / "autoencoder.json").write_text(json.dumps(results))
-        write_network_file(out / VAE_FILE, "vae", module.state_dict(), asdict(module.dims), dtype=torch.float16)
-
-    loop = LoopConfig(**config["loop"])
-    fit("autoencoder", network, batches(loop), whole, loop, work)
-    save(network, "whole")
-    if "decoder_loop" in config:
-        network.encoder.requires_grad_(False)
-        loop = LoopConfig(**config["decoder_loop"])
-        fit("decoder", network, batches(loop), lambda module, batch: module.decoder_loss(*batch[:2]), loop, work)
-        save(network, "decoder")
-    return results
+    fit("autoencoder", network, make_batch, lambda module, batch: module.training_loss(*batch, config["kl_weight"]), loop, work)
+    fit_latent_scale(network, bank.batch(np.arange(min(SCALE_PICTURES, len(bank.scenes)))) * 2 - 1)
+    write_network_file(out / VAE_FILE, "vae", network.state_dict(), asdict(network.dims), dtype=torch.float16)
+    return {"held_out_psnr": round_trip_psnr(network, held_out)}
 
 
 if __name__ == "__main__":
