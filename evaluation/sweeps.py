@@ -51,7 +51,7 @@ BETAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 SCORES = (2.0, 3.5, 5.0, 6.5, 8.0)
 CLEANLINESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = (10, 25, 50)
-ITERATIONS = (1, 2, 3, 5, 10)
+ITERATIONS = (1, 2, 3, 5)
 LAYOUT_SIDE = 16  # pixels: a thumbnail that shows where things are, not what they are
 
 Curves = dict[str, list[Rate]]
