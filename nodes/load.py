@@ -107,10 +107,9 @@ class LoadPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        network = load_prior(find_weights("prior", name), OPERATIONS, dtype=choose_dtype())
-        if network.tokenizer is None:
-            network.tokenizer = clip_tokenizer()
-        return io.NodeOutput(wrap_network(network))
+        path = find_weights("prior", name)
+        tokenizer = None if name == MINIATURE else clip_tokenizer()
+        return io.NodeOutput(wrap_network(load_prior(path, OPERATIONS, dtype=choose_dtype(), tokenizer=tokenizer)))
 
 
 class LoadAdapter(io.ComfyNode):

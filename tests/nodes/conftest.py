@@ -109,18 +109,15 @@ def write_imagebind(path: Path) -> None:
 def write_prior(path: Path) -> None:
     from any2pix.loading.files import write_network_file
     from any2pix.models.prior import PriorDims, RefinementPrior
+    from any2pix.training.clip_tokenizer import train_clip_tokenizer
 
-    clip = {
-        "vocab_size": 64,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    clip |= {"max_position_embeddings": 16, "bos_token_id": 62, "eos_token_id": 63}
-    dims = PriorDims(embed=64, width=32, layers=1, heads=2, clip=clip)
+    tokenizer = train_clip_tokenizer(["a cat in the meadow"], 520)
+    vocabulary = tokenizer.get_vocab_size()
+    clip = {"vocab_size": vocabulary, "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}
+    clip |= {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    dims = PriorDims(embed=64, width=32, layers=1, heads=2, clip={**clip, "max_position_embeddings": 16})
     torch.manual_seed(5)
-    write_network_file(path, "prior", RefinementPrior(dims).state_dict(), dims.to_dict())
+    write_network_file(path, "prior", RefinementPrior(dims).state_dict(), dims.to_dict(), tokenizer.to_str())
 
 
 def write_llm(path: Path) -> None:

@@ -148,7 +148,7 @@ def test_no_references_are_an_error():
         retrieve(())
 
 
-@pytest.mark.parametrize("source", ["predicted", "audio"])
+@pytest.mark.parametrize("source", ["predicted", "audio", "text"])
 def test_refined_embeddings_have_the_working_norm(run, networks, source):
     (refined,) = run(
         pack.Refine,
@@ -157,6 +157,7 @@ def test_refined_embeddings_have_the_working_norm(run, networks, source):
         source=source,
         aesthetic_score=6.5,
         guidance=10.0,
+        text="a cat",
     )
     assert refined.vector.shape == (64,) and float(refined.vector.norm()) == pytest.approx(20.0, rel=1e-4)
 

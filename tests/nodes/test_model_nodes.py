@@ -181,5 +181,5 @@ def test_the_published_networks_get_the_tokenizer_that_comfyui_ships(networks):
     theirs = [token for token, _ in SDTokenizer().tokenize_with_weights(text)[0]]
     ours = clip_tokenizer().encode(text, add_special_tokens=False).ids
     assert ours == theirs[1 : theirs.index(49407)]
-    assert networks["prior"].module.tokenizer.get_vocab_size() == 49408
-    assert networks["imagebind"].module.tokenizer.get_vocab_size() < 600  # the file brings its own
+    for kind in ("imagebind", "prior"):
+        assert networks[kind].module.tokenizer.get_vocab_size() < 600  # our files bring their own
