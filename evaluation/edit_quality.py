@@ -105,7 +105,7 @@ def detail_table(figures: dict[str, Rate], extra: dict[str, Rate]) -> str:
     by_attribute = [
         (
             name,
-            figures[f"kept/{name}"].percent(),
+            figures[f"kept attribute/{name}"].percent(),
             extra[f"judge/{name}"].percent(),
             extra[f"judge after the vae/{name}"].percent(),
         )

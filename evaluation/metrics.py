@@ -14,7 +14,11 @@ from .judge import ATTRIBUTES
 
 @dataclass(frozen=True)
 class Rate:
-    """A mean in [0, 1] over `count` cases and its standard error."""
+    """A mean over `count` cases and its standard error.
+
+    Where all cases agree the spread is 0 and says nothing; the error is then that of two more successes and two more
+    failures (Agresti and Coull 1998).
+    """
 
     mean: float
     error: float
@@ -25,8 +29,13 @@ class Rate:
         x = torch.tensor([float(v) for v in values], dtype=torch.float64)
         if len(x) == 0:
             return cls(math.nan, math.nan, 0)
-        spread = x.std().item() / math.sqrt(len(x)) if len(x) > 1 else math.nan
-        return cls(x.mean().item(), spread, len(x))
+        if len(x) == 1:
+            return cls(x.item(), math.nan, 1)
+        error = x.std().item() / math.sqrt(len(x))
+        if error == 0.0:
+            share = 2 / (len(x) + 4)
+            error = math.sqrt(share * (1 - share) / (len(x) + 4))
+        return cls(x.mean().item(), error, len(x))
 
     def percent(self) -> str:
         if self.count == 0:

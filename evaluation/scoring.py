@@ -75,7 +75,9 @@ def summarise(graded: Sequence[GradedCase]) -> dict[str, Rate]:
             figures[f"done/{kind}/{way}"] = Rate.of(g.grade.done for g in of_kind if g.case.modality == way)
     for name in ATTRIBUTES:
         untouched = [g for g in single if getattr(g.case.sample.source, name) == getattr(g.case.sample.target, name)]
-        figures[f"kept/{name}"] = Rate.of(g.seen[name] == getattr(g.case.sample.source, name) for g in untouched)
+        figures[f"kept attribute/{name}"] = Rate.of(
+            g.seen[name] == getattr(g.case.sample.source, name) for g in untouched
+        )
     for row in COMPOSITIONS:
         figures[f"done/{row}"] = Rate.of(g.grade.done for g in edits if g.case.row == row)
         figures[f"kept/{row}"] = Rate.of(g.grade.kept for g in edits if g.case.row == row)

@@ -55,6 +55,7 @@ def test_rates():
     rate = Rate.of([True, True, False, False])
     assert rate.mean == 0.5 and rate.count == 4
     assert rate.error == pytest.approx(math.sqrt(1 / 3) / 2)
+    assert Rate.of([True] * 12).error == pytest.approx(math.sqrt(2 / 16 * 14 / 16 / 16))
     assert math.isnan(Rate.of([]).mean) and Rate.of([]).percent() == "-"
     assert Rate.of([1.0]).to_dict() == {"mean": 1.0, "error": None, "count": 1}
 
