@@ -11,9 +11,9 @@ You bring a picture and a sound, and write what to do. `[image1]` and `[audio1]`
 
 1. **What you bring** is turned into embeddings: pictures, sounds and words in one shared language.
 2. **What you ask for**: the language model reads your sentence and says below it what the result will be.
-3. **What the result shows**: the prior makes the prediction cleaner; *Embedding Mix* weighs the two.
+3. **What the result shows**: the prior makes the prediction cleaner; *Embedding Mix* weighs the two. **guidance** is 3 for the miniature; the full weights were published with 10.
 4. **The picture to edit**: *Base Retrieval* finds which one is meant; *DDIM Invert* finds the noise from which it would be painted. It keeps the layout.
-5. **Paint** from that noise toward the result, away from the source.
+5. **Paint** from that noise toward the result.
 6. **Look** at both, side by side.
 
 Press **Run**. Then try another sound (the input folder has frog, rain and snow), or write *make it night*.
@@ -52,8 +52,8 @@ Press **Run**.
 No instruction and no picture to start from. What you hear goes through ImageBind, and the **Refinement Prior** turns the embedding of the *sound* into that of a *picture* (its **source** says `audio`).
 Four empty pictures are painted from noise.
 
-Press **Run**. Another **seed** on the sampler gives four others; another sound gives another world.
-A text or a picture works too: connect it instead and set **source** to `text` or `image`.
+Press **Run**. Another **seed** on the sampler gives four others; another sound gives another world. What the sound does not tell (the place, the weather) the painter makes up.
+A text or a picture works too: connect it instead and set **source** to `text` or `image`. **guidance** is 1 here, the prior's plain answer.
 {MINIATURE}""",
     "edit_with_stock_sampler": f"""# The same edit with ComfyUI's own sampler
 
@@ -70,12 +70,12 @@ Only the part under the mask is painted anew; outside it stays the picture you b
 
 The example brings its mask along: its right half is see-through. For your own picture, right-click *Load Image* and choose **Open in MaskEditor**.
 
-The mask goes through **Set Latent Noise Mask**, and everything behind it honours it. Edges fall on a grid of 8 pixels.
+The mask goes through **Set Latent Noise Mask**, and everything behind it honours it. In the end **ImageCompositeMasked** puts what was painted into the picture that was not touched.
 
 Press **Run**.
 {MINIATURE}""",
     "knobs": """### It changes too little?
-Raise **cfg** on the sampler (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.8).
+Raise **cfg** on the sampler (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.8). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of the sampler: it paints away from the source.
 
 ### It changes too much?
 Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.3).
@@ -85,7 +85,7 @@ With alpha below 1: another **seed** on Latent Noise Mix.
 
 **steps** and **scheduler** have to be the same on DDIM Invert and the sampler. Only what hangs on the knob you turned runs again.""",
     "knobs of the stock sampler": """### It changes too little?
-Raise **cfg** (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.8).
+Raise **cfg** (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.8). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of Apply Embedding (the result): it paints away from the source.
 
 ### It changes too much?
 Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.3).

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 Link = tuple[str, str]
 
 COMPARISON_MEGAPIXELS = 0.4
+PRIOR_GUIDANCE = 3.0  # the published 10 overshoots on the miniature
 SIZE = 128  # pixels a side of the miniature's pictures; 1024 for SDXL
 # The page writes a group's title in its color and tints its ground with it: bright ones can be read.
 INPUT_COLOR, ASK_COLOR, SHOW_COLOR = "#6fb3e0", "#9fd39f", "#d59be0"
@@ -38,6 +39,7 @@ class Plan:
     nodes: dict[str, dict] = field(default_factory=dict)
     rows: list[list[Item | tuple[Item, ...]]] = field(default_factory=list)
     bypassed: tuple[str, ...] = ()
+    result: Link = ("decoded", "IMAGE")
 
     def add(self, name: str, class_type: str, title: str | None = None, **inputs) -> None:
         self.nodes[name] = {
@@ -93,7 +95,13 @@ def add_instruction(plan: Plan, references: Link, instruction: str) -> Group:
 def add_look(plan: Plan) -> Group:
     """From the LLM's prediction to the embedding that is painted."""
     plan.add("prior", "Any2PixLoadPrior")
-    plan.add("refined", "Any2PixRefine", prior=("prior", "prior"), embedding=("instruct", "edit"))
+    plan.add(
+        "refined",
+        "Any2PixRefine",
+        prior=("prior", "prior"),
+        embedding=("instruct", "edit"),
+        guidance=PRIOR_GUIDANCE,
+    )
     plan.add(
         "mixed",
         "Any2PixMixEmbeddings",
@@ -136,7 +144,9 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
     return Group("4 · The picture to edit, as noise", NOISE_COLOR, columns)
 
 
-def add_sampler(plan: Plan, sampled: Link | None = None, extra: tuple[str, ...] = ()) -> Group:
+def add_sampler(
+    plan: Plan, sampled: Link | None = None, extra: tuple[str, ...] = (), mask: Link | None = None
+) -> Group:
     """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes `extra`)."""
     if sampled is None:
         plan.add(
@@ -146,22 +156,43 @@ def add_sampler(plan: Plan, sampled: Link | None = None, extra: tuple[str, ...] 
             adapter=("adapter", "adapter"),
             embedding=("mixed", "embedding"),
             latent=("noise", "latent"),
-            negative_embedding=("base", "embedding"),
         )
         sampled, extra = ("sampled", "latent"), ("sampled",)
     plan.add("decoded", "VAEDecode", samples=sampled, vae=("diffusion", "vae"))
-    plan.add("saved", "SaveImage", "The result", images=("decoded", "IMAGE"), filename_prefix=f"any2pix/{plan.name}")
-    return Group("5 · Paint", PAINT_COLOR, (extra, ("decoded", "saved")))
+    last = ("decoded",)
+    if mask:
+        add_masked_paste(plan, mask)
+        last, plan.result = ("decoded", "kept", "merged"), ("merged", "IMAGE")
+    plan.add("saved", "SaveImage", "The result", images=plan.result, filename_prefix=f"any2pix/{plan.name}")
+    return Group("5 · Paint", PAINT_COLOR, (extra, last, ("saved",)) if mask else (extra, (*last, "saved")))
+
+
+def add_masked_paste(plan: Plan, mask: Link) -> None:
+    """Decodes the untouched latent too, and pastes what was painted into it.
+
+    Outside the mask the latent is untouched, yet a VAE normalises over the whole picture: decoded together, what is painted
+    on one side would shade the other.
+    """
+    plan.add("kept", "VAEDecode", "VAE Decode (untouched)", samples=("encoded", "LATENT"), vae=("diffusion", "vae"))
+    plan.add(
+        "merged",
+        "ImageCompositeMasked",
+        destination=("kept", "IMAGE"),
+        source=("decoded", "IMAGE"),
+        mask=mask,
+        x=0,
+        y=0,
+        resize_source=False,
+    )
 
 
 def add_comparison(plan: Plan) -> Group:
     """Before and after in one picture, of a size to look at, however small or large the result is."""
-    before, after = ("base", "image"), ("decoded", "IMAGE")
     plan.add(
         "stitched",
         "ImageStitch",
-        image1=before,
-        image2=after,
+        image1=("base", "image"),
+        image2=plan.result,
         direction="right",
         match_image_size=True,
         spacing_width=8,

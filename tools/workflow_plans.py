@@ -24,7 +24,7 @@ def edit_plan(name: str, instruction: str, *sources: Source, masked: bool = Fals
     brought, references = add_references(plan, *sources)
     plan.rows.append([(name, "knobs"), brought, add_instruction(plan, references, instruction), add_look(plan)])
     mask = ("image1", "MASK") if masked else None
-    plan.rows.append([add_inversion(plan, references, mask), add_sampler(plan), add_comparison(plan)])
+    plan.rows.append([add_inversion(plan, references, mask), add_sampler(plan, mask=mask), add_comparison(plan)])
     return plan
 
 
@@ -42,7 +42,6 @@ def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
         model=("lora", "MODEL"),
         adapter=("adapter", "adapter"),
         embedding=("mixed", "embedding"),
-        negative_embedding=("base", "embedding"),
         positive=("guided", "positive"),
         negative=("guided", "negative"),
     )
@@ -74,7 +73,14 @@ def sound_to_picture() -> Plan:
     brought, references = add_references(plan, Source("audio", "toyland_frog.wav", "Your sound"))
     plan.add("heard", "Any2PixRetrieveBase", "Base Retrieval (takes the sound)", references=references, blank_size=SIZE)
     plan.add("prior", "Any2PixLoadPrior")
-    plan.add("refined", "Any2PixRefine", prior=("prior", "prior"), embedding=("heard", "embedding"), source="audio")
+    plan.add(
+        "refined",
+        "Any2PixRefine",
+        prior=("prior", "prior"),
+        embedding=("heard", "embedding"),
+        source="audio",
+        guidance=1.0,
+    )
     heard = Group("2 · From sound to picture", SHOW_COLOR, (("heard",), ("prior", "refined")))
     plan.add("adapter", "Any2PixLoadAdapter")
     plan.add("diffusion", "Any2PixLoadDiffusion")
@@ -87,6 +93,7 @@ def sound_to_picture() -> Plan:
         adapter=("adapter", "adapter"),
         embedding=("refined", "refined"),
         latent=("empty", "LATENT"),
+        cfg=2.0,
     )
     plan.add("decoded", "VAEDecode", samples=("sampled", "latent"), vae=("diffusion", "vae"))
     plan.add(
