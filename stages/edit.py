@@ -63,9 +63,9 @@ class EditOptions:
     inversion: Literal["source", "null"] = "source"
     iterations: int = DEFAULT_ITERATIONS
     tolerance: float = DEFAULT_TOLERANCE
-    negative: Literal["null", "source"] = "source"
+    negative: Literal["null", "source"] = "null"
     score: float = 6.5
-    prior_guidance: float = 10.0
+    prior_guidance: float = 3.0  # the published 10 overshoots on the miniature
     temperature: float = 0.0
 
     def __post_init__(self):
