@@ -28,6 +28,7 @@ from .types import EditPlan, References
 LATENT_STEP = 8  # pixels a latent place; sides are cropped to a multiple
 NEGATIVES = ("null", "source")
 INVERSIONS = ("source", "null")
+MINIATURE_GUIDANCE = 3.0  # of the prior; the published 10 overshoots at the miniature's size
 
 
 @dataclass(frozen=True)
