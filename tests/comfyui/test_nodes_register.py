@@ -45,8 +45,8 @@ def test_a_node_keeps_its_public_interface(object_info, node_id):
 def test_every_input_and_output_explains_itself(object_info, node_id):
     info = object_info[node_id]
     assert info["description"]
-    for group in info["input"].values():
-        for name, (_, *options) in group.items():
+    for group in ("required", "optional"):
+        for name, (_, *options) in info["input"].get(group, {}).items():
             assert options and options[0].get("tooltip"), f"{node_id}.{name} has no tooltip"
     assert all(info["output_tooltips"]) and len(info["output_tooltips"]) == len(info["output"])
 

@@ -88,11 +88,14 @@ class Client:
         return json.loads(text) if text else None
 
     def queue(self, graph: dict) -> Run:
-        """Queues a graph in API format and returns at once."""
+        """Queues a graph in API format and returns at once. A graph that the server would run only in part is rejected."""
         try:
             answer = self.post("/prompt", {"prompt": graph, "client_id": self.id})
         except urllib.error.HTTPError as error:
             raise PromptRejected(json.load(error)) from error
+        if answer["node_errors"]:  # some output node does not depend on what is wrong
+            self.post("/queue", {"delete": [answer["prompt_id"]]})
+            raise PromptRejected(answer)
         return self.runs.setdefault(answer["prompt_id"], Run(answer["prompt_id"], graph))
 
     def listen(self, timeout: float) -> tuple[str, dict] | None:
@@ -130,11 +133,9 @@ class Client:
         assert run.outcome == "execution_success", run.error or run.outcome
         return run
 
-    def interrupt(self) -> float:
-        """Asks the server to stop what it runs; returns the moment of asking."""
-        moment = time.monotonic()
+    def interrupt(self) -> None:
+        """Asks the server to stop what it runs."""
         self.post("/interrupt", {})
-        return moment
 
     def free(self) -> None:
         """Has the server unload the models and forget every cached output, at once where it is idle."""
