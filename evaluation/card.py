@@ -22,12 +22,15 @@ from ..datagen.toyland import ATTRIBUTES, HELD_OUT
 from ..stages.edit import EditOptions
 from .edit_quality import POINTS, SHEET_EDITS, TABLE, detail_table, quality_table
 from .editor import MINIATURE
-from .findings import PICTURE_SUFFIXES, RESULTS, Findings, WeightFile, gather, main_quality, rates_of, sweeps_of
+from .findings import PICTURE_SUFFIXES, RESULTS, TRAINING, Findings, WeightFile
+from .findings import gather, main_quality, rates_of, sweeps_of
 from .metrics import Rate, markdown_table
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
 MEGABYTE = MILLION = 1e6
+BREAKDOWN = "/"  # in the names of results that are a part of another one
+MOST_RESULTS = 12  # of a training, in its cell of the table
 LEAST_PSNR, AIM_PSNR = 25, 28  # dB, as in quality_table
 
 PURPOSES = {
@@ -71,8 +74,7 @@ def _opening(findings: Findings) -> str:
 A small checkpoint of every network of this pack: {parameters:.1f} million parameters, {total:.1f} MB on disk. It is of
 the same classes as the full-size networks and was trained by this repository's own training code, from nothing and on
 nothing but *Toyland*: drawings of {SIZE} x {SIZE} pixels and synthesised sounds that `datagen/` makes.
-It is there so that the nodes run on any computer, and so that what they do can be measured. It is not made for
-photographs.
+It is there so that the nodes run anywhere, and so that what they do can be measured. It is not made for photographs.
 
 ```
 python -m any2pix.training.miniature      # trains whatever is missing
@@ -177,7 +179,8 @@ def _other_records(findings: Findings, chosen: str) -> str:
 
 
 def _sheet(findings: Findings) -> str:
-    sheets = sorted(name for name in findings.pictures if "sheet" in name)
+    plots = {name for record in findings.sweeps.values() for name in sweeps_of(record)}
+    sheets = sorted(name for name in findings.pictures if Path(name).stem not in plots)
     if not sheets:
         return ""
     shown = "\n\n".join(f"![{SHEET_EDITS} edits]({RESULTS}/{name})" for name in sheets)
@@ -238,7 +241,7 @@ def _training(training: Mapping[str, Mapping]) -> str:
             f"{record['minutes']:.0f}",
             ", ".join(f"{value:,}" for value in _values(record["config"], "steps")),
             ", ".join(map(str, dict.fromkeys(_values(record["config"], "seed")))),
-            "; ".join(f"{key} {value:.4g}" for key, value in _numbers(record["results"])),
+            _headline(record["results"]),
         )
         for name, record in training.items()
     ]
@@ -247,8 +250,14 @@ def _training(training: Mapping[str, Mapping]) -> str:
 
 {markdown_table(("script", "minutes", "steps", "seeds", "held-out results"), rows)}
 
-{total:.0f} minutes in all where they run one after another; some run side by side. The configurations are in
-`training/configs/`. `python -m any2pix.training.train_NAME` runs one of them alone."""
+{total:.0f} minutes, added up; what does not need one another ran side by side. Configurations and all results:
+[`{TRAINING}`]({TRAINING}). `python -m any2pix.training.NAME` runs one script alone."""
+
+
+def _headline(results: Mapping[str, Any]) -> str:
+    """The results of a training in one cell of a table, without their breakdowns; a long list stays in its file."""
+    whole = [f"{key} {value:.4g}" for key, value in _numbers(results) if BREAKDOWN not in key]
+    return "; ".join(whole) if len(whole) <= MOST_RESULTS else f"{len(whole)} figures, in `{TRAINING}`"
 
 
 def _values(config: Mapping[str, Any], wanted: str) -> Iterator[Any]:
@@ -276,8 +285,7 @@ def _limits(findings: Findings) -> str:
 - It knows one world: {world}.
   {combinations} combinations, of which {len(HELD_OUT)} were never shown in training.
   Photographs, faces, other subjects and other sounds mean nothing to it.
-- Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, two or three of them at once, or to paint
-  from nothing.
+- Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, several at once, or to paint from nothing.
 - The judge saw drawings of the same generator as the networks did, so its agreement is optimistic: look at the sheet.
 - Figures are measured with `stages/edit.py`, which runs the stages of the graph in a row, outside ComfyUI."""
     return f"{text}\n\n{findings.notes}" if findings.notes else text

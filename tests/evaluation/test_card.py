@@ -27,7 +27,7 @@ EXTRA = {"vae psnr": Rate(26.4, 0.12, 200)} | {
 }
 TRAINING = {
     "llm": {
-        "results": {"caption": 0.9876, "by modality": {"audio": 0.9123}},
+        "results": {"caption": 0.9876, "caption/add": 0.9555, "by modality": {"audio": 0.9123}},
         "minutes": 33.4,
         "config": {"data": {"seed": 31}, "loop": {"seed": 31}, "one": {"steps": 300}, "two": {"steps": 3600}},
     },
@@ -75,7 +75,7 @@ def measured(weights):
     latency = {"first edit": stages, "second edit": {"sample": 1.2}}
     latency |= {"bare UNet": {"invert": 1.9}, "bare VAE": {"invert": 0.1}}
     (results / "latency.json").write_text(json.dumps(latency | {"UNet calls": {"invert": 75}}))
-    for name in ("alpha.png", "sheet.jpg"):
+    for name in ("alpha.png", "edits.jpg"):
         (results / name).write_bytes(b"")
     (results / "notes.md").write_text("## What was tried\n\nA longer training.\n")
     return weights
@@ -143,10 +143,11 @@ def test_training_sweeps_latency_pictures_and_notes(measured):
     card = write_card(gather(measured))
     row = row_of(card, "`train_llm`")
     assert "| 33 | 300, 3,600 | 31 | caption 0.9876; by modality, audio 0.9123 |" in row
-    assert "41 minutes in all" in card
+    assert "41 minutes, added up" in card
     assert "| 0.5 | 0.72 ± 0.03 |" in card and "VAE: 30.77 ± 0.20" in card
     assert "| total | 3.75 | 1.20 | 1.90 | 0.10 |" in card
-    assert "(results/alpha.png)" in card and "(results/sheet.jpg)" in card and "inversion.png" not in card
+    pictures = re.findall(r"!\[([^]]*)]\(([^)]+)\)", card)
+    assert pictures == [("32 edits", "results/edits.jpg"), ("alpha", "results/alpha.png")]
     assert "seed 8, 9 edits of each kind" in card
     assert card.rstrip().endswith("A longer training.")
 
