@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def tiny(tmp_path_factory):
     from any2pix.loading.kinds import KINDS
     from any2pix.nodes import comfy_entrypoint
 
-    asyncio.run(comfy_entrypoint())
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own: the browser of other tests keeps a loop in this one
+        pool.submit(asyncio.run, comfy_entrypoint()).result()
     for kind, write in TINY_WRITERS.items():
         folder = Path(folder_paths.models_dir, KINDS[kind].folder)
         folder.mkdir(parents=True, exist_ok=True)
