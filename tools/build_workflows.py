@@ -87,7 +87,12 @@ def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
     ]
     groups = [{"title": box.title, "color": box.color, "pos": box.pos, "size": box.size} for box in layout.groups]
     page.page.evaluate(ARRANGE, {"nodes": boxes, "notes": notes, "groups": groups})
-    return tidy(page.serialize(), plan.name)
+    workflow = tidy(page.serialize(), plan.name)
+    for node in workflow["nodes"]:  # a sound's player and a text that the page still knows make a node grow later
+        for box in boxes:
+            if box["id"] == node["id"]:
+                node["pos"], node["size"] = list(map(round, box["pos"])), list(map(round, box["size"]))
+    return workflow
 
 
 def tidy(workflow: dict, name: str) -> dict:

@@ -170,8 +170,8 @@ def add_sampler(
 def add_masked_paste(plan: Plan, mask: Link) -> None:
     """Decodes the untouched latent too, and pastes what was painted into it.
 
-    Outside the mask the latent is untouched, yet a VAE normalises over the whole picture: decoded together, what is painted
-    on one side would shade the other.
+    Outside the mask the latent is untouched, yet a VAE normalises over the whole picture: decoded together, what is
+    painted on one side would shade the other.
     """
     plan.add("kept", "VAEDecode", "VAE Decode (untouched)", samples=("encoded", "LATENT"), vae=("diffusion", "vae"))
     plan.add(
