@@ -14,6 +14,7 @@ import websocket
 from PIL import Image
 
 FINAL = ("execution_success", "execution_error", "execution_interrupted")
+WAKE_SECONDS = 1.0  # an idle worker wakes up and acts on /free well within it
 
 
 class PromptRejected(Exception):
@@ -138,8 +139,12 @@ class Client:
         self.post("/interrupt", {})
 
     def free(self) -> None:
-        """Has the server unload the models and forget every cached output, at once where it is idle."""
+        """Has an idle server unload the models and forget every cached output.
+
+        The server's worker only takes note of the request when it wakes up; a prompt that is queued before that runs first.
+        """
         self.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(WAKE_SECONDS)
 
     def upload(self, data: bytes, name: str) -> str:
         """Puts a file (picture or sound) into the server's input folder; returns its name for a loader."""
