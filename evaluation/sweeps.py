@@ -202,7 +202,7 @@ def plot(sweep: Sweep, path: Path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2))
+    figure, axes = pyplot.subplots(figsize=(9, 4.2))
     for title, rates in sweep.curves.items():
         axes.errorbar(
             sweep.values,
@@ -217,7 +217,7 @@ def plot(sweep: Sweep, path: Path):
         axes.axhline(rate.mean, linestyle="--", color=f"{0.25 + 0.3 * number:.2f}", linewidth=1, label=title)
     axes.set(xlabel=sweep.knob, ylabel=sweep.unit, title=f"{sweep.name.replace('_', ' ')} (mean and standard error)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
