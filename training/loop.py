@@ -1,5 +1,6 @@
 """One training loop for every network of the pack, on accelerate: EMA, resume, progress bar, loss plot."""
 
+import copy
 import json
 import logging
 import math
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -88,10 +90,10 @@ def fit(
     work: Path,
     on_checkpoint: Callable[[nn.Module, int], None] | None = None,
 ) -> nn.Module:
-    """Train `module` and return it with its EMA weights.
+    """Train `module` on accelerate's device and return it on the CPU, with its EMA weights.
 
-    `make_batch(step, generator)` gives the batch of a step; its generator is seeded by (seed, process, step), so a run
-    that is stopped and resumed sees the same batches. `loss(module, batch)` returns a dict with "loss" and whatever
+    `make_batch(step, generator)` gives the batch of a step as CPU tensors (in tuples, lists, dicts, or an object with
+    `.to(device)`); its generator is seeded by (seed, process, step), so a run that is stopped and resumed sees the same batches. `loss(module, batch)` returns a dict with "loss" and whatever
     else should be logged. State lives in `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is
     called with an EMA copy every `checkpoint_every` steps.
     """
@@ -111,7 +113,7 @@ def fit(
     bar = tqdm(range(start, config.steps), initial=start, total=config.steps, desc=name, mininterval=5, disable=not accelerator.is_main_process)
     for step in bar:
         generator = torch.Generator().manual_seed(hash((config.seed, accelerator.process_index, step)) % 2**63)
-        batch = make_batch(step, generator)
+        batch = send_to_device(make_batch(step, generator), accelerator.device)
         with accelerator.autocast():
             losses = objective(batch)
         accelerator.backward(losses["loss"])
@@ -130,23 +132,11 @@ def fit(
             _save(state_file, step + 1, module, optimizer, scheduler, ema)
             history.write(folder / "loss.png", name)
             if on_checkpoint is not None and not last:
-                _with_ema(module, ema, lambda: on_checkpoint(module, step + 1))
+                snapshot = copy.deepcopy(module).cpu().eval()
+                ema.copy_to(snapshot)
+                on_checkpoint(snapshot, step + 1)
     ema.copy_to(module)
-    return module.eval()
-
-
-def _with_ema(module: nn.Module, ema: Ema, action: Callable[[], None]):
-    """Run `action` with the EMA weights in place, then put the training weights back."""
-    kept = {key: p.detach().clone() for key, p in module.named_parameters()}
-    ema.copy_to(module)
-    module.eval()
-    try:
-        action()
-    finally:
-        with torch.no_grad():
-            for key, p in module.named_parameters():
-                p.copy_(kept[key])
-        module.train()
+    return module.cpu().eval()
 
 
 def _save(path: Path, step: int, module, optimizer, scheduler, ema: Ema):
