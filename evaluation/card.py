@@ -223,12 +223,18 @@ def _latency(findings: Findings) -> str:
     blocks = []
     for name, record in findings.latency.items():
         timed = ("first edit", "second edit", "bare UNet", "bare VAE")
+        own = record.get("own time over bare calls", {})
+        stages = {column: {**record[column], "total": sum(record[column].values())} for column in timed}
         rows = [
-            (stage, *(f"{record[column][stage]:.2f}" if stage in record[column] else "" for column in timed))
-            for stage in record["first edit"]
+            (
+                stage,
+                *(f"{stages[column][stage]:.2f}" if stage in stages[column] else "" for column in timed),
+                f"{100 * own[stage]:+.1f} %" if stage in own else "",
+            )
+            for stage in stages["first edit"]
         ]
-        rows.append(("total", *(f"{sum(record[column].values()):.2f}" for column in timed)))
-        blocks.append(f"`{name}`, medians in seconds\n\n" + markdown_table(("stage", *timed), rows))
+        head = ("stage", *timed, "our own time over the bare calls")
+        blocks.append(f"`{name}`, medians in seconds\n\n" + markdown_table(head, rows))
     return "## How long an edit takes\n\n" + "\n\n".join(blocks) if blocks else ""
 
 
