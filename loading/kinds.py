@@ -35,7 +35,7 @@ KINDS = {
         "Put prior/model.bin of the InstructAny2Pix release in models/any2pix/prior, or choose the miniature.",
     ),
     "ip_adapter": Kind(
-        "an IP-Adapter file",
+        "an IP-Adapter file (which this version cannot load yet)",
         "any2pix/adapter",
         ("ip_adapter.", "image_proj."),
         "Put ip_adapter_global_local_2_view.bin of the InstructAny2Pix release in models/any2pix/adapter.",
@@ -44,7 +44,7 @@ KINDS = {
         "an unCLIP projector file",
         "any2pix/adapter",
         ("projector_unclip.", "projector_unclip2."),
-        "Put the adapter of the InstructAny2Pix release in models/any2pix/adapter, or choose the miniature.",
+        "Put the projector that was trained with the UNet in models/any2pix/adapter, or choose the miniature.",
     ),
     "lora": Kind("a LoRA", "loras", ("lora_",)),
     "lora_peft": Kind("a LoRA", "loras", (".lora_A",)),

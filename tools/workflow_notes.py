@@ -1,7 +1,7 @@
 """What the notes in the example workflows say, in plain words for artists. Markdown."""
 
 MINIATURE = """
-The five **Load ...** nodes in purple say *miniature*: small networks that come with the pack and run on any computer.
+The **Load ...** nodes in purple say *miniature*: small networks that come with the pack and run on any computer.
 They know one little world of 128 x 128 pictures. For your own pictures put the full weights in their place (see the README)."""
 
 NOTES = {
@@ -75,20 +75,20 @@ The mask goes through **Set Latent Noise Mask**, and everything behind it honour
 Press **Run**.
 {MINIATURE}""",
     "knobs": """### It changes too little?
-Raise **cfg** on the sampler (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.8). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of the sampler: it paints away from the source.
+Raise **cfg** on the sampler (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.4). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of the sampler: it paints away from the source.
 
 ### It changes too much?
-Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.3).
+Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.5).
 
 ### Another attempt?
 With alpha below 1: another **seed** on Latent Noise Mix.
 
 **steps** and **scheduler** have to be the same on DDIM Invert and the sampler. Only what hangs on the knob you turned runs again.""",
     "knobs of the stock sampler": """### It changes too little?
-Raise **cfg** (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.8). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of Apply Embedding (the result): it paints away from the source.
+Raise **cfg** (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.4). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of Apply Embedding (the result): it paints away from the source.
 
 ### It changes too much?
-Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.3).
+Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.5).
 
 ### Keep these
 **add_noise** stays on *disable*: the noise comes from the picture. **steps**, **scheduler** and *euler* as on DDIM Invert.""",
