@@ -43,6 +43,7 @@ def quiet_environment(home: Path) -> dict[str, str]:
         "COMFY_NO_WATCH": "1",
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning crawl on a computer with other work to do
     }
     return {**os.environ, **extra}
 
