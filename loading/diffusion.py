@@ -25,7 +25,7 @@ def load_unet(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     beside = path.with_name(CONFIG_NAME)
     config = file.dims or (_read_config(beside) if beside.is_file() else {})
     if not config:
-        raise file_error(path, f"does not say how the UNet is built.", f"Put the {CONFIG_NAME} it was published with beside it.")
+        raise file_error(path, "does not say how the UNet is built.", f"Put the {CONFIG_NAME} it was published with beside it.")
     return file.state_dict, config
 
 

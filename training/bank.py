@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..datagen.drawing import SIZE as PICTURE_SIZE
 from ..datagen.toyland import Scene, render, sample_scene
-
-PICTURE_SIZE = 128
+from ..stages.preprocess import image_to_tensor
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,6 @@ def _draw_bank(folder: Path, picture_file: Path, scene_file: Path, count: int, s
 @torch.no_grad()
 def embed_bank(imagebind, bank: SceneBank, batch_size: int = 64) -> Tensor:
     """Picture embeddings of a whole bank: (N, D), L2 norm 1."""
-    from ..stages.preprocess import image_to_tensor
-
     chunks = []
     for start in tqdm(range(0, len(bank.scenes), batch_size), desc="embedding pictures", mininterval=5):
         index = np.arange(start, min(start + batch_size, len(bank.scenes)))

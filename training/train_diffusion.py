@@ -19,7 +19,7 @@ from ..loading.imagebind import load_imagebind
 from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.autoencoder import SDXL_SCALE, Autoencoder
 from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion
-from ..models.mm_llm import EMBED_NORM
+from ..models.mm_llm import scale_embedding
 from .bank import PICTURE_SIZE, SceneBank, embed_bank, scene_bank
 from .command import run_command
 from .loop import LoopConfig, fit
@@ -89,7 +89,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         flip = torch.randint(2, (count,), generator=generator)
         H = F.normalize(embeddings[flip, index], dim=-1)
         jitter = torch.randn(H.shape, generator=generator) * config["embedding_noise"] / H.shape[-1] ** 0.5
-        H = F.normalize(H + jitter, dim=-1) * EMBED_NORM
+        H = scale_embedding(H + jitter)
         H = H * (torch.rand((count, 1), generator=generator) >= config["condition_dropout"])
         weight = place_weights(masks, index, side, config["subject_weight"])
         weight = torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
@@ -113,7 +113,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 def _noise_probe(latents: Tensor, embeddings: Tensor, count: int = 256):
     """The same noise on the same pictures each time: a loss that can be compared between checkpoints."""
     generator = torch.Generator().manual_seed(0)
-    z, H = latents[0, :count].float(), F.normalize(embeddings[0, :count], dim=-1) * EMBED_NORM
+    z, H = latents[0, :count].float(), scale_embedding(embeddings[0, :count])
     noise = torch.randn(z.shape, generator=generator)
     timesteps = torch.randint(TRAIN_TIMESTEPS, (len(z),), generator=generator)
 
