@@ -34,17 +34,14 @@ KINDS = {
         ("input_sequence_embed_linear.",),
         "Put prior/model.bin of the InstructAny2Pix release in models/any2pix/prior, or choose the miniature.",
     ),
-    "ip_adapter": Kind(
-        "an IP-Adapter file (which this version cannot load yet)",
+    "two_view": Kind(
+        "a two-view IP-Adapter file",
         "any2pix/adapter",
-        ("ip_adapter.", "image_proj."),
+        ("ip_adapter.", "image_proj.raw_embed"),
         "Put ip_adapter_global_local_2_view.bin of the InstructAny2Pix release in models/any2pix/adapter.",
     ),
-    "adapter": Kind(
-        "an unCLIP projector file",
-        "any2pix/adapter",
-        ("projector_unclip.", "projector_unclip2."),
-        "Put the projector that was trained with the UNet in models/any2pix/adapter, or choose the miniature.",
+    "ip_adapter": Kind(
+        "an IP-Adapter of another project, for the nodes of the IPAdapter packs", "ipadapter", ("ip_adapter.", "image_proj.")
     ),
     "lora": Kind("a LoRA", "loras", ("lora_",)),
     "lora_peft": Kind("a LoRA", "loras", (".lora_A",)),
@@ -56,6 +53,12 @@ KINDS = {
         "any2pix/unet",
         ("conv_in.", "down_blocks.", "time_embedding."),
         "Put a diffusers UNet (diffusion_pytorch_model.safetensors) in models/any2pix/unet, or choose the miniature.",
+    ),
+    "adapter": Kind(
+        "an unCLIP projector file",
+        "any2pix/adapter",
+        ("projector_unclip.", "projector_unclip2."),
+        "Put the projector that was trained with the UNet in models/any2pix/adapter, or choose the miniature.",
     ),
     "vae": Kind(
         "a VAE",

@@ -168,12 +168,19 @@ def test_infinite_values_are_allowed(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "title", "folder"),
     [
-        (("ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"), "an IP-Adapter file", "models/any2pix/adapter"),
+        (("ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"), "a stock IP-Adapter file", "models/ipadapter"),
+        (("ip_adapter.1.to_k_ip.weight", "image_proj.raw_embed"), "a two-view IP-Adapter", "models/any2pix/adapter"),
+        (("projector_unclip.0.weight", "projector_unclip2.0.weight"), "an unCLIP projector", "models/any2pix/adapter"),
         (("lora_unet_down_blocks_0.lora_down.weight",), "a LoRA", "models/loras"),
         (("model.diffusion_model.input_blocks.0.weight",), "a whole Stable Diffusion", "models/checkpoints"),
         (("input_sequence_embed_linear.1.weight",), "refinement prior", "models/any2pix/prior"),
         (("model.vae_projector_image.0.weight", "lm_head.weight"), "language model", "models/any2pix/llm"),
         (("conv_in.weight", "down_blocks.0.a", "time_embedding.linear_1.weight"), "a UNet", "models/any2pix/unet"),
+        (
+            ("projector_unclip.0.weight", "projector_unclip2.0.weight", "conv_in.weight", "down_blocks.0.a", "time_embedding.a"),
+            "a UNet",
+            "models/any2pix/unet",
+        ),
     ],
 )
 def test_another_kind_of_file_is_recognised(tmp_path, keys, title, folder):

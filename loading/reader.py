@@ -1,0 +1,149 @@
+"""One weight file, opened lazily: .safetensors, or torch's .pth and .bin, without ever running code from it."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .errors import file_error
+
+CODE_SIGNS = ("GLOBAL", "call reduce", "instantiate")  # in torch's message when a file asks for more than tensors
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+MAPPED_AT_ONCE = 512 * 2**20  # bytes read through one mapping before it is dropped, so that read pages are given back
+
+
+class WeightFile:
+    """Names, shapes and dtypes at once, each tensor when it is asked for.
+
+    Tensors are mapped from the disk, not read, so opening costs nothing and one that is used as it is stored takes no
+    memory of its own. (Files of torch before 1.6 cannot be mapped: they are in memory as long as this is.)
+    """
+
+    def __init__(self, path: str | Path, remedy: str = "Download it again.") -> None:
+        self.path, self.remedy = Path(path), remedy
+        self.metadata: dict[str, str] = {}
+        _check_first_bytes(self.path, remedy)
+        self._mapped = self.path.suffix == ".safetensors" or zipfile.is_zipfile(self.path)
+        self._tensors: dict[str, Tensor] | None = self._open()
+        self._bytes_read = 0
+        self.layout = {name: value.to("meta") for name, value in self._tensors.items()}  # shapes and dtypes
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor as it is stored; CheckpointError where it holds NaN, or infinity outside a mask."""
+        if self._bytes_read > MAPPED_AT_ONCE and self._mapped:
+            self._tensors, self._bytes_read = None, 0
+        if self._tensors is None:
+            self._tensors = self._open()
+        value = self._tensors[name]
+        self._bytes_read += value.nbytes
+        self._check_numbers(name, value)
+        return value
+
+    def read(
+        self, dtype: torch.dtype | None = None, keep: Callable[[str], bool] = lambda name: True
+    ) -> dict[str, Tensor]:
+        """The tensors whose names ``keep`` takes; floats as ``dtype`` where it is given."""
+        return {name: as_dtype(self.tensor(name), dtype) for name in self.layout if keep(name)}
+
+    def _open(self) -> dict[str, Tensor]:
+        if self.path.suffix == ".safetensors":
+            return self._open_safetensors()
+        return self._open_torch()
+
+    def _open_safetensors(self) -> dict[str, Tensor]:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                self.metadata = file.metadata() or {}
+                return {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise file_error(self.path, f"is damaged or was cut short ({error}).", self.remedy) from error
+
+    def _open_torch(self) -> dict[str, Tensor]:
+        path, remedy = self.path, self.remedy
+        with open(path, "rb") as file:
+            starts_as_zip = file.read(2) == b"PK"
+        if starts_as_zip and not self._mapped:
+            raise file_error(path, "is damaged or was cut short.", remedy)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=self._mapped)
+        except pickle.UnpicklingError as error:
+            if not any(sign in str(error) for sign in CODE_SIGNS):
+                raise file_error(path, "is damaged or is not a weight file.", remedy) from error
+            raise file_error(
+                path, "holds pickled Python code, which is never run here.", f"Use a file that holds tensors only. {remedy}"
+            ) from error
+        except Exception as error:  # an unpickler fed with noise fails in any way there is
+            raise file_error(path, f"is damaged or was cut short ({type(error).__name__}).", remedy) from error
+        if not (flat := _flatten(content)):
+            raise file_error(path, "holds no tensors.", remedy)
+        return flat
+
+    def _check_numbers(self, name: str, value: Tensor) -> None:
+        if not value.is_floating_point() or value.numel() == 0:
+            return
+        low, high = (value.float() if value.itemsize == 1 else value).aminmax()
+        if torch.isnan(low):
+            raise file_error(self.path, f"has NaN in {name!r}: it is damaged, or its training failed.", self.remedy)
+        if torch.isinf(low) | torch.isinf(high) and name.rpartition(".")[2] != "mask":
+            raise file_error(self.path, f"has infinity in {name!r}: it is damaged, or was cast to too small a type.", self.remedy)
+
+
+def as_dtype(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Floats as ``dtype``; other numbers, and everything where ``dtype`` is None, as they are."""
+    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+
+def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file; CheckpointError where there is none."""
+    path = Path(path)
+    if not path.is_file():
+        raise file_error(path, "is not there.", remedy)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise file_error(path, f"is not JSON ({error}).", f"Download it again. {remedy}") from error
+    if not isinstance(content, dict):
+        raise file_error(path, f"holds a {type(content).__name__}, not the fields of an object.", remedy)
+    return content
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Nested dicts of tensors -> {"a.b": tensor}; a "state_dict" level is a wrapper, its name is dropped."""
+    if isinstance(content, Tensor):
+        return {prefix: content}
+    if not isinstance(content, Mapping):
+        return {}
+    flat = {}
+    for key, value in content.items():
+        name = prefix if key == "state_dict" else f"{prefix}.{key}" if prefix else str(key)
+        flat.update(_flatten(value, name))
+    return flat
+
+
+def _check_first_bytes(path: Path, remedy: str) -> None:
+    """Catch what a failed download leaves behind under a weight file's name."""
+    if not path.is_file():
+        raise file_error(path, "is not there." if not path.exists() else "is a folder, not a weight file.", remedy)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise file_error(path, f"cannot be read ({error.strerror}).", f"Check who may read it. {remedy}") from error
+    if not start:
+        raise file_error(path, "is empty.", remedy)
+    if start.startswith(b"version https://git-lfs"):
+        raise file_error(
+            path, "is a Git LFS pointer, not the weights.", f"Run `git lfs pull` where it came from. {remedy}"
+        )
+    if start[:1] == b"<":
+        raise file_error(path, "is a web page, not weights.", remedy)
+    if path.suffix != ".safetensors" and path.suffix not in TORCH_SUFFIXES:
+        raise file_error(
+            path, f"has the ending {path.suffix!r}.", f"Weights end in .safetensors, {', '.join(TORCH_SUFFIXES)}. {remedy}"
+        )
