@@ -60,7 +60,7 @@ class MMLLMDims:
 @dataclass(frozen=True)
 class LLMOutput:
     """``logits`` (B, L, V), ``hidden`` (B, L, width) after the final norm, and the key-value cache when one was asked
-    for.
+    for. L is 1, the last position, where only that was asked for.
 
     ``hidden[:, i]`` is the state that predicts token i + 1.
     """
@@ -92,13 +92,15 @@ class MultimodalLLM(nn.Module):
     """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and
     states.
 
-    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``.
+    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``. ``compute_dtype`` may be set where ``operations``
+    cast weights at use: None computes in what the token table is kept in, and in bf16 where that is 8 bits wide.
     """
 
     def __init__(self, dims: MMLLMDims, operations: Any = nn) -> None:
         super().__init__()
         self.dims = dims
         self.tokenizer = None
+        self.compute_dtype: torch.dtype | None = None
         config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
         width = config.hidden_size
         self.model = LlamaModel(config)
@@ -125,25 +127,32 @@ class MultimodalLLM(nn.Module):
         reference_positions: Tensor | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: DynamicCache | None = None,
+        last_only: bool = False,
     ) -> LLMOutput:
         """``input_ids`` (B, L); ``references`` (B, N, D) raw embeddings; ``reference_positions`` (B, N) into L, -1 for
         none.
 
-        Hand in an empty or filled DynamicCache to continue from it; without one nothing is cached.
+        ``attention_mask`` (B, cached + L), 1 on tokens and 0 on padding: padding is neither seen nor counted as a
+        position, on whichever side it lies. Hand in an empty or filled DynamicCache to continue from it; without one
+        nothing is cached. ``last_only``: no logits but the last position's, the only ones that decoding reads.
         """
         inputs = self.embed(input_ids, references, reference_positions)
         output = self.model(
             inputs_embeds=inputs,
             attention_mask=attention_mask,
+            position_ids=None if attention_mask is None else _positions(attention_mask, input_ids.shape[1]),
             past_key_values=past_key_values,
             use_cache=past_key_values is not None,
         )
         hidden = output.last_hidden_state
+        if last_only:
+            hidden = hidden[:, -1:].clone()  # a copy, so that keeping a state does not keep the whole prompt's
         return LLMOutput(self.lm_head(hidden), hidden, past_key_values)
 
     def embed(self, input_ids: Tensor, references: Tensor | None, positions: Tensor | None) -> Tensor:
         """(B, L) token ids -> (B, L, width), the references merged in at ``positions``."""
         tokens = self.model.embed_tokens(input_ids)
+        tokens = tokens.to(self.compute_dtype or (tokens.dtype if tokens.dtype.itemsize > 1 else torch.bfloat16))
         if references is None or references.shape[1] == 0:
             return tokens
         projected = self.model.vae_projector_image(scale_embedding(references).to(tokens.dtype))
@@ -212,6 +221,11 @@ class RotaryEmbedding(nn.Module):
 def scale_embedding(embedding: Tensor) -> Tensor:
     """(..., D) -> the same direction at norm EMBED_NORM; float32."""
     return F.normalize(embedding.float(), dim=-1) * EMBED_NORM
+
+
+def _positions(attention_mask: Tensor, length: int) -> Tensor:
+    """(B, cached + length) -> (B, length): how many tokens come before each of the last ``length`` places."""
+    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)[:, -length:]
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

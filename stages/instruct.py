@@ -1,19 +1,29 @@
-"""The instruction LLM at work: references and an instruction -> EditPlan."""
+"""The instruction LLM at work: references and an instruction -> EditPlan, one at a time or in a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from ..models.mm_llm import MultimodalLLM
-from .marks import resolve_marks
+from .decode import Answer, Progress, Question, chooser, generate
+from .marks import ResolvedInstruction, resolve_marks
 from .prompt import EOS, PromptIds, build_prompt, parse_answer, special_id
 from .types import EditPlan, References, Subject
 
 MAX_NEW_TOKENS = 100  # the released decoding
+BATCH = 16  # instructions read at once: 7B in 16 bits keeps 0.5 MB a token and row, about 2 GB for 16 of 256 tokens
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class InstructJob:
+    """One instruction of a batch. ``generator`` draws its tokens above temperature 0: one of its own makes its answer
+    independent of what else is in the batch."""
+
+    references: References
+    instruction: str
+    generator: torch.Generator | None = None
 
 
 @torch.no_grad()
@@ -33,71 +43,77 @@ def instruct(
     total)`` runs before every token and may raise to cancel. ``device``: where to compute, by default where the weights
     are.
     """
+    job = InstructJob(references, instruction, generator)
+    (plan,) = instruct_batch(llm, [job], temperature, max_new_tokens, callback, device)
+    if isinstance(plan, ValueError):
+        raise plan
+    return plan
+
+
+@torch.no_grad()
+def instruct_batch(
+    llm: MultimodalLLM,
+    jobs: Sequence[InstructJob],
+    temperature: float = 0.0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    callback: Progress | None = None,
+    device: torch.device | str | None = None,
+    batch: int = BATCH,
+) -> list[EditPlan | ValueError]:
+    """The plan of every job, each what ``instruct`` gives for it alone, ``batch`` of them read at once.
+
+    An answer without an edit in it does not stop the others: its place holds the ValueError that says so. What is wrong
+    with the jobs themselves (an unknown mark, a prompt too long) is raised before the LLM runs. ``callback(step, total)``
+    counts the tokens of all batches.
+    """
     if temperature < 0 or max_new_tokens < 1:
         raise ValueError(
             f"temperature is 0 or more and max_new_tokens 1 or more, not {temperature} and {max_new_tokens}."
         )
-    resolved = resolve_marks(instruction, references)
+    if batch < 1:
+        raise ValueError(f"batch is 1 or more, not {batch}.")
+    end, device = special_id(llm.tokenizer, EOS), device or llm.lm_head.weight.device
+    resolved = [resolve_marks(job.instruction, job.references) for job in jobs]
+    questions = [_question(llm, job, at, temperature, max_new_tokens) for job, at in zip(jobs, resolved)]
+    plans: list[EditPlan | ValueError] = []
+    for start in range(0, len(jobs), batch):
+        chunk = questions[start : start + batch]
+        progress = _counted(callback, start // batch, -(-len(jobs) // batch))
+        answers = generate(llm, chunk, end, max_new_tokens, progress, device)
+        plans += [_plan(llm, answer, at) for answer, at in zip(answers, resolved[start:])]
+    return plans
+
+
+def _question(
+    llm: MultimodalLLM, job: InstructJob, resolved: ResolvedInstruction, temperature: float, max_new_tokens: int
+) -> Question:
     prompt = build_prompt(llm.tokenizer, resolved)
     _check_room(llm, prompt, max_new_tokens)
-    shown = _stack(llm, [references[index].embedding for index in resolved.order])
-    choose = _chooser(temperature, generator)
-    tokens, states = generate(llm, prompt, shown, choose, max_new_tokens, callback, device or llm.lm_head.weight.device)
-    answer = parse_answer(llm.tokenizer, tokens)
+    shown = _stack(llm, [job.references[index].embedding for index in resolved.order])
+    return Question(prompt, shown, chooser(temperature, job.generator))
+
+
+def _plan(llm: MultimodalLLM, answer: Answer, resolved: ResolvedInstruction) -> EditPlan | ValueError:
+    try:
+        parsed = parse_answer(llm.tokenizer, answer.tokens)
+    except ValueError as unreadable:
+        return unreadable
+    states = answer.states
     return EditPlan(
-        edit=_predict(llm, states[answer.gen_position]),
-        base=None if answer.base_position is None else _predict(llm, states[answer.base_position]),
-        caption=answer.caption,
-        subjects=tuple(Subject(name, _predict(llm, states[position])) for name, position in answer.additions),
-        answer=answer.text,
+        edit=_predict(llm, states[parsed.gen_position]),
+        base=None if parsed.base_position is None else _predict(llm, states[parsed.base_position]),
+        caption=parsed.caption,
+        subjects=tuple(Subject(name, _predict(llm, states[position])) for name, position in parsed.additions),
+        answer=parsed.text,
         mentioned=tuple(dict.fromkeys(resolved.order)),
     )
 
 
-def generate(
-    llm: MultimodalLLM,
-    prompt: PromptIds,
-    shown: Tensor,
-    choose: Callable[[Tensor], int],
-    max_new_tokens: int,
-    callback: Progress | None,
-    device: torch.device | str,
-) -> tuple[list[int], list[Tensor]]:
-    """Generated ids up to and with ``</s>``, and for each the state (width,) that predicted it.
-
-    One pass over the prompt, then one per token on the key-value cache. ``shown`` (N, D) goes to the N marks of the
-    prompt; a ``<video>`` that the model itself writes keeps its plain token embedding, as in the published decoding.
-    """
-    end = special_id(llm.tokenizer, EOS)
-    cache = DynamicCache()
-    ids = torch.tensor([prompt.ids], device=device)
-    references: Tensor | None = shown[None].to(device)
-    positions: Tensor | None = torch.tensor([prompt.positions], dtype=torch.long, device=device)
-    tokens: list[int] = []
-    states: list[Tensor] = []
-    while len(tokens) < max_new_tokens and (not tokens or tokens[-1] != end):
-        if callback is not None:
-            callback(len(tokens), max_new_tokens)
-        output = llm(ids, references, positions, past_key_values=cache)
-        states.append(output.hidden[0, -1])
-        tokens.append(choose(output.logits[0, -1]))
-        ids, references, positions = torch.tensor([[tokens[-1]]], device=device), None, None
-    return tokens, states
-
-
-def _chooser(temperature: float, generator: torch.Generator | None) -> Callable[[Tensor], int]:
-    """logits (V,) -> the next token."""
-
-    def choose(logits: Tensor) -> int:
-        logits = logits.float()
-        if not torch.isfinite(logits).all():
-            raise ValueError("The LLM's numbers overflowed. Load it in another precision (bf16 or fp32).")
-        if temperature == 0:
-            return int(logits.argmax())
-        probabilities = torch.softmax(logits / temperature, dim=-1).to(generator.device if generator else logits.device)
-        return int(torch.multinomial(probabilities, 1, generator=generator))
-
-    return choose
+def _counted(callback: Progress | None, done: int, batches: int) -> Progress | None:
+    """The progress of one of several batches as that of all."""
+    if callback is None:
+        return None
+    return lambda step, total: callback(done * total + step, batches * total)
 
 
 def _predict(llm: MultimodalLLM, state: Tensor) -> Tensor:

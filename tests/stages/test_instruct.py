@@ -20,7 +20,7 @@ class ScriptedLLM:
         self.lm_head = SimpleNamespace(weight=torch.zeros(1))
         self.seen = []
 
-    def __call__(self, ids, references=None, positions=None, past_key_values=None):
+    def __call__(self, ids, references=None, positions=None, attention_mask=None, past_key_values=None, last_only=False):
         self.seen.append((ids, references, positions))
         step = len(self.seen) - 1
         logits = torch.full((1, ids.shape[1], self.tokenizer.get_vocab_size()), -5.0)
