@@ -1,8 +1,10 @@
 """Pre-rendered Toyland pictures, so that a training step costs no drawing."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from tqdm import tqdm
 from ..datagen.drawing import SIZE as PICTURE_SIZE
 from ..datagen.toyland import Scene, render, sample_scene
 from ..stages.preprocess import image_to_tensor
+from .command import file_digest
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ def _draw_bank(folder: Path, picture_file: Path, scene_file: Path, count: int, s
         records.append({**asdict(scene), "cleanliness": cleanliness})
     images.flush()
     scene_file.write_text(json.dumps(records))
+
+
+def cached(work: Path, name: str, weights: Path, compute: Callable[[], Any]) -> Any:
+    """What `compute` makes with a network (tensors), kept in `work` for as long as the network's file stays the same."""
+    path = Path(work) / f"{name}-{file_digest(weights)}.pt"
+    if not path.exists():
+        torch.save(compute(), path)
+    return torch.load(path, weights_only=True)
 
 
 @torch.no_grad()

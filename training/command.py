@@ -1,9 +1,10 @@
 """The command line that all training scripts share."""
 
 import argparse
+import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,17 @@ WORK = Path(".train")
 def load_config(name: str, path: Path | None = None) -> dict:
     """The YAML file of a network, the bundled one by default."""
     return yaml.safe_load((path or CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def file_digest(path: Path) -> str:
+    """Twelve hexadecimal digits that stand for the content of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+
+
+def fingerprint(config: dict, weights: Iterable[Path] = ()) -> str:
+    """Twelve hexadecimal digits that stand for a configuration and the networks it builds on."""
+    parts = [json.dumps(config, sort_keys=True), *map(file_digest, weights)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list[str] | None = None):

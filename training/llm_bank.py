@@ -6,7 +6,6 @@ combination, any sound of the same kind will do. So a few thousand families give
 repeats one.
 """
 
-import hashlib
 import json
 import logging
 from collections import defaultdict
@@ -25,7 +24,7 @@ from ..datagen.sounds import SOUND_KINDS, synthesize
 from ..datagen.toyland import HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene, render, sample_scene
 from ..models.imagebind import ImageBind
 from ..stages.preprocess import tokenize_clip, waveform_to_clips
-from .bank import PICTURE_SIZE, SceneBank, embed_bank
+from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +87,11 @@ def embedding_bank(
 ) -> EmbeddingBank:
     """Embed (or read back) the pictures of ``families`` families and ``takes`` sounds of every kind."""
     bank = family_bank(work, families, seed)
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
-    cache = Path(work) / f"llm-embeddings-{families}-{takes}-{seed}-{digest}.pt"
-    if cache.exists():
-        pictures, sounds = torch.load(cache, weights_only=True)
-    else:
-        pictures = F.normalize(embed_bank(imagebind, bank), dim=-1)
-        sounds = embed_sounds(imagebind, range(seed, seed + takes))
-        torch.save((pictures, sounds), cache)
+
+    def embed() -> tuple[Tensor, Tensor]:
+        return F.normalize(embed_bank(imagebind, bank), dim=-1), embed_sounds(imagebind, range(seed, seed + takes))
+
+    pictures, sounds = cached(work, f"llm-embeddings-{families}-{takes}-{seed}", weights, embed)
     by_combination = defaultdict(list)
     for index, scene in enumerate(bank.scenes):
         by_combination[scene.combination].append(index)

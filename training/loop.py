@@ -88,13 +88,15 @@ def fit(
     loss: Callable[[nn.Module, object], dict[str, Tensor]],
     config: LoopConfig,
     work: Path,
+    made_from: str,
     on_checkpoint: Callable[[nn.Module, int], None] | None = None,
 ) -> nn.Module:
     """Train `module` on accelerate's device and return it on the CPU, with its EMA weights.
 
     `make_batch(step, generator)` gives the batch of a step as CPU tensors (in tuples, lists, dicts, or an object with
     `.to(device)`); its generator is seeded by (seed, process, step), so a run that is stopped and resumed sees the same
-    batches. `loss(module, batch)` returns a dict with "loss" and whatever else should be logged. State lives in
+    batches. `made_from` stands for everything that the run depends on (`command.fingerprint`): a checkpoint of another
+    one is put aside as former.pt, and training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever else should be logged. State lives in
     `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called with an EMA copy on the CPU every
     `checkpoint_every` steps.
     """
@@ -107,7 +109,7 @@ def fit(
     state_file = folder / "state.pt"
     module.to(accelerator.device)
     ema = Ema(module, config.ema_decay)
-    start = _resume(state_file, module, optimizer, scheduler, ema)
+    start = _resume(state_file, made_from, module, optimizer, scheduler, ema)
     objective, optimizer = accelerator.prepare(_Objective(module, loss), optimizer)
     history = _History(folder / "log.jsonl", start)
     module.train()
@@ -130,7 +132,7 @@ def fit(
         last = step + 1 == config.steps
         if accelerator.is_main_process and (last or (step + 1) % config.checkpoint_every == 0):
             bar.set_postfix({key: f"{value:.4f}" for key, value in history.recent().items()}, refresh=False)
-            _save(state_file, step + 1, module, optimizer, scheduler, ema)
+            _save(state_file, made_from, step + 1, module, optimizer, scheduler, ema)
             history.write(folder / "loss.png", name)
             if on_checkpoint is not None and not last:
                 snapshot = copy.deepcopy(module).cpu().eval()
@@ -140,8 +142,9 @@ def fit(
     return module.cpu().eval()
 
 
-def _save(path: Path, step: int, module, optimizer, scheduler, ema: Ema):
+def _save(path: Path, made_from: str, step: int, module, optimizer, scheduler, ema: Ema):
     state = {
+        "made_from": made_from,
         "step": step,
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -153,10 +156,14 @@ def _save(path: Path, step: int, module, optimizer, scheduler, ema: Ema):
     temporary.replace(path)
 
 
-def _resume(path: Path, module, optimizer, scheduler, ema: Ema) -> int:
+def _resume(path: Path, made_from: str, module, optimizer, scheduler, ema: Ema) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("made_from") != made_from:
+        path.replace(path.with_name("former.pt"))
+        logger.warning("%s: the checkpoint belongs to another configuration or to other networks; it is former.pt now", path.parent.name)
+        return 0
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])

@@ -9,36 +9,47 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .command import MINIATURE, WORK, load_config
+from .command import MINIATURE, WORK, file_digest, load_config
 
 RESULTS_FILE = "training.json"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training script `train_<name>` and the file it leaves."""
+    """One training script `train_<name>`, the file it leaves, and the networks it builds on."""
 
     name: str
     file: str
+    needs: tuple[str, ...] = ()
+
+    def inputs(self, out: Path) -> dict[str, str]:
+        """The digests of the networks it builds on, by file."""
+        return {name: file_digest(out / name) for name in self.needs if (out / name).is_file()}
 
 
 ROWS = (
     (Stage("autoencoder", "vae.safetensors"), Stage("imagebind", "imagebind.safetensors")),
-    (Stage("diffusion", "unet.safetensors"), Stage("llm", "llm.safetensors")),
-    (Stage("prior", "prior.safetensors"), Stage("judge", "judge.safetensors")),
+    (
+        Stage("diffusion", "unet.safetensors", ("vae.safetensors", "imagebind.safetensors")),
+        Stage("llm", "llm.safetensors", ("imagebind.safetensors",)),
+    ),
+    (Stage("prior", "prior.safetensors", ("imagebind.safetensors",)), Stage("judge", "judge.safetensors")),
 )
 STAGES = tuple(stage for row in ROWS for stage in row)
 
 
 def is_done(stage: Stage, out: Path) -> bool:
-    """A stage is done when its file is there and its results were written down with the same configuration."""
+    """A stage is done when its file is there and was made with the same configuration from the same networks."""
     record = read_results(out).get(stage.name)
-    return bool(record) and (out / stage.file).is_file() and record["config"] == load_config(stage.name)
+    if not record or not (out / stage.file).is_file():
+        return False
+    return record["config"] == load_config(stage.name) and record["inputs"] == stage.inputs(out)
 
 
 def read_results(out: Path) -> dict:
@@ -60,7 +71,7 @@ def run_stage(stage: Stage, work: Path, out: Path, threads: int) -> dict:
     results = json.loads(done.stdout)
     minutes = (time.monotonic() - started) / 60
     print(f"{stage.name}: {minutes:.1f} min, {results}", flush=True)
-    return {"results": results, "minutes": round(minutes, 1), "config": load_config(stage.name)}
+    return {"results": results, "minutes": round(minutes, 1), "config": load_config(stage.name), "inputs": stage.inputs(out)}
 
 
 def write_result(stage: Stage, record: dict, out: Path):
@@ -78,13 +89,21 @@ def main(argv: list[str] | None = None):
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    writing = threading.Lock()
+
+    def train_stage(stage: Stage):
+        record = run_stage(stage, arguments.work, arguments.out, threads)
+        with writing:
+            write_result(stage, record, arguments.out)
+
     for row in ROWS:
         wanted = [stage for stage in row if (stage.name in arguments.only if arguments.only else not is_done(stage, arguments.out))]
         if not wanted:
             continue
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            for stage, record in zip(wanted, pool.map(lambda s: run_stage(s, arguments.work, arguments.out, threads), wanted)):
-                write_result(stage, record, arguments.out)
+            running = [pool.submit(train_stage, stage) for stage in wanted]
+        for future in running:
+            future.result()
     print(f"The miniature is complete in {arguments.out}.")
 
 

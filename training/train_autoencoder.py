@@ -11,7 +11,7 @@ from ..datagen.toyland import subject_mask
 from ..loading.files import write_network_file
 from ..models.autoencoder import Autoencoder, AutoencoderDims
 from .bank import PICTURE_SIZE, SceneBank, scene_bank
-from .command import run_command
+from .command import fingerprint, run_command
 from .loop import LoopConfig, fit
 
 VAE_FILE = "vae.safetensors"
@@ -69,7 +69,10 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         pictures, weight = picture_batch(bank, masks, loop.batch_size, config["subject_weight"], generator)
         return pictures, weight, torch.randn((loop.batch_size, network.dims.latent, side, side), generator=generator)
 
-    fit("autoencoder", network, make_batch, lambda module, batch: module.training_loss(*batch, config["kl_weight"]), loop, work)
+    def loss(module: Autoencoder, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        return module.training_loss(*batch, config["kl_weight"])
+
+    fit("autoencoder", network, make_batch, loss, loop, work, fingerprint(config))
     fit_latent_scale(network, bank.batch(np.arange(min(SCALE_PICTURES, len(bank.scenes)))) * 2 - 1)
     write_network_file(out / VAE_FILE, "vae", network.state_dict(), asdict(network.dims), dtype=torch.float16)
     return {"held_out_psnr": round_trip_psnr(network, held_out)}

@@ -20,8 +20,8 @@ from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.autoencoder import SDXL_SCALE, Autoencoder
 from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion
 from ..models.mm_llm import scale_embedding
-from .bank import PICTURE_SIZE, SceneBank, embed_bank, scene_bank
-from .command import run_command
+from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank, scene_bank
+from .command import fingerprint, run_command
 from .loop import LoopConfig, fit
 from .train_autoencoder import VAE_FILE, subject_masks
 
@@ -46,13 +46,6 @@ def mirrored(bank: SceneBank) -> SceneBank:
     return SceneBank(bank.images[:, :, ::-1], bank.scenes, bank.cleanliness)
 
 
-def cached(path: Path, compute) -> Tensor:
-    """A tensor kept in a file between runs."""
-    if not path.exists():
-        torch.save(compute(), path)
-    return torch.load(path, weights_only=True)
-
-
 def place_weights(masks: np.ndarray, index: Tensor, side: int, subject_weight: float) -> Tensor:
     """Loss weight of each latent place, (B, 1, side, side), mean 1: the subject counts `subject_weight` times."""
     mask = torch.from_numpy(np.unpackbits(masks[index.numpy()], axis=1)).float().view(-1, 1, PICTURE_SIZE, PICTURE_SIZE)
@@ -73,11 +66,12 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")
     key = f"{data['pictures']}-{data['seed']}"
-    imagebind = load_imagebind(out / "imagebind.safetensors")
+    weights = (out / "imagebind.safetensors", out / VAE_FILE)
+    imagebind = load_imagebind(weights[0])
     embeddings = cached(
-        work / f"embeddings-{key}.pt", lambda: torch.stack([embed_bank(imagebind, view) for view in (bank, mirrored(bank))])
+        work, f"embeddings-{key}", weights[0], lambda: torch.stack([embed_bank(imagebind, view) for view in (bank, mirrored(bank))])
     )
-    latents = cached(work / f"latents-{key}.pt", lambda: latent_bank(load_autoencoder(out / VAE_FILE), bank))
+    latents = cached(work, f"latents-{key}", weights[1], lambda: latent_bank(load_autoencoder(weights[1]), bank))
     side = latents.shape[-1]
     torch.manual_seed(data["seed"])
     network = build(config, embeddings.shape[-1], side)
@@ -105,7 +99,10 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         write_network_file(out / ADAPTER_FILE, "adapter", module.projector.state_dict(), asdict(module.projector.dims), dtype=torch.float16)
         (work / "diffusion.log").open("a").write(f"step {step}: probe loss {probe(module):.4f}\n")
 
-    fit("diffusion", network, make_batch, lambda module, batch: module.training_loss(*batch), loop, work, on_checkpoint=save)
+    def loss(module: EmbeddingDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return module.training_loss(*batch)
+
+    fit("diffusion", network, make_batch, loss, loop, work, fingerprint(config, weights), on_checkpoint=save)
     save(network, loop.steps)
     return {"probe_loss": probe(network)}
 

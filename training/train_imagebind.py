@@ -23,7 +23,7 @@ from ..models.imagebind import AUDIO_SCALE, ImageBind, ImageBindDims, contrastiv
 from ..stages.preprocess import image_to_tensor, tokenize_clip
 from .bank import SceneBank, scene_bank
 from .clip_tokenizer import train_clip_tokenizer
-from .command import run_command
+from .command import fingerprint, run_command
 from .imagebind_data import (
     NAMES,
     UNSEEN,
@@ -185,9 +185,10 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         logger.info("step %d: %s", step, json.dumps({name: round(value, 3) for name, value in scores.items()}))
         return scores
 
-    trainee = fit(
-        "imagebind", trainee, batches, lambda module, batch: losses_of(module, batch, config), loop, work, measure
-    )
+    def loss(module: Trainee, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return losses_of(module, batch, config)
+
+    trainee = fit("imagebind", trainee, batches, loss, loop, work, fingerprint(config), on_checkpoint=measure)
     imagebind = trainee.imagebind.cpu().half().float()  # measured as it is stored
     scores = measure(trainee, loop.steps)
     write_network_file(

@@ -18,7 +18,7 @@ from ..datagen import toyland
 from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, Judge, JudgeDims, verdicts
 from ..loading.files import write_network_file
 from .bank import SceneBank, scene_bank
-from .command import run_command
+from .command import fingerprint, run_command
 from .loop import LoopConfig, fit
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     torch.manual_seed(loop.seed)
     heads = tuple((name, LABELS[name]) for name in ATTRIBUTES)
     judge = Judge(JudgeDims(heads=heads, widths=tuple(config["model"]["widths"])))
-    judge = fit("judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work)
+    judge = fit("judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work, fingerprint(config))
     scores = accuracy(judge.cpu(), held_out)
     logger.info("judge on held-out seeds and combinations: %s", scores)
     write_network_file(

@@ -24,7 +24,7 @@ from ..loading.llm import META_TOKENS, load_llm
 from ..models.mm_llm import LLMBatch, MMLLMDims, MultimodalLLM
 from ..stages.marks import MARK_PATTERN
 from ..stages.prompt import ADDITIONS, BOS, EOS
-from .command import run_command
+from .command import fingerprint, run_command
 from .llm_bank import embed_text, embedding_bank
 from .llm_samples import ExampleMaker, Wordings, collate
 from .llm_scores import by_modality, held_out_scores
@@ -82,7 +82,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     for name, prefixes in (("llm-stage1", STAGE_1), ("llm-stage2", None)):
         loop = LoopConfig(**config["loop"], **config[name])
         choose_trainable(llm, prefixes)
-        llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work)
+        llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work, fingerprint(config, [weights]))
     names = {"pad": EOS, "bos": BOS, "eos": EOS, "unk": UNK}
     extra = {META_TOKENS: json.dumps({name: tokenizer.token_to_id(token) for name, token in names.items()})}
     write_network_file(

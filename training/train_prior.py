@@ -6,7 +6,6 @@ of F(X); ours besides: the embedding of the same scene drawn at another cleanlin
 read the score. Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
 """
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from ..models.mm_llm import EMBED_NORM
 from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT, tokenize_clip
 from ..stages.refine import clip_prompts
-from .bank import SceneBank, embed_bank, scene_bank
-from .command import run_command
+from .bank import SceneBank, cached, embed_bank, scene_bank
+from .command import fingerprint, run_command
 from .imagebind_data import draw_phrase
 from .llm_bank import embed_sounds
 from .loop import LoopConfig, fit
@@ -58,13 +57,14 @@ class PriorBank:
 def prior_bank(imagebind: ImageBind, weights: Path, work: Path, data: dict) -> PriorBank:
     """Draw and embed the training pictures and sounds, or read them back."""
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]
-    cache = Path(work) / f"prior-embeddings-{data['pictures']}-{data['twins']}-{data['sounds']}-{data['seed']}-{digest}.pt"
-    if not cache.exists():
+
+    def embed() -> tuple[Tensor, Tensor, Tensor]:
         pictures = F.normalize(embed_bank(imagebind, bank), dim=-1)
-        sounds = embed_sounds(imagebind, range(data["seed"], data["seed"] + data["sounds"]))
-        torch.save((pictures, _embed_twins(imagebind, bank.scenes[: data["twins"]], data["seed"]), sounds), cache)
-    pictures, twins, sounds = torch.load(cache, weights_only=True)
+        twins = _embed_twins(imagebind, bank.scenes[: data["twins"]], data["seed"])
+        return pictures, twins, embed_sounds(imagebind, range(data["seed"], data["seed"] + data["sounds"]))
+
+    name = f"prior-embeddings-{data['pictures']}-{data['twins']}-{data['sounds']}-{data['seed']}"
+    pictures, twins, sounds = cached(work, name, weights, embed)
     scores = torch.tensor([aesthetic(float(cleanliness)) for cleanliness in bank.cleanliness])
     return PriorBank(bank.scenes, pictures, scores, twins, sounds)
 
@@ -169,7 +169,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     bank = prior_bank(imagebind, weights, work, data)
     torch.manual_seed(loop.seed)
     prior = RefinementPrior(dims_for(imagebind, config["network"]))
-    prior = fit("prior", prior, Batches(config, bank, imagebind, prior.dims), loss_of, loop, work)
+    prior = fit("prior", prior, Batches(config, bank, imagebind, prior.dims), loss_of, loop, work, fingerprint(config, [weights]))
 
     prior = prior.cpu().half().float().requires_grad_(False)  # measured as it is stored
     prior.tokenizer = imagebind.tokenizer

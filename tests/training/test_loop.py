@@ -17,7 +17,7 @@ def loss(module, batch):
     return {"loss": (module(x) - y).square().mean()}
 
 
-def run(work, steps, stop_at=None, **options):
+def run(work, steps, stop_at=None, made_from="one", **options):
     torch.manual_seed(0)
     module = nn.Linear(3, 1)
     config = LoopConfig(steps=steps, batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, checkpoint_every=10, **options)
@@ -27,7 +27,7 @@ def run(work, steps, stop_at=None, **options):
             raise KeyboardInterrupt
         return make_batch(step, generator)
 
-    return fit("toy", module, batches, loss, config, work)
+    return fit("toy", module, batches, loss, config, work, made_from)
 
 
 def test_learns_and_leaves_log_and_plot(tmp_path):
@@ -47,13 +47,22 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
     assert len((tmp_path / "parts/toy/log.jsonl").read_text().splitlines()) == 60
 
 
+def test_a_checkpoint_made_from_something_else_is_put_aside(tmp_path, caplog):
+    run(tmp_path, 20)
+    run(tmp_path, 40, made_from="another")
+    assert "another configuration" in caplog.text
+    assert (tmp_path / "toy/former.pt").is_file()
+    whole = run(tmp_path / "fresh", 40, made_from="another")
+    torch.testing.assert_close(run(tmp_path, 40, made_from="another").weight, whole.weight, atol=0, rtol=0)
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path):
     def broken(module, batch):
         return {"loss": loss(module, batch)["loss"] * float("nan")}
 
     config = LoopConfig(steps=3, batch_size=16, learning_rate=0.1)
     with pytest.raises(FloatingPointError, match="broken: the loss is nan at step 0"):
-        fit("broken", nn.Linear(3, 1), make_batch, broken, config, tmp_path)
+        fit("broken", nn.Linear(3, 1), make_batch, broken, config, tmp_path, "one")
 
 
 def test_bad_configuration_is_named():

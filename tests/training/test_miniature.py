@@ -7,13 +7,13 @@ from any2pix.training.command import load_config
 from any2pix.training.miniature import STAGES, Stage, is_done, main, run_stage, write_result
 
 
-def record(stage):
-    return {"results": {}, "minutes": 1.0, "config": load_config(stage.name)}
+def record(stage, out):
+    return {"results": {}, "minutes": 1.0, "config": load_config(stage.name), "inputs": stage.inputs(out)}
 
 
 def finish(stage, out):
     (out / stage.file).write_bytes(b"weights")
-    write_result(stage, record(stage), out)
+    write_result(stage, record(stage, out), out)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def trained(monkeypatch):
     def fake(stage, work, out, threads):
         names.append(stage.name)
         (out / stage.file).write_bytes(b"weights")
-        return record(stage)
+        return record(stage, out)
 
     monkeypatch.setattr(miniature, "run_stage", fake)
     return names
@@ -35,7 +35,7 @@ def test_a_stage_is_done_with_its_file_and_its_configuration(tmp_path):
     assert not is_done(stage, tmp_path)
     finish(stage, tmp_path)
     assert is_done(stage, tmp_path)
-    write_result(stage, {**record(stage), "config": {"loop": "other"}}, tmp_path)
+    write_result(stage, {**record(stage, tmp_path), "config": {"loop": "other"}}, tmp_path)
     assert not is_done(stage, tmp_path)
     finish(stage, tmp_path)
     (tmp_path / stage.file).unlink()
@@ -52,6 +52,29 @@ def test_everything_is_trained_once_and_in_order(tmp_path, trained):
     assert trained == []
     main([*arguments, "--only", "llm"])
     assert trained == ["llm"]
+
+
+def test_a_network_made_from_others_is_trained_again_when_one_of_them_changes(tmp_path, trained):
+    arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    main(arguments)
+    trained.clear()
+    (tmp_path / "out/vae.safetensors").write_bytes(b"another VAE")
+    main(arguments)
+    assert trained == ["diffusion"]
+
+
+def test_what_finished_is_written_down_when_its_neighbour_fails(tmp_path, monkeypatch, trained):
+    train = miniature.run_stage
+
+    def fail_first(stage, work, out, threads):
+        if stage.name == "autoencoder":
+            raise RuntimeError("no VAE")
+        return train(stage, work, out, threads)
+
+    monkeypatch.setattr(miniature, "run_stage", fail_first)
+    with pytest.raises(RuntimeError, match="no VAE"):
+        main(["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])
+    assert list(miniature.read_results(tmp_path / "out")) == ["imagebind"]
 
 
 def test_every_stage_has_a_script_and_a_configuration():
