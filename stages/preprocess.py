@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from fractions import Fraction
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -41,7 +44,7 @@ def image_to_tensor(image: Tensor, size: int) -> Tensor:
     short = min(height, width)
     target = (int(size * height / short), int(size * width / short))
     if target != (height, width):
-        pixels = F.interpolate(pixels, target, mode="bicubic", antialias=True, align_corners=False)
+        pixels = _resize(pixels, target)
     top, left = (round((side - size) / 2) for side in target)
     pixels = pixels[..., top : top + size, left : left + size].clamp(0, 1)
     mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
@@ -57,10 +60,12 @@ def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -
     mono = waveform.float().mean(dim=0, keepdim=True)
     if sample_rate != SAMPLE_RATE:
         mono = torchaudio.functional.resample(mono, sample_rate, SAMPLE_RATE)
-    length = CLIP_SECONDS * SAMPLE_RATE
-    spare = max(mono.shape[1] - length, 0)
-    starts = (int(spare * index / (CLIPS - 1)) for index in range(CLIPS))
-    return torch.stack([_log_mel(mono[:, start : start + length], dims) for start in starts])
+    clips = []
+    for start, end in _clip_bounds(mono.shape[1]):
+        clip = mono[:, start:end]
+        clip -= clip.mean()  # in place, as published: where clips overlap, the next one starts from the shifted samples
+        clips.append(_log_mel(clip, dims))
+    return torch.stack(clips)
 
 
 def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> Tensor:
@@ -97,8 +102,28 @@ def _cut_long_side(pixels: Tensor) -> Tensor:
     return pixels[..., top : height - top, left : width - left]
 
 
+def _resize(pixels: Tensor, target: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> (B, 3, *target), bicubic in 8 bits by Pillow: the published network's own resize.
+
+    A bicubic resize in float differs from it by rounding, which moves an embedding by 3e-4 of its length.
+    """
+    levels = (pixels.clamp(0, 1) * 255).round().to("cpu", torch.uint8).movedim(1, -1)
+    resized = [
+        np.asarray(Image.fromarray(rows.numpy()).resize(target[::-1], Image.Resampling.BICUBIC)) for rows in levels
+    ]
+    return torch.from_numpy(np.stack(resized)).to(pixels.device).movedim(-1, 1).to(pixels) / 255
+
+
+def _clip_bounds(samples: int) -> list[tuple[int, int]]:
+    """First and last sample (exclusive) of each clip, rounded as the published sampler does it: it divides the spare
+    seconds, a float, as an exact fraction and cuts to whole samples, so a clip can start a sample early."""
+    spare = Fraction(max(samples / SAMPLE_RATE - CLIP_SECONDS, 0))  # s
+    starts = [spare / (CLIPS - 1) * index for index in range(CLIPS)]
+    return [(int(start * SAMPLE_RATE), int((start + CLIP_SECONDS) * SAMPLE_RATE)) for start in starts]
+
+
 def _log_mel(clip: Tensor, dims: ImageBindDims) -> Tensor:
-    """(1, T) at 16 kHz, at most 2 s -> (1, mel_bins, mel_frames), normalised."""
+    """(1, T) at 16 kHz, at most 2 s, of mean 0 -> (1, mel_bins, mel_frames), normalised."""
     shortest = int(SAMPLE_RATE * FRAME_MS / 1000)
     if clip.shape[1] < shortest:
         raise ValueError(
@@ -106,7 +131,7 @@ def _log_mel(clip: Tensor, dims: ImageBindDims) -> Tensor:
             f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
         )
     bands = torchaudio.compliance.kaldi.fbank(
-        clip - clip.mean(),
+        clip,
         htk_compat=True,
         sample_frequency=SAMPLE_RATE,
         use_energy=False,
