@@ -1,19 +1,21 @@
 """Pictures, sounds and texts -> references. The nodes are chained: each puts its references behind those it is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import comfy.model_management as management
 import comfy.utils
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..stages.encode import encode_audio, encode_image, encode_text
+from ..stages.encode import AT_ONCE, encode_audios, encode_images, encode_text
 from ..stages.types import Reference, References
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 
 AUDIO_CLIPS = 3  # clips of one sound that ImageBind hears at a time
+MEMORY_SHARE = 4  # a batch is encoded in passes that take at most one such part of the device's memory
 COMPUTE_DTYPE = (
     torch.float32
 )  # whatever the weights are kept in: an embedding takes a moment and steers everything after it
@@ -56,14 +58,12 @@ class ImageEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, imagebind: Network, image: Tensor, references: References = ()) -> io.NodeOutput:
+        _check_batch(image)
         dims = imagebind.module.dims
-        network = imagebind.load(transformer_activations(1 + dims.image_patches, dims.vision_width))
-
-        def encode(picture: Tensor) -> Reference:
-            embedding = encode_image(network, picture, imagebind.device, COMPUTE_DTYPE)
-            return _reference(embedding, "image", image=_visible(picture))
-
-        return io.NodeOutput(_append(references, image, encode))
+        network, at_once = _load(imagebind, len(image), 1 + dims.image_patches, dims.vision_width)
+        embeddings = encode_images(network, image, imagebind.device, COMPUTE_DTYPE, at_once, _progress(len(image)))
+        added = (_reference(embedding, "image", _visible(picture)) for embedding, picture in zip(embeddings, image))
+        return io.NodeOutput((*references, *added))
 
 
 class AudioEmbedding(io.ComfyNode):
@@ -90,14 +90,13 @@ class AudioEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, imagebind: Network, audio: dict[str, Any], references: References = ()) -> io.NodeOutput:
+        sounds, rate = audio["waveform"], audio["sample_rate"]
+        _check_batch(sounds)
         dims = imagebind.module.dims
-        network = imagebind.load(transformer_activations(AUDIO_CLIPS * (1 + dims.audio_patches), dims.audio_width))
-        rate = audio["sample_rate"]
-
-        def encode(waveform: Tensor) -> Reference:
-            return _reference(encode_audio(network, waveform, rate, imagebind.device, COMPUTE_DTYPE), "audio")
-
-        return io.NodeOutput(_append(references, audio["waveform"], encode))
+        network, at_once = _load(imagebind, len(sounds), AUDIO_CLIPS * (1 + dims.audio_patches), dims.audio_width)
+        progress = _progress(len(sounds))
+        embeddings = encode_audios(network, sounds, rate, imagebind.device, COMPUTE_DTYPE, at_once, progress)
+        return io.NodeOutput((*references, *(_reference(embedding, "audio") for embedding in embeddings)))
 
 
 class TextEmbedding(io.ComfyNode):
@@ -127,18 +126,30 @@ class TextEmbedding(io.ComfyNode):
         return io.NodeOutput((*references, _reference(embedding, "text")))
 
 
-def _append(references: References, batch: Sequence[Tensor], encode: Callable[[Tensor], Reference]) -> References:
-    """``references`` and one more for each item of the batch, with a progress bar."""
+def _check_batch(batch: Tensor) -> None:
     if len(batch) == 0:
         raise ValueError(
             "The batch is empty: there is nothing to turn into a reference. Connect at least one picture or sound."
         )
-    progress = comfy.utils.ProgressBar(len(batch))
-    added = []
-    for item in batch:
-        added.append(encode(item))
-        progress.update(1)
-    return (*references, *added)
+
+
+def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any, int]:
+    """The network, with room made for the items of one pass, ``tokens`` each; and how many that are."""
+    each = transformer_activations(tokens, width)
+    room = management.get_total_memory(imagebind.device) // MEMORY_SHARE
+    at_once = max(1, min(items, AT_ONCE, room // each))
+    return imagebind.load(at_once * each), at_once
+
+
+def _progress(total: int) -> Callable[[int, int], None]:
+    """A progress bar over the items; raises when the artist presses cancel."""
+    progress = comfy.utils.ProgressBar(total)
+
+    def update(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        progress.update_absolute(done, total)
+
+    return update
 
 
 def _reference(embedding: Tensor, modality: str, image: Tensor | None = None) -> Reference:

@@ -94,9 +94,7 @@ class Instruct(io.ComfyNode):
     ) -> io.NodeOutput:
         llama = llm.module.dims.llama
         tokens = PROMPT_TOKENS + max_new_tokens
-        network = llm.load(
-            transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"], llama["vocab_size"])
-        )
+        network = llm.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"]))
         generator = torch.Generator().manual_seed(seed)
         plan = instruct(
             network,

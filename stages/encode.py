@@ -1,5 +1,7 @@
 """Pictures, sounds and texts -> ImageBind embeddings. What has no meaning to it is an error, never a zero vector."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,10 @@ from .preprocess import SAMPLE_RATE, image_to_tensor, tokenize_clip, waveform_to
 
 SILENCE = 1e-5  # peak below -100 dB of full scale: less than one step of a 16-bit file
 LOWEST_RATE = 2_000  # Hz; below it nothing that ImageBind listens to is left
+AT_ONCE = 16  # items a pass; imagebind_huge takes about 20 MB of activations for each picture in float32
 
 Device = torch.device | str | None
+Progress = Callable[[int, int], None]
 
 
 @torch.no_grad()
@@ -20,13 +24,30 @@ def encode_image(
 
     ``device`` and ``dtype`` to compute with; None: those of the network's weights.
     """
-    if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(
-            f"A picture has the shape (height, width, channels), not {tuple(image.shape)}. Connect one picture."
-        )
-    _check_finite(image, "picture")
-    pixels = image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)
-    return imagebind.encode_image(pixels.to(*_computes_with(imagebind, device, dtype)))[0]
+    return encode_images(imagebind, [image], device, dtype)[0]
+
+
+@torch.no_grad()
+def encode_images(
+    imagebind: ImageBind,
+    images: Sequence[Tensor],
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+    at_once: int = AT_ONCE,
+    callback: Progress | None = None,
+) -> Tensor:
+    """Pictures (H, W, C) as ``encode_image`` takes them, a batch (B, H, W, C) or of sizes of their own -> (B, D).
+
+    ``at_once`` of them go through the network together; ``callback(done, total)`` runs before each such pass and may
+    raise to cancel. All are checked before the first is encoded.
+    """
+    for image in images:
+        _check_picture(image)
+
+    def pixels(image: Tensor) -> Tensor:
+        return image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)[0]
+
+    return _encode(imagebind, imagebind.encode_image, images, pixels, device, dtype, at_once, callback)
 
 
 @torch.no_grad()
@@ -34,6 +55,85 @@ def encode_audio(
     imagebind: ImageBind, waveform: Tensor, sample_rate: int, device: Device = None, dtype: torch.dtype | None = None
 ) -> Tensor:
     """(C, T) in [-1, 1] at any sample rate -> (D,) float32, norm about 20. From 25 ms on; silence is an error."""
+    return encode_audios(imagebind, [waveform], sample_rate, device, dtype)[0]
+
+
+@torch.no_grad()
+def encode_audios(
+    imagebind: ImageBind,
+    waveforms: Sequence[Tensor],
+    sample_rate: int,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+    at_once: int = AT_ONCE,
+    callback: Progress | None = None,
+) -> Tensor:
+    """Sounds (C, T) of one sample rate, a batch (B, C, T) or of lengths of their own -> (B, D).
+
+    All clips of ``at_once`` sounds go through the network together; ``callback`` as in ``encode_images``.
+    """
+    for waveform in waveforms:
+        _check_sound(waveform, sample_rate)
+
+    def clips(waveform: Tensor) -> Tensor:
+        return waveform_to_clips(waveform, sample_rate, imagebind.dims)
+
+    return _encode(imagebind, imagebind.encode_audio, waveforms, clips, device, dtype, at_once, callback)
+
+
+@torch.no_grad()
+def encode_text(imagebind: ImageBind, text: str, device: Device = None, dtype: torch.dtype | None = None) -> Tensor:
+    """A text -> (D,) float32, its norm the learned text scale (at most 100)."""
+    if not text.strip():
+        raise ValueError("The text is empty. Write what the reference stands for, for example: a cat.")
+    if imagebind.tokenizer is None:
+        raise ValueError(
+            "This ImageBind came without a tokenizer. Load it with one: load_imagebind(path, tokenizer=...)."
+        )
+    tokens = tokenize_clip(imagebind.tokenizer, [text], imagebind.dims.text_context)
+    device, dtype = _computes_with(imagebind, device, dtype)
+    return imagebind.encode_text(tokens.to(device), dtype)[0]
+
+
+def _encode(
+    imagebind: ImageBind,
+    network: Callable[[Tensor], Tensor],
+    items: Sequence[Tensor],
+    prepare: Callable[[Tensor], Tensor],
+    device: Device,
+    dtype: torch.dtype | None,
+    at_once: int,
+    callback: Progress | None,
+) -> Tensor:
+    """Items through ``prepare`` one by one, for each may have a size of its own, and ``at_once`` through ``network``."""
+    if at_once < 1:
+        raise ValueError(f"at_once is 1 or more, not {at_once}.")
+    where = _computes_with(imagebind, device, dtype)
+    encoded = []
+    for start in range(0, len(items), at_once):
+        if callback is not None:
+            callback(start, len(items))
+        chunk = torch.stack([prepare(item) for item in items[start : start + at_once]])
+        encoded.append(network(chunk.to(*where)))
+    return torch.cat(encoded) if encoded else torch.zeros(0, imagebind.dims.embed, device=where[0])
+
+
+def _computes_with(
+    imagebind: ImageBind, device: Device, dtype: torch.dtype | None
+) -> tuple[torch.device | str, torch.dtype]:
+    weight = imagebind.modality_preprocessors["text"].token_embedding.weight
+    return device or weight.device, dtype or weight.dtype
+
+
+def _check_picture(image: Tensor) -> None:
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(
+            f"A picture has the shape (height, width, channels), not {tuple(image.shape)}. Connect one picture."
+        )
+    _check_finite(image, "picture")
+
+
+def _check_sound(waveform: Tensor, sample_rate: int) -> None:
     if waveform.ndim != 2 or 0 in waveform.shape:
         raise ValueError(
             f"A sound has the shape (channels, samples), not {tuple(waveform.shape)}. Connect one that is not empty."
@@ -53,29 +153,6 @@ def encode_audio(
                 else "."
             )
         )
-    clips = waveform_to_clips(waveform, sample_rate, imagebind.dims)
-    return imagebind.encode_audio(clips.unsqueeze(0).to(*_computes_with(imagebind, device, dtype)))[0]
-
-
-@torch.no_grad()
-def encode_text(imagebind: ImageBind, text: str, device: Device = None, dtype: torch.dtype | None = None) -> Tensor:
-    """A text -> (D,) float32, its norm the learned text scale (at most 100)."""
-    if not text.strip():
-        raise ValueError("The text is empty. Write what the reference stands for, for example: a cat.")
-    if imagebind.tokenizer is None:
-        raise ValueError(
-            "This ImageBind came without a tokenizer. Load it with one: load_imagebind(path, tokenizer=...)."
-        )
-    tokens = tokenize_clip(imagebind.tokenizer, [text], imagebind.dims.text_context)
-    device, dtype = _computes_with(imagebind, device, dtype)
-    return imagebind.encode_text(tokens.to(device), dtype)[0]
-
-
-def _computes_with(
-    imagebind: ImageBind, device: Device, dtype: torch.dtype | None
-) -> tuple[torch.device | str, torch.dtype]:
-    weight = imagebind.modality_preprocessors["text"].token_embedding.weight
-    return device or weight.device, dtype or weight.dtype
 
 
 def _check_finite(values: Tensor, what: str) -> None:
