@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from .errors import CheckpointError, file_error
 from .kinds import KINDS, recognise
+from .plan import Plan
 from .reader import WeightFile, as_dtype
 
 __all__ = (
-    "CheckpointError", "NetworkFile", "build_dims", "file_error", "find_kind", "read_metadata", "read_network_file",
-    "read_tensors", "require_kind", "write_network_file",
+    "CheckpointError", "NetworkFile", "build_dims", "file_error", "find_kind", "open_network", "open_tokenizer",
+    "read_metadata", "read_network_file", "read_tensors", "require_kind", "write_network_file",
 )  # fmt: skip
 
 META_KIND = "any2pix.kind"
@@ -49,12 +51,20 @@ def read_network_file(
     Floats come as ``dtype``, None: as stored, and then mapped from the disk. ``keep``: the keys to read, all by default;
     the others are not even looked at, so a few tensors of a large file are cheap.
     """
+    plan = open_network(path, kind)
+    state_dict = {key: as_dtype(plan.tensor(key), dtype) for key in plan.names if keep(key)}
+    return NetworkFile(state_dict, dict(plan.dims), plan.tokenizer_json, dict(plan.metadata), plan.kind)
+
+
+def open_network(path: str | Path, kind: str | tuple[str, ...]) -> Plan:
+    """A weight file of one of these kinds, opened and recognised but not read: every tensor under its own name."""
     kinds = (kind,) if isinstance(kind, str) else kind
     source = KINDS[kinds[0]].source
     file = WeightFile(path, source)
     found = require_kind(file.path, kinds, file.layout, file.metadata)
     dims = read_metadata(file.path, file.metadata, META_DIMS, source)
-    return NetworkFile(file.read(dtype, keep), dims, file.metadata.get(META_TOKENIZER), file.metadata, found)
+    names = {name: name for name in file.layout}
+    return Plan(found, file, names, dims, file.metadata.get(META_TOKENIZER), file.metadata)
 
 
 def read_tensors(path: str | Path, remedy: str = "Download it again.") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -72,6 +82,14 @@ def read_metadata(path: Path, metadata: Mapping[str, str], name: str, remedy: st
     if not isinstance(values, dict):
         raise file_error(path, f"has damaged metadata: {name} is a {type(values).__name__}.", remedy)
     return values
+
+
+def open_tokenizer(text: str, path: str | Path, remedy: str) -> Tokenizer:
+    """The tokenizer whose JSON is ``text``, found in ``path``."""
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception
+        raise file_error(path, f"holds a damaged tokenizer ({error}).", remedy) from error
 
 
 def find_kind(keys: Mapping[str, Any], metadata: Mapping[str, str]) -> str | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..models.imagebind import ImageBind, ImageBindDims
-from .files import build_dims, file_error, read_network_file
-from .strict import EmptyWeights, load_strict
+from .files import build_dims, file_error, open_network, open_tokenizer
+from .kinds import KINDS
+from .plan import Plan
+from .strict import EmptyWeights
 
 # Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
 SKIPPED_MODALITIES = ("depth", "thermal", "imu")
@@ -41,19 +44,28 @@ def load_imagebind(
     ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own; the published one does not, so
     give CLIP's (49408 tokens) or do without texts. Depth, thermal and IMU tensors are left aside on purpose.
     """
-    file = read_network_file(path, "imagebind")
-    dims = build_dims(ImageBindDims, file.dims, path) if file.dims else dims_from_shapes(file.state_dict, path)
+    plan = plan_imagebind(path)
+    dims = build_dims(ImageBindDims, plan.dims, path)
     with EmptyWeights():
         network = ImageBind(dims, operations)
-    load_strict(network, file.state_dict, skip=SKIPPED, source=path)
-    network.tokenizer = tokenizer if file.tokenizer_json is None else Tokenizer.from_str(file.tokenizer_json)
-    if network.tokenizer is not None and network.tokenizer.get_vocab_size() != dims.text_vocab:
+    plan.fill(network, dtype or torch.float32)
+    if plan.tokenizer_json is not None:
+        tokenizer = open_tokenizer(plan.tokenizer_json, path, KINDS["imagebind"].source)
+    if tokenizer is not None and tokenizer.get_vocab_size() != dims.text_vocab:
         raise file_error(
             path,
-            f"knows {dims.text_vocab} tokens, its tokenizer {network.tokenizer.get_vocab_size()}.",
+            f"knows {dims.text_vocab} tokens, its tokenizer {tokenizer.get_vocab_size()}.",
             "Use the tokenizer it was trained with.",
         )
+    network.tokenizer = tokenizer
     return network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
+
+
+def plan_imagebind(path: str | Path) -> Plan:
+    """What of the file goes into the network; the published file's other modalities do not."""
+    plan = open_network(path, "imagebind")
+    plan = plan.without([key for key in plan.names if key.startswith(SKIPPED)])
+    return plan if plan.dims else replace(plan, dims=dims_from_shapes(plan.layout, path).to_dict())
 
 
 def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> ImageBindDims:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
 
 from ..models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
-from .files import CheckpointError, build_dims, file_error, read_network_file, read_tensors
+from .files import build_dims, file_error, open_network, open_tokenizer, require_kind
 from .kinds import KINDS
-from .strict import load_strict
+from .plan import Plan
+from .reader import read_json
+from .shards import WeightFolder
+from .strict import EmptyWeights
 
 logger = logging.getLogger(__name__)
 
 META_TOKENS = "any2pix.tokens"  # JSON {"pad", "bos", "eos", "unk"} of ids, for people and other programs
+ID_NAMES = {"pad": "</s>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 # In the published files, but not used by this method (its other heads, and buffers of old transformers versions).
 SKIPPED = (
     "model.vision_tower.",
@@ -26,101 +32,101 @@ SKIPPED = (
     "model.vae.",
 )
 SKIPPED_SUFFIX = ".rotary_emb.inv_freq"
-# Fields of the folder's config.json that shape the network.
-LLAMA_FIELDS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "hidden_act", "attention_bias",
+# Fields of the folder's config.json that shape the network. The first must be there: nothing is assumed of them.
+NEEDED_FIELDS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps",
+    "max_position_embeddings",
 )  # fmt: skip
-INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+OTHER_FIELDS = ("num_key_value_heads", "rope_theta", "rope_scaling", "hidden_act", "attention_bias", "mlp_bias", "head_dim")
+WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json", "model.safetensors", "pytorch_model.bin")
 SPECIALS = ("<s>", "</s>")
 SPACE = "\u2581"  # SentencePiece's mark of a word's start
+SOURCE = KINDS["llm"].source
 
 
 def load_llm(
-    path: str | Path, operations: Any = nn, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    path: str | Path,
+    operations: Any = nn,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    merge: str | None = None,
 ) -> MultimodalLLM:
     """Read an LLM with its tokenizer (``.tokenizer``). ``path``: a .safetensors file of ours, or the published folder.
 
-    ``dtype`` of the weights; None: float32.
+    ``dtype`` of the weights; None: float32. ``merge``: how references enter, see MMLLMDims; None: as it was trained.
     """
-    path = Path(path)
-    if path.is_dir():
-        state_dict, dims, tokenizer = _read_folder(path)
-    else:
-        state_dict, dims, tokenizer = _read_file(path)
-    _check_vocabulary(tokenizer, state_dict, path)
-    with torch.device("meta"):
+    plan = plan_llm(path)
+    dims = build_dims(MMLLMDims, {**plan.dims, "merge": merge or plan.dims.get("merge", "add")}, path)
+    with EmptyWeights():
         llm = MultimodalLLM(dims, operations)
-    load_strict(llm, state_dict, SKIPPED, path.name)
-    llm.tokenizer = tokenizer
+    plan.fill(llm, dtype or torch.float32)
+    llm.tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
     return llm.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
 
 
-def _read_file(path: Path) -> tuple[dict[str, Tensor], MMLLMDims, Tokenizer]:
-    file = read_network_file(path, "llm")
-    if not file.dims or file.tokenizer_json is None:
+def plan_llm(path: str | Path) -> Plan:
+    """What of the file or folder goes into the network, with its sizes and its tokenizer."""
+    path = Path(path)
+    plan = _plan_folder(path) if path.is_dir() else open_network(path, "llm")
+    if not plan.dims or plan.tokenizer_json is None:
         raise file_error(
-            path,
-            "has no sizes or no tokenizer in its metadata.",
-            f"A published LLM is a folder: choose the folder. {KINDS['llm'].source}",
+            path, "has no sizes or no tokenizer in its metadata.", f"A published LLM is a folder: choose the folder. {SOURCE}"
         )
-    return file.state_dict, build_dims(MMLLMDims, file.dims, path), Tokenizer.from_str(file.tokenizer_json)
+    tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
+    _check_vocabulary(tokenizer, plan.layout, path)
+    ids = {name: tokenizer.token_to_id(token) for name, token in ID_NAMES.items()}
+    return replace(plan, metadata={META_TOKENS: json.dumps(ids), **plan.metadata})
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], MMLLMDims, Tokenizer]:
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"The folder {folder} has no config.json. {KINDS['llm'].source}")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    state_dict: dict[str, Tensor] = {}
-    for file in _weight_files(folder):
-        state_dict |= read_tensors(file, KINDS["llm"].source)[0]
-    skipped = sorted(key for key in state_dict if key.startswith(SKIPPED) or key.endswith(SKIPPED_SUFFIX))
-    logger.info("%s: %d tensors of parts this method does not use are skipped.", folder.name, len(skipped))
-    for key in skipped:
-        del state_dict[key]
-    return state_dict, _dims_of(folder, config, state_dict), _read_tokenizer(folder)
+def _plan_folder(folder: Path) -> Plan:
+    config = read_json(folder / "config.json", SOURCE)
+    weights = WeightFolder(folder, WEIGHTS, SOURCE)
+    require_kind(folder, ("llm",), weights.layout, {})
+    plan = Plan("llm", weights, {name: name for name in weights.layout}, {})
+    plan = plan.without([key for key in plan.names if key.startswith(SKIPPED) or key.endswith(SKIPPED_SUFFIX)])
+    logger.info("%s: %d tensors of parts this method does not use are skipped.", folder.name, len(plan.skipped))
+    dims = _dims_of(folder, config, plan.layout)
+    return replace(plan, dims=dims.to_dict(), tokenizer_json=_read_tokenizer(folder).to_str())
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The shards named by an index file, or the single weight file."""
-    for name in INDEX_FILES:
-        if (folder / name).is_file():
-            weight_map = json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"]
-            return [folder / shard for shard in sorted(set(weight_map.values()))]
-    for name in WEIGHT_FILES:
-        if (folder / name).is_file():
-            return [folder / name]
-    raise CheckpointError(
-        f"The folder {folder} has none of {', '.join(INDEX_FILES + WEIGHT_FILES)}. {KINDS['llm'].source}"
-    )
-
-
-def _dims_of(folder: Path, config: dict[str, Any], state_dict: dict[str, Tensor]) -> MMLLMDims:
-    projector = state_dict.get("model.vae_projector_image.0.weight")
-    if projector is None:
-        raise CheckpointError(
-            f"{folder} is a language model without InstructAny2Pix's projectors. {KINDS['llm'].source}"
-        )
-    llama = {name: config[name] for name in LLAMA_FIELDS if config.get(name) is not None}
+def _dims_of(folder: Path, config: dict[str, Any], layout: Mapping[str, Tensor]) -> MMLLMDims:
+    path, remedy = folder / "config.json", f"Take the config.json it was published with. {SOURCE}"
+    if lacking := [name for name in NEEDED_FIELDS if not isinstance(config.get(name), (int, float))]:
+        raise file_error(path, f"lacks {', '.join(lacking)}.", remedy)
+    rope = config.get("rope_parameters") or {}  # transformers 5 writes the rotary base here
+    config = {**config, "rope_theta": config.get("rope_theta") or rope.get("rope_theta")}
+    if config.get("rope_scaling") or rope.get("rope_type", "default") != "default":
+        raise file_error(path, "asks for scaled rotary positions, which this LLM was not trained with.", remedy)
+    projector = layout.get("model.vae_projector_image.0.weight")
+    if projector is None or projector.dim() != 2:
+        raise file_error(folder, "has no model.vae_projector_image.0.weight.", f"Its weights are incomplete. {SOURCE}")
+    llama = {name: config[name] for name in NEEDED_FIELDS + OTHER_FIELDS if config.get(name) is not None}
     return MMLLMDims(embed=projector.shape[1], llama=llama, projector_hidden=projector.shape[0])
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
     """From the subfolder ``tokenizer``, or the folder itself: tokenizer.json, or LLaMA's tokenizer.model."""
     place = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    if (place / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+    if (file := place / "tokenizer.json").is_file():
+        tokenizer = open_tokenizer(file.read_text(encoding="utf-8", errors="replace"), file, SOURCE)
     elif (place / "tokenizer.model").is_file():
-        from transformers import AutoTokenizer  # slow to import, and only for this layout
-
-        tokenizer = _as_trained(AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer)
+        tokenizer = _convert_sentencepiece(place)
     else:
-        raise CheckpointError(f"{place} has neither tokenizer.json nor tokenizer.model. {KINDS['llm'].source}")
+        raise file_error(place, "has neither tokenizer.json nor tokenizer.model.", SOURCE)
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in (*SPECIALS, *ADDED_TOKENS)]
     )
     return tokenizer
+
+
+def _convert_sentencepiece(place: Path) -> Tokenizer:
+    from transformers import AutoTokenizer  # slow to import, and only for this layout
+
+    try:
+        converted = AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer
+    except Exception as error:  # whatever the libraries beneath raise at a damaged file
+        raise file_error(place / "tokenizer.model", f"cannot be read ({error}).", f"Download it again. {SOURCE}") from error
+    return _as_trained(converted)
 
 
 def _as_trained(converted: Tokenizer) -> Tokenizer:
@@ -137,22 +143,22 @@ def _as_trained(converted: Tokenizer) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(data))
 
 
-def _check_vocabulary(tokenizer: Tokenizer, state_dict: dict[str, Tensor], path: Path) -> None:
+def _check_vocabulary(tokenizer: Tokenizer, layout: Mapping[str, Tensor], path: Path) -> None:
     """Every id must have its row in both tables, and the added tokens must stand in the published order."""
     ids = [tokenizer.token_to_id(token) for token in (*SPECIALS, *ADDED_TOKENS)]
     missing = [token for token, found in zip((*SPECIALS, *ADDED_TOKENS), ids) if found is None]
     if missing:
-        raise CheckpointError(f"The tokenizer of {path.name} lacks {', '.join(missing)}. {KINDS['llm'].source}")
+        raise file_error(path, f"has a tokenizer that lacks {', '.join(missing)}.", SOURCE)
     added = ids[len(SPECIALS) :]
     if added != list(range(added[0], added[0] + len(added))):
-        raise CheckpointError(
-            f"The tokenizer of {path.name} has the added tokens in another order than the LLM was trained with. "
-            f"{KINDS['llm'].source}"
+        raise file_error(
+            path, "has a tokenizer with the added tokens in another order than the LLM was trained with.", SOURCE
         )
     for key in ("model.embed_tokens.weight", "lm_head.weight"):
-        rows = state_dict[key].shape[0] if key in state_dict else 0
+        rows = layout[key].shape[0] if key in layout else tokenizer.get_vocab_size()
         if rows < tokenizer.get_vocab_size():
-            raise CheckpointError(
-                f"{path.name}: {key} has {rows} rows, its tokenizer {tokenizer.get_vocab_size()} tokens. "
-                f"The tokenizer belongs to another LLM. {KINDS['llm'].source}"
+            raise file_error(
+                path,
+                f"has {rows} rows in {key}, its tokenizer {tokenizer.get_vocab_size()} tokens.",
+                f"The tokenizer belongs to another LLM. {SOURCE}",
             )

@@ -1,6 +1,7 @@
 """Refinement prior files -> `RefinementPrior`: our safetensors, or the published `prior/model.bin`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,8 +9,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.prior import PriorDims, RefinementPrior
-from .files import build_dims, file_error, read_network_file
-from .strict import load_strict
+from .files import build_dims, file_error, open_network, open_tokenizer
+from .kinds import KINDS
+from .plan import Plan
+from .strict import EmptyWeights
 
 # Older transformers stored these constants (causal masks, position counters) beside the weights.
 STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
@@ -30,15 +33,26 @@ def load_prior(
     `dtype` of the weights; None: float32. `tokenizer`: our files bring their own; the published one does not, so give CLIP's,
     or put its tokenizer.json next to the file, or do without texts.
     """
-    file = read_network_file(path, "prior")
-    tensors = {key: value for key, value in file.state_dict.items() if not STORED_CONSTANTS.fullmatch(key)}
-    dims = build_dims(PriorDims, file.dims, path) if file.dims else prior_dims(tensors, path)
-    with torch.device("meta"):  # at the published size, random weights to be thrown away would take half a minute
+    plan = plan_prior(path)
+    dims = build_dims(PriorDims, plan.dims, path)
+    with EmptyWeights():
         network = RefinementPrior(dims, operations)
-    load_strict(network, tensors, source=path)
+    plan.fill(network, dtype or torch.float32)
     _make_constants(network)
-    network.tokenizer = _own_tokenizer(file.tokenizer_json, Path(path)) or tokenizer
+    network.tokenizer = _own_tokenizer(plan.tokenizer_json, Path(path)) or tokenizer
+    tokens = network.tokenizer.get_vocab_size() if network.tokenizer else 0
+    if tokens > dims.clip["vocab_size"]:
+        raise file_error(
+            path, f"knows {dims.clip['vocab_size']} tokens, its tokenizer {tokens}.", "Use the tokenizer it was trained with."
+        )
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
+
+
+def plan_prior(path: str | Path) -> Plan:
+    """What of the file goes into the network; the constants that old versions of transformers stored do not."""
+    plan = open_network(path, "prior")
+    plan = plan.without([key for key in plan.names if STORED_CONSTANTS.fullmatch(key)])
+    return plan if plan.dims else replace(plan, dims=prior_dims(plan.layout, path).to_dict())
 
 
 def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
@@ -95,6 +109,8 @@ def _make_constants(network: RefinementPrior) -> None:
 
 def _own_tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
     if tokenizer_json is not None:
-        return Tokenizer.from_str(tokenizer_json)
+        return open_tokenizer(tokenizer_json, path, KINDS["prior"].source)
     beside = path.parent / TOKENIZER_FILE
-    return Tokenizer.from_file(str(beside)) if beside.is_file() else None
+    if not beside.is_file():
+        return None
+    return open_tokenizer(beside.read_text(encoding="utf-8"), beside, "Download CLIP's again, or take it away.")

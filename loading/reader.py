@@ -21,8 +21,8 @@ MAPPED_AT_ONCE = 512 * 2**20  # bytes read through one mapping before it is drop
 class WeightFile:
     """Names, shapes and dtypes at once, each tensor when it is asked for.
 
-    Tensors are mapped from the disk, not read, so opening costs nothing and one that is used as it is stored takes no
-    memory of its own. (Files of torch before 1.6 cannot be mapped: they are in memory as long as this is.)
+    ``layout``: name -> meta tensor. Tensors are mapped from the disk, not read, so opening costs nothing and one that is
+    used as it is stored takes no memory of its own. (Files of torch before 1.6 cannot be mapped and are read whole.)
     """
 
     def __init__(self, path: str | Path, remedy: str = "Download it again.") -> None:
@@ -32,12 +32,12 @@ class WeightFile:
         self._mapped = self.path.suffix == ".safetensors" or zipfile.is_zipfile(self.path)
         self._tensors: dict[str, Tensor] | None = self._open()
         self._bytes_read = 0
-        self.layout = {name: value.to("meta") for name, value in self._tensors.items()}  # shapes and dtypes
+        self.layout = {name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in self._tensors.items()}
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as it is stored; CheckpointError where it holds NaN, or infinity outside a mask."""
-        if self._bytes_read > MAPPED_AT_ONCE and self._mapped:
-            self._tensors, self._bytes_read = None, 0
+        if self._mapped and self._bytes_read > MAPPED_AT_ONCE:
+            self.release()
         if self._tensors is None:
             self._tensors = self._open()
         value = self._tensors[name]
@@ -50,6 +50,10 @@ class WeightFile:
     ) -> dict[str, Tensor]:
         """The tensors whose names ``keep`` takes; floats as ``dtype`` where it is given."""
         return {name: as_dtype(self.tensor(name), dtype) for name in self.layout if keep(name)}
+
+    def release(self) -> None:
+        """Give back what was read for tensors nobody holds any more; the next one opens the file again."""
+        self._tensors, self._bytes_read = None, 0
 
     def _open(self) -> dict[str, Tensor]:
         if self.path.suffix == ".safetensors":

@@ -168,7 +168,7 @@ def test_infinite_values_are_allowed(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "title", "folder"),
     [
-        (("ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"), "a stock IP-Adapter file", "models/ipadapter"),
+        (("ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"), "an IP-Adapter of another project", "models/ipadapter"),
         (("ip_adapter.1.to_k_ip.weight", "image_proj.raw_embed"), "a two-view IP-Adapter", "models/any2pix/adapter"),
         (("projector_unclip.0.weight", "projector_unclip2.0.weight"), "an unCLIP projector", "models/any2pix/adapter"),
         (("lora_unet_down_blocks_0.lora_down.weight",), "a LoRA", "models/loras"),

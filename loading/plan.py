@@ -1,0 +1,53 @@
+"""What of a file or folder goes into which network: the seam between finding weights, loading them and converting them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .reader import WeightFile, as_dtype
+from .shards import WeightFolder
+from .strict import check_fit, load_strict
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``names``: key of the network -> name in ``weights``, in the source's order. ``dims``: plain, as in a file's metadata.
+
+    ``skipped``: names in ``weights`` that are left out on purpose.
+    """
+
+    kind: str
+    weights: WeightFile | WeightFolder
+    names: Mapping[str, str]
+    dims: Mapping[str, Any]
+    tokenizer_json: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> dict[str, Tensor]:
+        """Key of the network -> meta tensor, the shape and dtype it is stored in."""
+        return {key: self.weights.layout[name] for key, name in self.names.items()}
+
+    def tensor(self, key: str) -> Tensor:
+        return self.weights.tensor(self.names[key])
+
+    def read(self, dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """The state dict, floats as ``dtype``; None: as stored, then mapped from the disk.
+
+        A tensor that is cast is let go of before the next is read: this takes the memory of one copy.
+        """
+        return {key: as_dtype(self.tensor(key), dtype) for key in self.names}
+
+    def fill(self, network: nn.Module, dtype: torch.dtype | None) -> None:
+        """Load ``network`` strictly. It is checked by shapes alone first: what does not fit costs no reading."""
+        check_fit(network, self.layout, self.weights.path)
+        load_strict(network, self.read(dtype), source=self.weights.path)
+
+    def without(self, skipped: Mapping[str, Any] | set[str] | list[str]) -> "Plan":
+        """The plan less the keys in ``skipped``."""
+        left = {key: name for key, name in self.names.items() if key not in skipped}
+        return replace(self, names=left, skipped=(*self.skipped, *(self.names[key] for key in self.names if key in skipped)))

@@ -1,0 +1,57 @@
+"""A folder of weight files as one: the shards that Hugging Face's libraries write, with their index, or a single file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from .errors import file_error
+from .reader import WeightFile, read_json
+
+INDEX_MARK = ".index."
+
+
+class WeightFolder:
+    """What WeightFile is for one file: ``layout``, ``tensor``. One shard is open at a time."""
+
+    def __init__(self, folder: Path, names: Sequence[str], remedy: str) -> None:
+        """``names``: index files and weight files that may be there, the first one found counts."""
+        self.path, self.metadata = folder, {}
+        found = next((folder / name for name in names if (folder / name).is_file()), None)
+        if found is None:
+            raise file_error(folder, f"holds none of {', '.join(names)}.", remedy)
+        if INDEX_MARK in found.name:
+            self._owner = _read_shards(found, remedy)
+        else:
+            self._owner = dict.fromkeys((file := WeightFile(found, remedy)).layout, file)
+        self.layout = {name: file.layout[name] for name, file in self._owner.items()}
+        self._last: WeightFile | None = None
+
+    def tensor(self, name: str) -> Tensor:
+        """As WeightFile.tensor."""
+        owner = self._owner[name]
+        if self._last not in (None, owner):
+            self._last.release()
+        self._last = owner
+        return owner.tensor(name)
+
+
+def _read_shards(index: Path, remedy: str) -> dict[str, WeightFile]:
+    """Name -> its shard, in the shards' order; the index and the shards must agree on every name."""
+    again = f"Index and shards are of different downloads: download the folder again. {remedy}"
+    weight_map = read_json(index, remedy).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise file_error(index, "has no weight_map that names a shard for each weight.", again)
+    owner = {}
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard:
+            raise file_error(index, f"names a shard outside its folder, {shard!r}.", again)
+        file = WeightFile(index.parent / shard, remedy)
+        listed = {name for name, place in weight_map.items() if place == shard}
+        if lost := sorted(listed - set(file.layout)):
+            raise file_error(index, f"places {lost[0]} in {shard}, which lacks it ({len(lost)} such).", again)
+        if extra := sorted(set(file.layout) - set(weight_map)):
+            raise file_error(index, f"does not list {extra[0]}, which is in {shard} ({len(extra)} such).", again)
+        file.release()
+        owner |= {name: file for name in file.layout if name in listed}
+    return owner
