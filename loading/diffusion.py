@@ -1,32 +1,60 @@
 """Diffusers-format SDXL UNets: a file of ours with its config inside, or a folder with config.json as diffusers writes it."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..models.diffusion import EmbeddingDiffusion
-from .adapter import load_adapter
-from .files import file_error, read_network_file
-from .strict import load_strict
+from .adapter import PROJECTOR_ROOTS, load_adapter
+from .files import file_error, open_network, require_kind
+from .kinds import KINDS
+from .plan import Plan
+from .reader import read_json
+from .shards import WeightFolder
+from .strict import EmptyWeights, check_fit, load_strict
 
 CONFIG_NAME = "config.json"
-FOLDER_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+STEM = "diffusion_pytorch_model"
+WEIGHTS = (
+    f"{STEM}.safetensors.index.json", f"{STEM}.safetensors", f"{STEM}.safetensors.index.fp16.json",
+    f"{STEM}.fp16.safetensors", f"{STEM}.bin.index.json", f"{STEM}.bin",
+)  # fmt: skip
+SIZES = ("block_out_channels", "down_block_types", "in_channels", "out_channels", "cross_attention_dim")
+SOURCE = KINDS["unet"].source
 
 
-def load_unet(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(state dict, keyword arguments of `UNet2DConditionModel`) of a file of ours or of a diffusers folder."""
+def load_unet(path: str | Path, dtype: torch.dtype | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(state dict, keyword arguments of `UNet2DConditionModel`) of a file of ours or of a diffusers folder.
+
+    The projectors that the first release keeps in the UNet's own file are left aside; `load_adapter` reads them there.
+    ``dtype`` of the weights; None: as they are stored, and then mapped from the disk.
+    """
+    plan = plan_unet(path)
+    check_unet(plan)
+    plan = _without_projectors(plan)
+    return plan.read(dtype), dict(plan.dims)
+
+
+def plan_unet(path: str | Path) -> Plan:
+    """Everything in a UNet's file or folder, projectors included; `dims` is its config."""
     path = Path(path)
     if path.is_dir():
-        return _load_folder(path)
-    file = read_network_file(path, "unet")
-    beside = path.with_name(CONFIG_NAME)
-    config = file.dims or (_read_config(beside) if beside.is_file() else {})
-    if not config:
-        raise file_error(path, "does not say how the UNet is built.", f"Put the {CONFIG_NAME} it was published with beside it.")
-    return file.state_dict, config
+        config, weights = path / CONFIG_NAME, WeightFolder(path, WEIGHTS, SOURCE)
+        require_kind(path, ("unet",), weights.layout, weights.metadata)
+        plan = Plan("unet", weights, {name: name for name in weights.layout}, {})
+    else:
+        config, plan = path.with_name(CONFIG_NAME), open_network(path, "unet")
+    if not plan.dims:
+        remedy = f"A UNet in diffusers format comes with its {CONFIG_NAME}: put both in one folder. {SOURCE}"
+        fields = read_json(config, remedy)
+        plan = replace(plan, dims={key: value for key, value in fields.items() if not key.startswith("_")})
+    if lacking := [name for name in SIZES if plan.dims.get(name) is None]:
+        raise file_error(config, f"lacks {', '.join(lacking)}.", f"Take the {CONFIG_NAME} it was published with. {SOURCE}")
+    return plan
 
 
 def build_unet(state_dict: dict[str, Tensor], config: dict, source: str | Path = "the UNet") -> UNet2DConditionModel:
@@ -42,19 +70,16 @@ def load_embedding_diffusion(unet: str | Path, adapter: str | Path, device="cpu"
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def _load_folder(folder: Path) -> tuple[dict[str, Tensor], dict]:
-    config = _read_config(folder / CONFIG_NAME)
-    for name in FOLDER_WEIGHTS:
-        if (folder / name).is_file():
-            return read_network_file(folder / name, "unet").state_dict, config
-    raise file_error(folder, "holds no UNet weights.", f"It should hold {CONFIG_NAME} and {FOLDER_WEIGHTS[0]}.")
-
-
-def _read_config(path: Path) -> dict:
-    if not path.is_file():
-        raise file_error(path, "is not there.", "A diffusers UNet comes with its config.json; put both into the folder.")
+def check_unet(plan: Plan) -> None:
+    """Keys, shapes and types against the network that the config describes, before anything is read."""
+    remedy = f"Take the {CONFIG_NAME} it was published with. {SOURCE}"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise file_error(path, f"is not JSON ({error}).", "Download it again.") from error
-    return {key: value for key, value in config.items() if not key.startswith("_")}
+        with EmptyWeights():
+            unet = UNet2DConditionModel.from_config(dict(plan.dims))
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise file_error(plan.weights.path, f"has a config no UNet can be built from ({error}).", remedy) from error
+    check_fit(unet, _without_projectors(plan).layout, plan.weights.path)
+
+
+def _without_projectors(plan: Plan) -> Plan:
+    return plan.without([key for key in plan.names if key.startswith(PROJECTOR_ROOTS)])

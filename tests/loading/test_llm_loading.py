@@ -4,28 +4,10 @@ import pytest
 import torch
 from any2pix.loading.files import CheckpointError, write_network_file
 from any2pix.loading.llm import SPACE, _as_trained, load_llm
-from any2pix.models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
-from any2pix.training.llm_tokenizer import build_tokenizer
-from safetensors.torch import save_file
+from any2pix.models.mm_llm import ADDED_TOKENS
 from tokenizers import AddedToken
 
 METASPACE = {"type": "Metaspace", "replacement": SPACE}
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer(["add a cat to the meadow in the rain", "[a cat]"] * 3, 700)
-
-
-@pytest.fixture(scope="module")
-def llm(tokenizer):
-    torch.manual_seed(0)
-    llama = dict(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-    num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5,
-    )  # fmt: skip
-    return MultimodalLLM(MMLLMDims(embed=8, llama=llama, projector_hidden=16)).eval()
 
 
 def write(path, llm, tokenizer, **changes):
@@ -55,38 +37,14 @@ def test_one_file(tmp_path, llm, tokenizer):
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
 
 
-def publish(folder, llm, tokenizer, shards=2, kind="bin", config=None):
-    """Write the layout of the published folder, with the parts that this method skips."""
-    folder.mkdir()
-    state = {**llm.state_dict(), "model.vision_tower.x": torch.zeros(2), "model.mm_projector.0.weight": torch.zeros(2)}
-    state |= {
-        "model.vae_projector_audio.0.weight": torch.zeros(3),
-        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4),
-    }
-    names, stem = sorted(state), "pytorch_model" if kind == "bin" else "model"
-    weight_map = {}
-    for shard in range(shards):
-        file = f"{stem}-{shard + 1:05d}-of-{shards:05d}.{kind}" if shards > 1 else f"{stem}.{kind}"
-        part = {name: state[name].clone() for name in names[shard::shards]}
-        torch.save(part, folder / file) if kind == "bin" else save_file(part, folder / file)
-        weight_map |= dict.fromkeys(part, file)
-    if shards > 1:
-        (folder / f"{stem}.{kind}.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    extra = {"model_type": "instructany2pix", "torch_dtype": "bfloat16", "rope_scaling": None, "mm_vision_tower": "x"}
-    (folder / "config.json").write_text(json.dumps({**llm.dims.llama, **extra, **(config or {})}))
-    (folder / "tokenizer").mkdir()
-    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
-    return folder
-
-
 @pytest.mark.parametrize("shards, kind", [(1, "bin"), (3, "bin"), (1, "safetensors"), (2, "safetensors")])
-def test_published_folder(tmp_path, llm, tokenizer, shards, kind):
+def test_published_folder(tmp_path, publish, llm, tokenizer, shards, kind):
     loaded = load_llm(publish(tmp_path / "llm-retrained", llm, tokenizer, shards, kind))
     assert loaded.dims.embed == 8 and loaded.dims.projector_hidden == 16 and loaded.dims.merge == "add"
     same(loaded, llm)
 
 
-def test_missing_shard(tmp_path, llm, tokenizer):
+def test_missing_shard(tmp_path, publish, llm, tokenizer):
     folder = publish(tmp_path / "llm-retrained", llm, tokenizer)
     (folder / "pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(CheckpointError, match="pytorch_model-00002-of-00002.bin .*is not there"):
@@ -97,7 +55,7 @@ def test_missing_shard(tmp_path, llm, tokenizer):
     "name, message",
     [("config.json", "config.json .*is not there"), ("pytorch_model.bin", "none of"), ("tokenizer/tokenizer.json", "has neither")],
 )
-def test_incomplete_folder(tmp_path, llm, tokenizer, name, message):
+def test_incomplete_folder(tmp_path, publish, llm, tokenizer, name, message):
     folder = publish(tmp_path / "llm-retrained", llm, tokenizer, shards=1)
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=message):
@@ -123,7 +81,7 @@ def test_missing_and_unexpected_keys(tmp_path, llm, tokenizer):
         load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, state_dict=state))
 
 
-def test_plain_language_model(tmp_path, llm, tokenizer):
+def test_plain_language_model(tmp_path, publish, llm, tokenizer):
     state = {key: value for key, value in llm.state_dict().items() if "vae_" not in key}
     folder = publish(tmp_path / "vicuna", llm, tokenizer, shards=1)
     torch.save(state, folder / "pytorch_model.bin")
