@@ -10,8 +10,10 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW
 from ..stages.edit import EditOptions
-from .condition import Conditioning, apply_embedding, conditioning_inputs
+from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
+from .conditioning import AdapterOptions, Conditioning, Painted
 from .instruct import MAX_SEED
 from .inverted import InvertedNoise, detach, inversion_of, require_same_schedule
 from .networks import Network
@@ -77,6 +79,8 @@ class EmbeddingSampler(io.ComfyNode):
                     tooltip="For an inverted latent the same as on DDIM Invert.",
                 ),
                 *conditioning_inputs(),
+                scale_input(optional=True),
+                *view_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The painted latent, for VAE Decode.")],
         )
@@ -96,8 +100,14 @@ class EmbeddingSampler(io.ComfyNode):
         positive: Conditioning | None = None,
         negative: Conditioning | None = None,
         negative_embedding: Embedding | None = None,
+        local: Embedding | None = None,
+        scale: float = 1.0,
+        view: str = RELEASED_VIEW,
+        local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> io.NodeOutput:
-        model, positive, negative = apply_embedding(model, adapter, embedding, positive, negative, negative_embedding)
+        painted = Painted(embedding, local, negative_embedding)
+        options = AdapterOptions(scale, view=view, local_strength=local_strength)
+        model, positive, negative = apply_embedding(model, adapter, painted, positive, negative, options)
         noise, image = _start(model, latent, seed, sampler_name, scheduler, steps)
         samples = comfy.sample.sample(
             model,

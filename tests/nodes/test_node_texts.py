@@ -92,6 +92,6 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
         "Any2PixMixEmbeddings": ["edit_weight", "refined_weight", "base_weight", "norm"],
         "Any2PixDDIMInvert": ["steps", "scheduler", "iterations", "tolerance"],
         "Any2PixNoiseMix": ["seed", "alpha", "mode"],
-        "Any2PixApplyEmbedding": ["scale", "start_percent", "end_percent"],
-        "Any2PixSampler": ["seed", "steps", "cfg", "sampler_name", "scheduler"],
+        "Any2PixApplyEmbedding": ["scale", "start_percent", "end_percent", "view", "local_strength"],
+        "Any2PixSampler": ["seed", "steps", "cfg", "sampler_name", "scheduler", "scale", "view", "local_strength"],
     }

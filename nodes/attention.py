@@ -1,0 +1,146 @@
+"""The two-view adapter's image attention inside a MODEL.
+
+Every cross attention gives attention(q, text) + scale * attention(q, image). The image tokens travel in the conditioning, so each
+row that ComfyUI samples (areas, guiders with three sides, batches split by low memory) brings its own. The attention is added
+around whatever patch stands in a block when the UNet runs, so it does not matter who patched the model before or after us.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from comfy.conds import CONDConstant, CONDRegular
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor, nn
+
+from ..models.two_view import ImageKeyValue
+from .networks import Network
+
+Block = tuple[str, int, int]  # ComfyUI's name of a cross attention: part of the UNet, number of the block, transformer in it
+Attention = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]  # (q, k, v, extra_options) -> (B, pixels, width)
+
+
+@dataclass(frozen=True)
+class View:
+    """Image tokens (B, T, C), a row of them for each row that is sampled, and how strongly they are felt."""
+
+    tokens: Tensor
+    scale: float
+
+
+def cross_attentions(unet: nn.Module) -> list[tuple[Block, int]]:
+    """Block and width of every cross attention of comfy's UNetModel, in the order of diffusers' attn_processors: down, up, middle."""
+    middle = [] if unet.middle_block is None else [unet.middle_block]
+    return [
+        ((part, number, index), transformer.attn2.to_k.out_features)
+        for part, blocks in (("input", unet.input_blocks), ("output", unet.output_blocks), ("middle", middle))
+        for number, block in enumerate(blocks)
+        for layer in block
+        if isinstance(layer, SpatialTransformer)
+        for index, transformer in enumerate(layer.transformer_blocks)
+    ]
+
+
+def attach(model: Any, adapter: Network) -> Any:
+    """A clone of the MODEL that feels the adapter's tokens where its conditioning brings some; one that does already, itself.
+
+    The weights stay in the adapter's ModelPatcher, which the model manager loads together with the model.
+    """
+    key = _adapter_key(adapter)
+    if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, key):
+        return model
+    model = model.clone()
+    model.set_additional_models(key, [adapter.patcher])
+    blocks = [block for block, _ in cross_attentions(model.model.diffusion_model)]
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, ImageAttention(adapter, blocks))
+    return model
+
+
+def with_view(extras: dict[str, Any], adapter: Network, view: View) -> dict[str, Any]:
+    """A conditioning entry's dict with one more view of this adapter; its tokens are (1, T, C)."""
+    conds = extras.get("model_conds", {})
+    tokens, scale = next(names for names in _view_keys(adapter) if names[0] not in conds)
+    conds = {**conds, tokens: CONDRegular(view.tokens), scale: CONDConstant(view.scale)}
+    return {**extras, "model_conds": conds}
+
+
+class ImageAttention:
+    """A wrapper around a UNet's forward that adds the adapter's attention where the conditioning brings views of it."""
+
+    def __init__(self, adapter: Network, blocks: list[Block]):
+        self.adapter, self.blocks = adapter, blocks
+
+    def __deepcopy__(self, memo: dict) -> "ImageAttention":
+        return self  # nodes that deep-copy a model's options must not copy its weights
+
+    def __call__(
+        self,
+        executor: Any,
+        x: Tensor,
+        timesteps: Tensor | None = None,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        control: dict[str, Any] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **conds: Any,
+    ) -> Tensor:
+        views = list(self._take_views(conds))
+        options = transformer_options or {}
+        if views:
+            options = self._with_image_attention(options, views)
+        return executor(x, timesteps, context, y, control, options, **conds)
+
+    def _take_views(self, conds: dict[str, Any]) -> Iterator[View]:
+        for tokens, scale in _view_keys(self.adapter):
+            if tokens not in conds:
+                return
+            yield View(conds.pop(tokens), conds.pop(scale))
+
+    def _with_image_attention(self, options: dict[str, Any], views: list[View]) -> dict[str, Any]:
+        replace = options.get("patches_replace", {})
+        there = replace.get("attn2", {})
+        added = {}
+        for block, layer in zip(self.blocks, self.adapter.module.layers):
+            before = there.get(block) or there.get(block[:2]) or plain_attention  # ComfyUI asks for them in this order
+            added[block] = AddedAttention(before, layer, views)
+        return {**options, "patches_replace": {**replace, "attn2": {**there, **added}}}
+
+
+@dataclass(frozen=True)
+class AddedAttention:
+    """A cross attention's patch: what ``before`` gives, and the attention to the image tokens."""
+
+    before: Attention
+    layer: ImageKeyValue
+    views: list[View]
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
+        out = self.before(q, k, v, extra_options)
+        for view in self.views:
+            keys, values = self.layer(view.tokens.to(q.dtype))
+            out = out + view.scale * plain_attention(q, keys, values, extra_options)
+        return out
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
+    """ComfyUI's cross attention, with the precision and the backend it would take itself."""
+    return optimized_attention(
+        q,
+        k,
+        v,
+        extra_options["n_heads"],
+        attn_precision=extra_options["attn_precision"],
+        transformer_options=extra_options,
+    )
+
+
+def _adapter_key(adapter: Network) -> str:
+    return f"any2pix_{adapter.patcher.patches_uuid}"
+
+
+def _view_keys(adapter: Network) -> Iterator[tuple[str, str]]:
+    """The names of the first, second, ... view's tokens and scale in model_conds."""
+    key = _adapter_key(adapter)
+    return ((f"{key}_tokens_{number}", f"{key}_scale_{number}") for number in count())

@@ -1,0 +1,83 @@
+"""What both adapters do to CONDITIONING: some of its entries' contents change, over a part of the sampling."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.supported_models
+from torch import Tensor
+
+from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW
+from ..stages.edit import at_norm
+from .sockets import Embedding
+
+Entry = list[Any]  # [text (B, tokens, C), {ControlNets, areas, masks, time ranges, sizes, pooled_output, ...}]
+Conditioning = list[Entry]
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What to paint: the embedding (a two-view adapter's global view), its local view, and what to guide away from."""
+
+    embedding: Embedding
+    local: Embedding | None = None
+    negative: Embedding | None = None
+
+    def away(self) -> Tensor | None:
+        """The negative embedding (1, D) at the length of the positive one: a raw picture embedding has length 1, and guidance
+        compares the two. None where there is none."""
+        vector = row(self.negative)
+        if vector is None or self.embedding.is_null:
+            return vector
+        return at_norm(vector, float(self.embedding.vector.norm()))
+
+
+@dataclass(frozen=True)
+class AdapterOptions:
+    """``scale``: how strongly the embeddings are felt, 0 is the unconditional model (unCLIP) or the text's alone (two views).
+    They are felt from ``start`` to ``end`` (shares of the sampling). The last two are a two-view adapter's own."""
+
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    view: str = RELEASED_VIEW
+    local_strength: float = RELEASED_LOCAL_STRENGTH
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise ValueError(
+                f"start_percent {self.start} and end_percent {self.end} must rise and lie between 0 and 1. Swap them?"
+            )
+
+
+def row(embedding: Embedding | None) -> Tensor | None:
+    """The vector (D,) as float32 (1, D); None for <base_null> and for what is not connected."""
+    return None if embedding is None or embedding.is_null else embedding.vector[None].float()
+
+
+def over_range(
+    given: Conditioning, options: AdapterOptions, inside: Callable[[Entry], Entry], outside: Callable[[Entry], Entry]
+) -> Conditioning:
+    """``given`` with each entry changed by ``inside`` from start to end, and by ``outside`` before and after. An entry with a time
+    range of its own keeps to it."""
+    if options.start == 0.0 and options.end == 1.0:
+        return [inside(entry) for entry in given]
+    spans = [(0.0, options.start, outside), (options.start, options.end, inside), (options.end, 1.0, outside)]
+    entries: Conditioning = []
+    for entry in given:
+        for start, end, change in spans:
+            first = max(start, entry[1].get("start_percent", 0.0))
+            last = min(end, entry[1].get("end_percent", 1.0))
+            if first < last:
+                text, extras = change(entry)
+                entries.append([text, {**extras, "start_percent": first, "end_percent": last}])
+    return entries
+
+
+def require_sdxl(model: Any) -> None:
+    config = model.model.model_config
+    if not isinstance(config, comfy.supported_models.SDXL):
+        raise ValueError(
+            f"The embedding adapter is for SDXL, the connected model is {type(config).__name__}. Connect Load "
+            "Embedding Diffusion, or an SDXL checkpoint for the two-view adapter."
+        )
