@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import comfy.sd1_clip
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizerFast
 
@@ -12,11 +12,13 @@ from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
 from .folders import MINIATURE, check_name, find_weights, list_names
-from .networks import OPERATIONS, choose_dtype, wrap_network
+from .networks import describe, read_network
+from .precision import PRECISIONS
 from .sockets import CATEGORY, AdapterSocket, ImageBindSocket, LLMSocket, PriorSocket
 
 LOADERS = f"{CATEGORY}/loaders"
-PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
+AS_TRAINED = "auto"
+MERGES = [AS_TRAINED, "add", "substitute"]
 
 
 def _name_input(kind: str, where: str) -> io.Combo.Input:
@@ -27,10 +29,25 @@ def _name_input(kind: str, where: str) -> io.Combo.Input:
     )
 
 
+def _precision_input(sizes: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "precision",
+        options=PRECISIONS,
+        default="auto",
+        tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. fp8 takes half "
+        f"the memory of half precision and loses a little. {sizes}",
+    )
+
+
 def clip_tokenizer() -> Tokenizer:
     """CLIP's tokenizer, which ComfyUI ships for Stable Diffusion: the published ImageBind and prior come without one."""
     folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
     return CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer
+
+
+def _tokenizer_for(name: str) -> Tokenizer | None:
+    """What is handed to a loader for files that bring no tokenizer; the miniature brings its own."""
+    return None if name == MINIATURE else clip_tokenizer()
 
 
 class LoadImageBind(io.ComfyNode):
@@ -41,7 +58,10 @@ class LoadImageBind(io.ComfyNode):
             display_name="Load ImageBind",
             category=LOADERS,
             description="Loads ImageBind, which turns pictures, sounds and texts into embeddings of one shared space.",
-            inputs=[_name_input("imagebind", "models/any2pix/imagebind (imagebind_huge.pth)")],
+            inputs=[
+                _name_input("imagebind", "models/any2pix/imagebind (imagebind_huge.pth)"),
+                _precision_input("The published ImageBind takes 2.1 GB in half precision."),
+            ],
             outputs=[ImageBindSocket.Output(display_name="imagebind", tooltip="For the Load ... Embedding nodes.")],
         )
 
@@ -50,11 +70,10 @@ class LoadImageBind(io.ComfyNode):
         return check_name("imagebind", name)
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
+    def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("imagebind", name)
-        tokenizer = None if name == MINIATURE else clip_tokenizer()
-        network = load_imagebind(path, OPERATIONS, dtype=choose_dtype(), tokenizer=tokenizer)
-        return io.NodeOutput(wrap_network(network))
+        network = read_network(load_imagebind, path, precision, tokenizer=_tokenizer_for(name))
+        return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))
 
 
 class LoadLLM(io.ComfyNode):
@@ -67,12 +86,14 @@ class LoadLLM(io.ComfyNode):
             description="Loads the language model that reads an instruction with pictures and sounds in it.",
             inputs=[
                 _name_input("llm", "models/any2pix/llm (the folder llm-retrained)"),
+                _precision_input("The published 7B model takes 27 GB in fp32, 13.6 GB in bf16 or fp16, 7.1 GB in fp8."),
                 io.Combo.Input(
-                    "precision",
-                    options=PRECISIONS,
-                    default="auto",
-                    tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. "
-                    "The published 7B model takes 13 GB in bf16 or fp16 and 27 GB in fp32.",
+                    "merge",
+                    options=MERGES,
+                    default=AS_TRAINED,
+                    tooltip="How the embedding of a reference enters the sentence. auto: as these weights were trained. "
+                    "add: added to the word that stands for it, as the released code does. substitute: in the place of "
+                    "that word, as the paper says.",
                 ),
             ],
             outputs=[LLMSocket.Output(display_name="llm", tooltip="For Multimodal Instruction LLM.")],
@@ -83,10 +104,11 @@ class LoadLLM(io.ComfyNode):
         return check_name("llm", name)
 
     @classmethod
-    def execute(cls, name: str, precision: str) -> io.NodeOutput:
-        return io.NodeOutput(
-            wrap_network(load_llm(find_weights("llm", name), OPERATIONS, dtype=choose_dtype(precision)))
-        )
+    def execute(cls, name: str, precision: str, merge: str = AS_TRAINED) -> io.NodeOutput:
+        path = find_weights("llm", name)
+        network = read_network(load_llm, path, precision, merge=None if merge == AS_TRAINED else merge)
+        shown = describe(network, path, f"merge: {network.module.dims.merge}")
+        return io.NodeOutput(network, ui=ui.PreviewText(shown))
 
 
 class LoadPrior(io.ComfyNode):
@@ -97,7 +119,10 @@ class LoadPrior(io.ComfyNode):
             display_name="Load Refinement Prior",
             category=LOADERS,
             description="Loads the prior that turns a predicted or heard embedding into that of a clean picture.",
-            inputs=[_name_input("prior", "models/any2pix/prior (prior/model.bin of the release)")],
+            inputs=[
+                _name_input("prior", "models/any2pix/prior (prior/model.bin of the release)"),
+                _precision_input("The published prior takes 1.4 GB in half precision."),
+            ],
             outputs=[PriorSocket.Output(display_name="prior", tooltip="For Refinement Prior.")],
         )
 
@@ -106,10 +131,10 @@ class LoadPrior(io.ComfyNode):
         return check_name("prior", name)
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
+    def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("prior", name)
-        tokenizer = None if name == MINIATURE else clip_tokenizer()
-        return io.NodeOutput(wrap_network(load_prior(path, OPERATIONS, dtype=choose_dtype(), tokenizer=tokenizer)))
+        network = read_network(load_prior, path, precision, tokenizer=_tokenizer_for(name))
+        return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))
 
 
 class LoadAdapter(io.ComfyNode):
@@ -120,7 +145,10 @@ class LoadAdapter(io.ComfyNode):
             display_name="Load Embedding Adapter",
             category=LOADERS,
             description="Loads the adapter that turns an embedding into the conditioning of the diffusion model.",
-            inputs=[_name_input("adapter", "models/any2pix/adapter")],
+            inputs=[
+                _name_input("adapter", "models/any2pix/adapter"),
+                _precision_input("The published two-view adapter takes 0.7 GB in half precision."),
+            ],
             outputs=[
                 AdapterSocket.Output(display_name="adapter", tooltip="For Apply Embedding and SDXL Embedding Sampler.")
             ],
@@ -131,7 +159,7 @@ class LoadAdapter(io.ComfyNode):
         return check_name("adapter", name)
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(
-            wrap_network(load_adapter(find_weights("adapter", name), OPERATIONS))
-        )  # small: kept in fp32
+    def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        path = find_weights("adapter", name)
+        network = read_network(load_adapter, path, precision)
+        return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))

@@ -1,6 +1,9 @@
 """Our networks under ComfyUI's model manager: built from its operations, loaded before every run, freed when it says so."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as management
@@ -9,11 +12,25 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
+from .precision import DTYPES, FP8, Fp8Operations, choose_precision, half_dtype, quantize
+
 OPERATIONS = comfy.ops.manual_cast  # casts and moves each layer's weights where it is used, so a partial load works
 BYTES_PER_NUMBER = 4  # activations are estimated in float32
 ACTIVATIONS_PER_TOKEN = (
     16  # widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest
 )
+TITLES = {  # class of a network -> the artist's word for it
+    "MultimodalLLM": "Multimodal LLM",
+    "RefinementPrior": "Refinement prior",
+    "UnclipProjector": "unCLIP projector",
+    "TwoViewAdapter": "Two-view IP-Adapter",
+    "SDXL": "SDXL UNet",
+    "FirstStage": "VAE",
+    "AutoencoderKL": "VAE",
+}
+SHORT_NAMES = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
+COUNTS = ("", "thousand", "million", "billion")
+BYTES = ("B", "kB", "MB", "GB")
 
 
 @dataclass(frozen=True)
@@ -43,15 +60,49 @@ def wrap_network(module: nn.Module) -> Network:
     return Network(module, patcher)
 
 
-def choose_dtype(precision: str = "auto") -> torch.dtype:
-    """The dtype weights are kept in. auto: fp16 where this device computes in it (finer than bf16), else bf16, else fp32."""
-    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    if precision in names:
-        return names[precision]
-    device = management.get_torch_device()
-    if management.should_use_fp16(device):
-        return torch.float16
-    return torch.bfloat16 if management.should_use_bf16(device) else torch.float32
+def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "auto", **options: Any) -> Network:
+    """The network that ``load`` (a ``load_*`` of the loading room) reads from ``path``, its weights kept in ``precision``.
+
+    8-bit weights are made layer by layer out of half precision, so that there is never a second whole copy.
+    """
+    precision = choose_precision(precision)
+    if precision != FP8:
+        return wrap_network(load(path, OPERATIONS, dtype=DTYPES[precision], **options))
+    module = load(path, Fp8Operations, dtype=half_dtype(), **options)
+    quantize(module)
+    return wrap_network(module)
+
+
+def describe(loaded: Any, path: Path, *notes: str) -> str:
+    """What a loader shows on its node: kind, parameters, precision and size, file, device. ``loaded``: a Network, a MODEL
+    or a VAE."""
+    patcher: ModelPatcher = getattr(loaded, "patcher", loaded)
+    numbers, sizes = Counter(), Counter()
+    for parameter in patcher.model.parameters():
+        name = str(parameter.dtype).removeprefix("torch.")
+        numbers[name] += parameter.numel()
+        sizes[name] += parameter.numel() * parameter.element_size()
+    kind = type(patcher.model).__name__
+    kept = " + ".join(f"{_rounded(size, BYTES)} in {SHORT_NAMES.get(name, name)}" for name, size in sizes.most_common())
+    places = dict.fromkeys((str(patcher.load_device), str(patcher.offload_device)))
+    return "\n".join(
+        [
+            f"{TITLES.get(kind, kind)}, {_rounded(numbers.total(), COUNTS)} parameters",
+            kept,
+            f"{path.parent.name}/{path.name}",
+            f"on {' when used, else on '.join(places)}",
+            *notes,
+        ]
+    )
+
+
+def _rounded(number: float, units: tuple[str, ...]) -> str:
+    """1234567 -> "1.23 million"."""
+    for unit in units[:-1]:
+        if number < 999.5:
+            return f"{number:.3g} {unit}".strip()
+        number /= 1000
+    return f"{number:.3g} {units[-1]}"
 
 
 def transformer_activations(tokens: int, width: int, layers: int = 0, vocabulary: int = 0) -> int:

@@ -1,8 +1,8 @@
-// Shows the text that a node sends along with its result (the LLM's caption and answer, the similarities) on the node itself.
+// Shows the text that a node of ours sends along with its result (the LLM's answer, what a loader loaded) on the node itself.
 import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 
-const NODES = new Set(["Any2PixInstruct", "Any2PixRetrieveBase"]);
+const PREFIX = "Any2Pix";
 const WIDGET = "shown";
 const HEIGHT = 96; // pixels: the caption and a three-line answer
 
@@ -20,7 +20,7 @@ function addWidget(node) {
 app.registerExtension({
   name: "any2pix.ShowText",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!NODES.has(nodeData.name)) return;
+    if (!nodeData.name.startsWith(PREFIX)) return;
     const onExecuted = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);

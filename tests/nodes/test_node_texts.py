@@ -78,10 +78,10 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
         for node_id, schema in schemas.items()
     }
     assert widgets == {
-        "Any2PixLoadImageBind": ["name"],
-        "Any2PixLoadLLM": ["name", "precision"],
-        "Any2PixLoadPrior": ["name"],
-        "Any2PixLoadAdapter": ["name"],
+        "Any2PixLoadImageBind": ["name", "precision"],
+        "Any2PixLoadLLM": ["name", "precision", "merge"],
+        "Any2PixLoadPrior": ["name", "precision"],
+        "Any2PixLoadAdapter": ["name", "precision"],
         "Any2PixLoadDiffusion": ["name"],
         "Any2PixImageEmbedding": [],
         "Any2PixAudioEmbedding": [],
