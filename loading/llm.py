@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
 from .files import build_dims, file_error, open_network, open_tokenizer, require_kind
 from .kinds import KINDS
+from .llama_tokenizer import read_sentencepiece
 from .plan import Plan
 from .reader import read_json
 from .shards import WeightFolder
@@ -40,7 +41,6 @@ NEEDED_FIELDS = (
 OTHER_FIELDS = ("num_key_value_heads", "rope_theta", "rope_scaling", "hidden_act", "attention_bias", "mlp_bias", "head_dim")
 WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json", "model.safetensors", "pytorch_model.bin")
 SPECIALS = ("<s>", "</s>")
-SPACE = "\u2581"  # SentencePiece's mark of a word's start
 SOURCE = KINDS["llm"].source
 
 
@@ -120,27 +120,12 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _convert_sentencepiece(place: Path) -> Tokenizer:
-    from transformers import AutoTokenizer  # slow to import, and only for this layout
-
     try:
-        converted = AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer
-    except Exception as error:  # whatever the libraries beneath raise at a damaged file
+        return read_sentencepiece(place / "tokenizer.model")
+    except ImportError as error:
+        raise file_error(place / "tokenizer.model", "needs the package sentencepiece.", "pip install sentencepiece") from error
+    except (OSError, RuntimeError) as error:
         raise file_error(place / "tokenizer.model", f"cannot be read ({error}).", f"Download it again. {SOURCE}") from error
-    return _as_trained(converted)
-
-
-def _as_trained(converted: Tokenizer) -> Tokenizer:
-    """LLaMA's tokenizer as transformers 4.34 trained the published LLM with it: a space before any text.
-
-    Newer transformers convert to a pre-tokenizer that leaves this space out where the text starts with one itself.
-    """
-    data = json.loads(converted.to_str())
-    data["pre_tokenizer"] = None
-    steps = [{"type": "Prepend", "prepend": SPACE}, {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}]
-    data["normalizer"] = {"type": "Sequence", "normalizers": steps}
-    for token in data["added_tokens"]:
-        token["normalized"] = False
-    return Tokenizer.from_str(json.dumps(data))
 
 
 def _check_vocabulary(tokenizer: Tokenizer, layout: Mapping[str, Tensor], path: Path) -> None:

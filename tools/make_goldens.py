@@ -15,6 +15,7 @@ from pathlib import Path
 MAKERS = {
     "imagebind": ("imagebind", "small", "wide"),
     "imagebind-full": ("imagebind", "full"),
+    "llm": ("llm", "small", "wide"),
     "prior": ("prior", "small", "wide"),
 }
 LIBRARIES = ("torch", "torchaudio", "torchvision", "transformers", "diffusers", "numpy")

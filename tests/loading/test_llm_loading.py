@@ -3,11 +3,9 @@ import json
 import pytest
 import torch
 from any2pix.loading.files import CheckpointError, write_network_file
-from any2pix.loading.llm import SPACE, _as_trained, load_llm
+from any2pix.loading.llm import load_llm
 from any2pix.models.mm_llm import ADDED_TOKENS
 from tokenizers import AddedToken
-
-METASPACE = {"type": "Metaspace", "replacement": SPACE}
 
 
 def write(path, llm, tokenizer, **changes):
@@ -113,13 +111,3 @@ def test_added_tokens_in_another_order(tmp_path, llm, tokenizer):
     )
     with pytest.raises(CheckpointError, match="another order"):
         load_llm(write(tmp_path / "llm.safetensors", llm, tokenizer, tokenizer_json=text))
-
-
-def test_converted_sentencepiece_tokenizer_keeps_the_space_before_a_stretch(tokenizer):
-    """transformers 4 converts to a normalizer that adds the space always, 5 to a pre-tokenizer that sometimes does not."""
-    data = json.loads(tokenizer.to_str())
-    data["normalizer"], data["pre_tokenizer"] = None, {**METASPACE, "prepend_scheme": "always", "split": False}
-    converted = type(tokenizer).from_str(json.dumps(data))
-    text = " to the meadow"
-    assert converted.encode(text).ids != tokenizer.encode(text).ids == _as_trained(converted).encode(text).ids
-    assert _as_trained(converted).token_to_id("<video>") == tokenizer.token_to_id("<video>")
