@@ -1,15 +1,19 @@
 """The real ComfyUI, started once for all tests of this folder, and ways to talk to it."""
 
 import os
+import shutil
+from pathlib import Path
 
 import comfy_server
 import pytest
 import torch
 import workspace
 from any2pix.evaluation.judge import load_judge, verdicts
+from any2pix.loading.kinds import KINDS
+from harness.adapter_graph import ADAPTERS, TWO_VIEW_FILE, Painting
 from harness.client import Client
 from harness.edit_graph import edit_graph, missing_miniature
-from harness.made_networks import write_controlnet, write_lora, write_slow_llm
+from harness.made_networks import write_controlnet, write_lora, write_slow_llm, write_two_view
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +22,7 @@ def server(tmp_path_factory):
     if not workspace.comfyui_python().is_file() or not (workspace.comfyui_path() / "main.py").is_file():
         pytest.fail("there is no ComfyUI to test with: run `make setup` first, or set COMFYUI_PATH")
     base = workspace.make_base(tmp_path_factory.mktemp("comfyui"))
+    shutil.copytree(Path(__file__).parent / "packs", base / "custom_nodes", dirs_exist_ok=True)
     with comfy_server.ComfyServer(base, arguments=["--cpu", "--disable-api-nodes"]) as running:
         yield running
 
@@ -69,6 +74,19 @@ def made_for_stock_nodes(server, root):
     unet = root / "miniature" / "unet.safetensors"
     write_lora(server.base / "models" / "loras" / "any2pix_miniature_lora.safetensors", unet)
     write_controlnet(server.base / "models" / "controlnet" / "any2pix_miniature_controlnet.safetensors", unet)
+
+
+@pytest.fixture(scope="session")
+def two_view_file(server, root):
+    """A random two-view adapter of the miniature's size among the server's adapters."""
+    file = server.base / "models" / KINDS["two_view"].folder / TWO_VIEW_FILE
+    write_two_view(file, root / "miniature" / "unet.safetensors", embed=64)
+
+
+@pytest.fixture(params=ADAPTERS)
+def painting(request, object_info, two_view_file):
+    """An empty Painting for each kind of adapter."""
+    return Painting(request.param, object_info)
 
 
 @pytest.fixture(scope="session")

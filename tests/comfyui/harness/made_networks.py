@@ -8,6 +8,8 @@ from any2pix.loading.diffusion import load_unet
 from any2pix.loading.files import META_DIMS, META_TOKENIZER, read_tensors, write_network_file
 from any2pix.loading.kinds import KINDS
 from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
+from any2pix.models.two_view import TwoViewAdapter, TwoViewDims
+from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -23,6 +25,7 @@ SLOW_LLAMA = {
 LORA_RANK = 4
 LORA_SIZE = 0.15  # standard deviation of its matrices: a change to be seen, not a ruin
 CONTROL_SIZE = 0.05
+TWO_VIEW_STRENGTH = 3.0  # times the usual size of a layer's random weights
 HINT_CHANNELS = (3, 16, 16, 32, 32, 96, 96, 256)  # of a ControlNet's hint block, up to the UNet's first width
 
 
@@ -80,3 +83,19 @@ def write_controlnet(path: Path, unet: Path) -> None:
     convolution("middle_block_out.0", widths[-1], widths[-1], side=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(control, path)
+
+
+def write_two_view(path: Path, unet: Path, embed: int) -> None:
+    """A random two-view adapter for a UNet file, strong enough that nobody can miss it."""
+    _, config = load_unet(unet)
+    with torch.device("meta"):
+        network = UNet2DConditionModel(**config)
+    names = [name.removesuffix(".processor") for name in list(network.attn_processors)[1::2]]
+    widths = tuple(network.get_submodule(name).to_k.out_features for name in names)
+    torch.manual_seed(3)
+    adapter = TwoViewAdapter(TwoViewDims(embed=embed, context=config["cross_attention_dim"], widths=widths))
+    with torch.no_grad():
+        adapter.image_proj.raw_embed.normal_()
+        for layer in adapter.layers:
+            layer.to_v_ip.weight.mul_(TWO_VIEW_STRENGTH)
+    write_network_file(path, "two_view", adapter.state_dict(), adapter.dims.to_dict())
