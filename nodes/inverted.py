@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 INVERSION_KEY = "any2pix_inversion"
-# A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1.
+# A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1: above
+# a share of sigma it is noise, where that share is high enough to tell the two apart.
 NOISE_SHARE = 0.5
+LEAST_NOISE_DEVIATION = 2.0
 MAX_SIGMA_TOLERANCE = 1e-5  # relative; comfy.samplers.Sampler.max_denoise
 SIGMA_TOLERANCE = 1e-4  # relative; the same schedule computed on two devices differs by less
 
@@ -19,8 +21,8 @@ SIGMA_TOLERANCE = 1e-4  # relative; the same schedule computed on two devices di
 class Inversion:
     """``samples``: the very tensor this describes, so that a node which replaced the LATENT's samples is noticed.
 
-    ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0; ``sigma_max``: the
-    model's highest noise level.
+    ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0: those of
+    ``steps`` steps from step ``start_step`` on; ``sigma_max``: the model's highest noise level.
     ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``: set by the
     noise mix, for the record.
     """
@@ -32,6 +34,7 @@ class Inversion:
     steps: int
     latent_format: Any
     sigma_max: float
+    start_step: int = 0
     blank: bool = False
     alpha: float | None = None
 
@@ -44,12 +47,37 @@ class Inversion:
         """Length of a latent in ComfyUI's variance-exploding space over that of its unit-variance twin."""
         return (1.0 + self.start_sigma**2) ** 0.5
 
-    def unit_variance(self) -> Tensor:
-        """The inverted latent in the variance-preserving scale that the paper mixes in."""
-        return self.latent_format.process_in(self.samples) / self.vp_scale
+    @property
+    def noise_scale(self) -> float:
+        """What ComfyUI multiplies noise with at the first step: sigma, but sqrt(1 + sigma^2) from the highest level on."""
+        at_top = self.start_sigma > self.sigma_max * (1 - MAX_SIGMA_TOLERANCE)
+        return self.vp_scale if at_top else self.start_sigma
 
-    def with_unit_variance(self, mixed: Tensor, alpha: float) -> "Inversion":
-        return replace(self, samples=self.latent_format.process_out(mixed * self.vp_scale), alpha=alpha)
+    def noise(self) -> Tensor:
+        """What the noise mix blends with fresh noise, of unit variance, in model space.
+
+        Inverted all the way up: the whole latent in the variance-preserving scale, as in the paper. Inverted up to a step in
+        between the picture still shows in the latent, and it is the noise on top of the clean picture.
+        """
+        start = self.latent_format.process_in(self.samples)
+        if self.start_step == 0:
+            return start / self.vp_scale
+        return (start - self._clean(start)) / self.start_sigma
+
+    def with_noise(self, noise: Tensor, alpha: float | None = None) -> "Inversion":
+        """The inversion that starts from this noise, the reverse of ``noise``. ``alpha``: for the record."""
+        start = noise * self.vp_scale if self.start_step == 0 else self._clean(noise) + noise * self.start_sigma
+        return replace(self, samples=self.latent_format.process_out(start), alpha=alpha)
+
+    def with_noise_outside(self, mask: Tensor, noise: Tensor) -> "Inversion":
+        """Where ``mask`` (B, 1 or C, h, w) is 0, the clean picture under ``noise``, as a sampler with this mask puts it."""
+        start = self.latent_format.process_in(self.samples)
+        outside = self._clean(start) + self.noise_scale * noise.to(start)
+        samples = self.latent_format.process_out(torch.where(mask.to(start.device) > 0, start, outside))
+        return replace(self, samples=samples)
+
+    def _clean(self, like: Tensor) -> Tensor:
+        return self.latent_format.process_in(self.clean).to(like)
 
 
 def attach(latent: dict[str, Any], inversion: Inversion) -> dict[str, Any]:
@@ -68,7 +96,7 @@ def inversion_of(latent: dict[str, Any]) -> Inversion | None:
     if inversion is None or latent["samples"] is inversion.samples:
         return inversion
     deviation = float(inversion.latent_format.process_in(latent["samples"].float()).std())
-    if deviation > NOISE_SHARE * inversion.start_sigma:
+    if deviation > max(NOISE_SHARE * inversion.start_sigma, LEAST_NOISE_DEVIATION):
         raise ValueError(
             "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite "
             "...), so it no "
@@ -85,9 +113,20 @@ def sampler_sigmas(model: Any, scheduler: str, steps: int, sampler_name: str = "
     return sampler.sigmas.cpu()
 
 
+def sigmas_from(sigmas: Tensor, start_step: int, scheduler: str) -> Tensor:
+    """The noise levels of a sampler that begins at ``start_step``, as KSampler (Advanced) cuts them."""
+    last = len(sigmas) - 2
+    if not 0 <= start_step <= last:
+        raise ValueError(
+            f"start_at_step is {start_step}, but scheduler {scheduler!r} has the steps 0 to {last} here. Set "
+            f"start_at_step to {last} or less (0 inverts all the way up), or raise steps."
+        )
+    return sigmas[start_step:]
+
+
 def require_same_schedule(inversion: Inversion, model: Any, sampler_name: str, scheduler: str, steps: int) -> None:
     """Sampling has to walk down the very steps that the inversion walked up."""
-    sigmas = sampler_sigmas(model, scheduler, steps, sampler_name)
+    sigmas = sampler_sigmas(model, scheduler, steps, sampler_name)[inversion.start_step :]
     same = sigmas.shape == inversion.sigmas.shape and torch.allclose(
         sigmas, inversion.sigmas, rtol=SIGMA_TOLERANCE, atol=0.0
     )
@@ -103,7 +142,7 @@ def require_same_schedule(inversion: Inversion, model: Any, sampler_name: str, s
             f"The latent was inverted with {inversion.steps} steps, the sampler has {steps}. Set steps to "
             f"{inversion.steps} on both."
         )
-    if not torch.equal(sampler_sigmas(model, scheduler, steps), sigmas):
+    if not torch.equal(sampler_sigmas(model, scheduler, steps)[inversion.start_step :], sigmas):
         raise ValueError(
             f"The sampler {sampler_name!r} uses other noise levels than the inversion. Set sampler_name to 'euler'."
         )
@@ -135,7 +174,7 @@ class InvertedNoise:
         start = self.inversion.latent_format.process_in(self._start_for(given))
         # an empty latent is not scaled by the sampler either
         clean = self.inversion.latent_format.process_in(given) if torch.count_nonzero(given) else given
-        return (start - clean.to(start)) / self._noise_scale()
+        return (start - clean.to(start)) / self.inversion.noise_scale
 
     def _start_for(self, given: Tensor) -> Tensor:
         start = self.inversion.samples
@@ -146,8 +185,3 @@ class InvertedNoise:
                 "Connect the latent that went into DDIM Invert."
             )
         return comfy.utils.repeat_to_batch_size(start, len(given))
-
-    def _noise_scale(self) -> float:
-        """What ComfyUI multiplies noise with at the first step: sigma, but sqrt(1 + sigma^2) from the highest level on."""
-        sigma = self.inversion.start_sigma
-        return self.inversion.vp_scale if sigma > self.inversion.sigma_max * (1 - MAX_SIGMA_TOLERANCE) else sigma

@@ -108,7 +108,7 @@ class EmbeddingSampler(io.ComfyNode):
         painted = Painted(embedding, local, negative_embedding)
         options = AdapterOptions(scale, view=view, local_strength=local_strength)
         model, positive, negative = apply_embedding(model, adapter, painted, positive, negative, options)
-        noise, image = _start(model, latent, seed, sampler_name, scheduler, steps)
+        noise, image, start_step = _start(model, latent, seed, sampler_name, scheduler, steps)
         samples = comfy.sample.sample(
             model,
             noise,
@@ -119,6 +119,7 @@ class EmbeddingSampler(io.ComfyNode):
             positive,
             negative,
             image,
+            start_step=start_step,
             noise_mask=latent.get("noise_mask"),
             callback=latent_preview.prepare_callback(model, steps),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
@@ -129,17 +130,18 @@ class EmbeddingSampler(io.ComfyNode):
 
 def _start(
     model: Any, latent: dict[str, Any], seed: int, sampler_name: str, scheduler: str, steps: int
-) -> tuple[Tensor, Tensor]:
-    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w)."""
+) -> tuple[Tensor, Tensor, int]:
+    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w), and the step to begin at."""
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     inversion = inversion_of(latent)
     if inversion is None:
         _require_empty_or_masked(latent)
-        return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples
+        return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples, 0
     require_same_schedule(inversion, model, sampler_name, scheduler, steps)
     if "noise_mask" in latent:
-        return InvertedNoise(inversion, seed).generate_noise({"samples": inversion.clean}), inversion.clean
-    return torch.zeros_like(samples), samples
+        noise = InvertedNoise(inversion, seed).generate_noise({"samples": inversion.clean})
+        return noise, inversion.clean, inversion.start_step
+    return torch.zeros_like(samples), samples, inversion.start_step
 
 
 def _require_empty_or_masked(latent: dict[str, Any]) -> None:
