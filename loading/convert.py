@@ -34,7 +34,7 @@ from .prior import plan_prior
 from .reader import WeightFile
 from .shards import WeightFolder
 from .stream import PART, Stream, write_stream
-from .strict import EmptyWeights, check_fit
+from .strict import check_fit
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +129,7 @@ def check_plan(plan: Plan) -> None:
             check_plan(_projectors_of(plan))
         return
     dims, network = NETWORKS[plan.kind]
-    with EmptyWeights():
-        empty = network(build_dims(dims, plan.dims, path))
-    check_fit(empty, plan.layout, path)
+    check_fit(plan.build(lambda: network(build_dims(dims, plan.dims, path))), plan.layout, path)
 
 
 def _kind_of(source: Path) -> str | None:

@@ -15,7 +15,7 @@ from .kinds import KINDS
 from .plan import Plan
 from .reader import read_json
 from .shards import WeightFolder
-from .strict import EmptyWeights, check_fit, load_strict
+from .strict import check_fit, load_strict
 
 CONFIG_NAME = "config.json"
 STEM = "diffusion_pytorch_model"
@@ -72,12 +72,7 @@ def load_embedding_diffusion(unet: str | Path, adapter: str | Path, device="cpu"
 
 def check_unet(plan: Plan) -> None:
     """Keys, shapes and types against the network that the config describes, before anything is read."""
-    remedy = f"Take the {CONFIG_NAME} it was published with. {SOURCE}"
-    try:
-        with EmptyWeights():
-            unet = UNet2DConditionModel.from_config(dict(plan.dims))
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise file_error(plan.weights.path, f"has a config no UNet can be built from ({error}).", remedy) from error
+    unet = plan.build(lambda: UNet2DConditionModel.from_config(dict(plan.dims)))
     check_fit(unet, _without_projectors(plan).layout, plan.weights.path)
 
 

@@ -14,7 +14,6 @@ from ..models.imagebind import ImageBind, ImageBindDims
 from .files import build_dims, file_error, open_network, open_tokenizer
 from .kinds import KINDS
 from .plan import Plan
-from .strict import EmptyWeights
 
 # Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
 SKIPPED_MODALITIES = ("depth", "thermal", "imu")
@@ -46,8 +45,7 @@ def load_imagebind(
     """
     plan = plan_imagebind(path)
     dims = build_dims(ImageBindDims, plan.dims, path)
-    with EmptyWeights():
-        network = ImageBind(dims, operations)
+    network = plan.build(lambda: ImageBind(dims, operations))
     plan.fill(network, dtype or torch.float32)
     if plan.tokenizer_json is not None:
         tokenizer = open_tokenizer(plan.tokenizer_json, path, KINDS["imagebind"].source)

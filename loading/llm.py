@@ -18,7 +18,6 @@ from .llama_tokenizer import read_sentencepiece
 from .plan import Plan
 from .reader import read_json
 from .shards import WeightFolder
-from .strict import EmptyWeights
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +55,10 @@ def load_llm(
     ``dtype`` of the weights; None: float32. ``merge``: how references enter, see MMLLMDims; None: as it was trained.
     """
     plan = plan_llm(path)
-    dims = build_dims(MMLLMDims, {**plan.dims, "merge": merge or plan.dims.get("merge", "add")}, path)
-    with EmptyWeights():
-        llm = MultimodalLLM(dims, operations)
+    dims = build_dims(MMLLMDims, plan.dims, path)
+    if merge is not None:
+        dims = replace(dims, merge=merge)
+    llm = plan.build(lambda: MultimodalLLM(dims, operations))
     plan.fill(llm, dtype or torch.float32)
     llm.tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
     return llm.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)

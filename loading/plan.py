@@ -1,15 +1,17 @@
 """What of a file or folder goes into which network: the seam between finding weights, loading them and converting them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .errors import file_error
+from .kinds import KINDS
 from .reader import WeightFile, as_dtype
 from .shards import WeightFolder
-from .strict import check_fit, load_strict
+from .strict import EmptyWeights, check_fit, load_strict
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class Plan:
         A tensor that is cast is let go of before the next is read: this takes the memory of one copy.
         """
         return {key: as_dtype(self.tensor(key), dtype) for key in self.names}
+
+    def build(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """What ``make`` makes of the sizes, on the meta device; CheckpointError where no network has such sizes."""
+        try:
+            with EmptyWeights():
+                return make()
+        except Exception as error:  # whatever torch, transformers and diffusers raise at sizes that cannot be
+            raise file_error(
+                self.weights.path,
+                f"comes with sizes no network can be built from ({error}).",
+                f"Take the config or the metadata it was published with. {KINDS[self.kind].source}",
+            ) from error
 
     def fill(self, network: nn.Module, dtype: torch.dtype | None) -> None:
         """Load ``network`` strictly. It is checked by shapes alone first: what does not fit costs no reading."""

@@ -12,7 +12,6 @@ from ..models.prior import PriorDims, RefinementPrior
 from .files import build_dims, file_error, open_network, open_tokenizer
 from .kinds import KINDS
 from .plan import Plan
-from .strict import EmptyWeights
 
 # Older transformers stored these constants (causal masks, position counters) beside the weights.
 STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
@@ -35,8 +34,7 @@ def load_prior(
     """
     plan = plan_prior(path)
     dims = build_dims(PriorDims, plan.dims, path)
-    with EmptyWeights():
-        network = RefinementPrior(dims, operations)
+    network = plan.build(lambda: RefinementPrior(dims, operations))
     plan.fill(network, dtype or torch.float32)
     _make_constants(network)
     network.tokenizer = _own_tokenizer(plan.tokenizer_json, Path(path)) or tokenizer

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .errors import file_error
-from .reader import WeightFile, read_json
+from .errors import CheckpointError, file_error
+from .kinds import KINDS, recognise
+from .reader import TORCH_SUFFIXES, WeightFile, read_json
 
 INDEX_MARK = ".index."
 
@@ -19,7 +20,7 @@ class WeightFolder:
         self.path, self.metadata = folder, {}
         found = next((folder / name for name in names if (folder / name).is_file()), None)
         if found is None:
-            raise file_error(folder, f"holds none of {', '.join(names)}.", remedy)
+            raise file_error(folder, f"holds none of {', '.join(names)}{_what_else(folder)}.", remedy)
         if INDEX_MARK in found.name:
             self._owner = _read_shards(found, remedy)
         else:
@@ -34,6 +35,19 @@ class WeightFolder:
             self._last.release()
         self._last = owner
         return owner.tensor(name)
+
+
+def _what_else(folder: Path) -> str:
+    """What the first weight file in a folder is, as the end of a sentence; "" where there is none to be read."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", *TORCH_SUFFIXES):
+            try:
+                kind = KINDS.get(recognise(WeightFile(path).layout))
+            except CheckpointError:
+                continue
+            if kind:
+                return f", but {path.name}, {kind.title}, which belongs in models/{kind.folder}"
+    return ""
 
 
 def _read_shards(index: Path, remedy: str) -> dict[str, WeightFile]:
