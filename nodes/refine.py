@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..models.mm_llm import scale_embedding
 from ..models.prior import MODALITIES
-from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_NORM, REFINED_WEIGHT, mix_embeddings
+from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
 from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
@@ -126,6 +126,14 @@ class MixEmbeddings(io.ComfyNode):
                     tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the "
                     "embedding.",
                 ),
+                io.Combo.Input(
+                    "formula",
+                    options=list(MIX_FORMULAS),
+                    default=MIX_FORMULAS[0],
+                    optional=True,
+                    tooltip="equal weights every part at length 20. released keeps the lengths of predictions, as the "
+                    "published program does. paper is prior + edit + base_weight times base.",
+                ),
             ],
             outputs=[
                 EmbeddingSocket.Output(
@@ -142,9 +150,12 @@ class MixEmbeddings(io.ComfyNode):
         refined_weight: float,
         base_weight: float,
         norm: float,
+        formula: str = MIX_FORMULAS[0],
         refined: Embedding | None = None,
         base: Embedding | None = None,
     ) -> io.NodeOutput:
         vectors = [None if part is None else part.vector for part in (refined, base)]
-        mixed = mix_embeddings(edit.required("Embedding Mix"), *vectors, edit_weight, refined_weight, base_weight, norm)
-        return io.NodeOutput(Embedding(mixed))
+        if formula == "released" and vectors[1] is not None and not base.candidates:
+            vectors[1] = scale_embedding(vectors[1])  # a reference, not a prediction: the released code reads it at 20
+        weights = (edit_weight, refined_weight, base_weight)
+        return io.NodeOutput(Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula)))

@@ -17,6 +17,8 @@ MIX_NORM = EMBED_NORM
 
 MixMode = Literal["paper", "polar"]
 MIX_MODES = ("paper", "polar")
+MixFormula = Literal["equal", "released", "paper"]
+MIX_FORMULAS = ("equal", "released", "paper")
 
 
 def mix_noise(latent: Tensor, noise: Tensor, alpha: float, mode: MixMode = "paper") -> Tensor:
@@ -61,16 +63,25 @@ def mix_embeddings(
     refined_weight: float = REFINED_WEIGHT,
     base_weight: float = BASE_WEIGHT,
     norm: float = MIX_NORM,
+    formula: MixFormula = "equal",
 ) -> Tensor:
     """H = base_weight H_base + edit_weight H_gen + refined_weight H_prior, then divided by its length, times norm.
 
     Each is (D,) or (B, D); what is None is left out. Returns the shape of `edit`, every row of length `norm`.
-    Every part is brought to length 20 before it is weighted: the LLM reads and predicts at that length, the released
-    code rescales the prior's output to it, and a raw ImageBind output (length 1 for a picture, 20 for a sound) then
-    counts as much as the others. The paper's mix is weights (1, 1, beta) and norm 1.
+    `formula` says at which length a part is weighted:
+    - "equal": every part at length 20, so that a raw ImageBind output (1 for a picture, about 20 for a sound, up to 100
+      for a text) counts as much as a prediction.
+    - "released": the released code's. The prior's output at length 20, the others as they are: what the LLM predicted
+      keeps its length (near 20), and whoever takes a reference for the base brings it to 20 first.
+    - "paper": H = prior(H_gen) + H_gen + beta H_k (arXiv 2312.06738, sec. 3) of equal lengths: beta is base_weight, the
+      other weights are 1 whatever they say. The paper's norm is 1.
     """
     if not (math.isfinite(norm) and norm > 0.0):
         raise ValueError(f"The norm of the mixed embedding must be above 0, got {norm}. The published value is {MIX_NORM:g}.")
+    if formula not in MIX_FORMULAS:
+        raise ValueError(f"The formula of the embedding mix is one of {', '.join(MIX_FORMULAS)}, got {formula!r}.")
+    if formula == "paper":
+        edit_weight = refined_weight = 1.0
     parts = [("edit", edit, edit_weight), ("refined", refined, refined_weight), ("base", base, base_weight)]
     used = [(name, part, weight) for name, part, weight in parts if part is not None and weight != 0.0]
     if not used:
@@ -79,14 +90,15 @@ def mix_embeddings(
 
     mixed = edit.new_zeros(edit.shape).float()
     for name, part, weight in used:
-        mixed = mixed + weight * _to_embed_norm(name, part, edit, weight)
+        as_it_is = formula == "released" and name != "refined"
+        mixed = mixed + weight * _checked_part(name, part, edit, weight, None if as_it_is else EMBED_NORM)
     length = mixed.norm(dim=-1, keepdim=True)
     _require_direction(length, "The mixed embedding", "The parts cancel out: change a weight.")
     return (mixed * (norm / length)).to(edit.dtype)
 
 
-def _to_embed_norm(name: str, part: Tensor, edit: Tensor, weight: float) -> Tensor:
-    """One weighted part of the mix, checked, as float on edit's device, every row of length EMBED_NORM."""
+def _checked_part(name: str, part: Tensor, edit: Tensor, weight: float, norm: float | None) -> Tensor:
+    """One weighted part of the mix, checked, as float on edit's device, every row of length ``norm``; None: its own."""
     if not math.isfinite(weight):
         raise ValueError(f"{name}_weight must be a finite number, got {weight}.")
     if part.shape[-1] != edit.shape[-1]:
@@ -97,7 +109,7 @@ def _to_embed_norm(name: str, part: Tensor, edit: Tensor, weight: float) -> Tens
     part = part.to(edit.device).float()
     length = part.norm(dim=-1, keepdim=True)
     _require_direction(length, f"The {name} embedding", f"Set {name}_weight to 0 or connect another one.")
-    return part * (EMBED_NORM / length)
+    return part if norm is None else part * (norm / length)
 
 
 def _sample_norm(x: Tensor) -> Tensor:

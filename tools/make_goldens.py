@@ -16,6 +16,7 @@ MAKERS = {
     "imagebind": ("imagebind", "small", "wide"),
     "imagebind-full": ("imagebind", "full"),
     "llm": ("llm", "small", "wide"),
+    "mixing": ("mixing",),
     "prior": ("prior", "small", "wide"),
 }
 LIBRARIES = ("torch", "torchaudio", "torchvision", "transformers", "diffusers", "numpy")
@@ -46,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     for which in options.which:
         module, *sizes = MAKERS[which]
         maker = importlib.import_module(f"goldens.{module}")
-        for size in sizes:
-            maker.make(options, size)
+        for size in sizes or [None]:
+            maker.make(options, *filter(None, [size]))
 
 
 if __name__ == "__main__":

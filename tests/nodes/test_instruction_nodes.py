@@ -190,6 +190,24 @@ def test_the_mix_leaves_base_null_out_and_has_the_norm_asked_for(run):
     torch.testing.assert_close(mixed.vector, vector * 8 / vector.norm())
 
 
+def test_the_released_mix_reads_a_reference_at_length_20_and_a_prediction_as_it_is(run):
+    edit, refined, base = torch.eye(3, 64) * torch.tensor([[18.0], [1.0], [2.0]])
+    for candidates, length in (((), 20.0), ((0,), 2.0)):  # a base that the LLM predicted names what it was chosen from
+        (mixed,) = run(
+            pack.MixEmbeddings,
+            edit=Embedding(edit),
+            refined=Embedding(refined),
+            base=Embedding(base, candidates),
+            edit_weight=0.5,
+            refined_weight=1.0,
+            base_weight=1.0,
+            norm=20.0,
+            formula="released",
+        )
+        expected = torch.tensor([9.0, 20.0, length] + [0.0] * 61)
+        torch.testing.assert_close(mixed.vector, 20 * expected / expected.norm())
+
+
 def test_references_of_another_imagebind_are_an_error(networks, chain):
     stranger = Reference(torch.ones(1024), "image", torch.zeros(8, 8, 3))
     with pytest.raises(ValueError, match="reads embeddings of 64 numbers, a reference has 1024"):

@@ -135,3 +135,17 @@ def test_embedding_errors():
         mix_embeddings(edit, edit_weight=float("nan"))
     with pytest.raises(ValueError, match="The edit embedding holds NaN"):
         mix_embeddings(edit * float("nan"))
+
+
+def test_the_released_formula_keeps_the_lengths_of_predictions():
+    edit, refined, base = torch.eye(3, 16) * torch.tensor([[18.0], [3.0], [22.0]])
+    mixed = mix_embeddings(edit, refined, base, 0.4, 1.0, 0.5, formula="released")
+    assert_close(mixed, 20 * unit(torch.tensor([0.4 * 18.0, 20.0, 0.5 * 22.0] + [0.0] * 13)))
+
+
+def test_the_papers_formula_has_one_weight():
+    edit, refined, base = torch.eye(3, 16) * torch.tensor([[18.0], [3.0], [1.0]])
+    mixed = mix_embeddings(edit, refined, base, 0.0, 0.1, 0.25, norm=1.0, formula="paper")
+    assert_close(mixed, unit(torch.tensor([1.0, 1.0, 0.25] + [0.0] * 13)))
+    with pytest.raises(ValueError, match="equal, released, paper, got 'sum'"):
+        mix_embeddings(edit, formula="sum")

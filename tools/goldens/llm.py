@@ -68,7 +68,7 @@ def lead(head: Tensor, states: Tensor, tokens: list[int]) -> Tensor:
 
 def make(options, size: str) -> None:
     """Write llm_<size>.safetensors; with "small" also the tokenizer and prompts.safetensors."""
-    pipeline = _import(options)
+    pipeline = import_pipeline(options)
     notes = {"seed": SEED, **options.notes("instructany2pix")}
     if size == "small":
         _make_tokenizer()
@@ -170,7 +170,7 @@ def _make_tokenizer() -> None:
     source.unlink()
 
 
-def _import(options):
+def import_pipeline(options):
     """instructany2pix.pipeline; what only its other stages use imports as mocks."""
     if "instructany2pix.pipeline" in sys.modules:
         return sys.modules["instructany2pix.pipeline"]

@@ -1,0 +1,60 @@
+"""The released pipeline's own lines that mix embeddings and latents, run with stand-ins for its networks."""
+
+import types
+from unittest.mock import patch
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import llm, seeded
+
+SEED = 23
+EMBED = 1024
+LATENT = (1, 4, 8, 8)
+ALPHAS = (0.0, 0.3, 0.7, 1.0)
+# h0 of the base, h1 of the LLM's prediction, h2 of the refined one, and the norm
+MIXES = ((0.0, 0.4, 1.0, 20.0), (0.4, 0.6, 0.4, 20.0), (3.0, 0.0, 1.5, 7.0))
+
+
+def inputs() -> dict[str, Tensor]:
+    """Embeddings of the lengths they have in the released pipeline: predicted ones near 20, the prior's as it comes."""
+    lengths = {"edit": 18.7, "base": 21.3, "refined": 3.9}
+    drawn = {name: seeded.draw(name, (EMBED,), SEED) for name in lengths}
+    found = {name: vector / vector.norm() * lengths[name] for name, vector in drawn.items()}
+    return {**found, "latent": 0.9 * seeded.draw("latent", LATENT, SEED), "noise": seeded.draw("noise", LATENT, SEED)}
+
+
+def make(options) -> None:
+    """Write mixing.safetensors: "h0/h1/h2/norm" -> mixed embedding (1024,), "polar/alpha" -> mixed latent."""
+    pipeline = llm.import_pipeline(options)
+    released, given = pipeline.InstructAny2PixPipeline, inputs()
+    outputs = {}
+    for *h, norm in MIXES:
+        outputs["/".join(map(str, (*h, norm)))] = _call(released, given, h=h, norm=norm)["latent_la"].flatten()
+    for alpha in ALPHAS:
+        outputs[f"polar/{alpha}"] = _call(released, given, alpha=alpha)["latent_inv"]
+    seeded.save("mixing", outputs, {"seed": SEED, **options.notes("instructany2pix")})
+
+
+def _call(released, given: dict[str, Tensor], **arguments) -> dict:
+    """What InstructAny2PixPipeline.__call__ hands on, its networks replaced by their outputs."""
+    space = types.SimpleNamespace
+    scheduler = space(config={})
+    answer = given["edit"].view(1, 1, -1), given["base"].view(1, -1), "a cat", "picture", {"extra_idx": []}
+    inverted = space(images=given["latent"])
+    host = space(
+        pipe=space(unet=None, scheduler=scheduler),
+        pipe_inversion=space(inverse=lambda **_: inverted),
+        forward_llm=lambda *_, **__: answer,
+        model=space(generate_diffusion=lambda *_, **__: (given["refined"].view(1, 1, -1), {})),
+        loas_base_img=lambda _: Image.new("RGB", (8, 8)),
+        polar_intrtpolate=lambda *mixed: released.polar_intrtpolate(None, *mixed),
+        ip_adapter_xl=space(generate=lambda **_: [Image.new("RGB", (8, 8))]),
+    )
+    with (
+        patch("instructany2pix.pipeline.DDIMScheduler.from_config", lambda config: scheduler),
+        patch("torch.randn_like", lambda like: given["noise"]),
+    ):
+        *_, found = released.__call__(host, "", [], refinement=0, debug=True, **arguments)
+    return found
