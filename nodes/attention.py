@@ -53,7 +53,7 @@ def attach(model: Any, adapter: Network) -> Any:
         return model
     model = model.clone()
     model.set_additional_models(key, [adapter.patcher])
-    blocks = [block for block, _ in cross_attentions(model.model.diffusion_model)]
+    blocks = [block for block, _ in cross_attentions(model.get_model_object("diffusion_model"))]
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, ImageAttention(adapter, blocks))
     return model
 
@@ -61,7 +61,7 @@ def attach(model: Any, adapter: Network) -> Any:
 def with_view(extras: dict[str, Any], adapter: Network, view: View) -> dict[str, Any]:
     """A conditioning entry's dict with one more view of this adapter; its tokens are (1, T, C)."""
     conds = extras.get("model_conds", {})
-    tokens, scale = next(names for names in _view_keys(adapter) if names[0] not in conds)
+    tokens, scale = next(names for names in _view_keys(_adapter_key(adapter)) if names[0] not in conds)
     conds = {**conds, tokens: CONDRegular(view.tokens), scale: CONDConstant(view.scale)}
     return {**extras, "model_conds": conds}
 
@@ -70,7 +70,7 @@ class ImageAttention:
     """A wrapper around a UNet's forward that adds the adapter's attention where the conditioning brings views of it."""
 
     def __init__(self, adapter: Network, blocks: list[Block]):
-        self.adapter, self.blocks = adapter, blocks
+        self.adapter, self.blocks, self.key = adapter, blocks, _adapter_key(adapter)
 
     def __deepcopy__(self, memo: dict) -> "ImageAttention":
         return self  # nodes that deep-copy a model's options must not copy its weights
@@ -93,7 +93,7 @@ class ImageAttention:
         return executor(x, timesteps, context, y, control, options, **conds)
 
     def _take_views(self, conds: dict[str, Any]) -> Iterator[View]:
-        for tokens, scale in _view_keys(self.adapter):
+        for tokens, scale in _view_keys(self.key):
             if tokens not in conds:
                 return
             yield View(conds.pop(tokens), conds.pop(scale))
@@ -119,6 +119,12 @@ class AddedAttention:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
         out = self.before(q, k, v, extra_options)
         for view in self.views:
+            if len(view.tokens) != len(q):
+                raise ValueError(
+                    f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are sampled, so "
+                    "the two-view adapter cannot tell whose they are. Take that pack's node out of the model's way, and "
+                    "use ComfyUI's own masked or area conditioning in its place."
+                )
             keys, values = self.layer(view.tokens.to(q.dtype))
             out = out + view.scale * plain_attention(q, keys, values, extra_options)
         return out
@@ -131,7 +137,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, An
         k,
         v,
         extra_options["n_heads"],
-        attn_precision=extra_options["attn_precision"],
+        attn_precision=extra_options.get("attn_precision"),
         transformer_options=extra_options,
     )
 
@@ -140,7 +146,6 @@ def _adapter_key(adapter: Network) -> str:
     return f"any2pix_{adapter.patcher.patches_uuid}"
 
 
-def _view_keys(adapter: Network) -> Iterator[tuple[str, str]]:
+def _view_keys(key: str) -> Iterator[tuple[str, str]]:
     """The names of the first, second, ... view's tokens and scale in model_conds."""
-    key = _adapter_key(adapter)
     return ((f"{key}_tokens_{number}", f"{key}_scale_{number}") for number in count())

@@ -68,7 +68,7 @@ def _require_fit(model: Any, adapter: Network) -> None:
     require_sdxl(model)
     dims = adapter.module.dims
     context = model.model.model_config.unet_config["context_dim"]
-    widths = tuple(width for _, width in cross_attentions(model.model.diffusion_model))
+    widths = tuple(width for _, width in cross_attentions(model.get_model_object("diffusion_model")))
     if (context, widths) != (dims.context, dims.widths):
         raise ValueError(
             f"The adapter is for a UNet with {len(dims.widths)} cross attentions, {sum(dims.widths)} channels wide together, on "

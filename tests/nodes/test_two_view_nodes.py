@@ -273,6 +273,17 @@ def test_it_adds_to_whatever_patch_stands_in_a_block_in_either_order(apply, vect
     assert relative(results[0], unet_eps(patched(model), first[1], latents, TIMESTEP)) > 0.02, "ours is felt"
 
 
+def test_a_pack_that_changes_the_rows_of_a_block_is_named(apply, vectors, latents):
+    def doubled(q, context, value, extra):
+        return (part.repeat(2, 1, 1) for part in (q, context, value))
+
+    painting, positive, _ = apply(vectors[0])
+    painting = painting.clone()
+    painting.set_model_attn2_patch(doubled)
+    with pytest.raises(ValueError, match="with 4 rows instead of the 2 that are sampled"):
+        unet_eps(painting, positive, latents, TIMESTEP)
+
+
 def test_clones_share_the_weights(apply, vectors, two_view):
     painting = apply(vectors[0])[0]
     clone = painting.clone().clone()
@@ -346,3 +357,24 @@ def test_unclip_and_two_views_together_in_either_order(apply, vectors, latents, 
     assert torch.equal(one, swapped)
     assert relative(one, unet_eps(*first[:2], latents, TIMESTEP)) > 0.02
     assert relative(one, unet_eps(*second[:2], latents, TIMESTEP)) > 0.005
+
+
+def test_inverting_and_sampling_with_it_returns_the_source(run, apply, vectors):
+    """DDIM Invert takes its MODEL and conditioning as any other."""
+    from any2pix.nodes import DDIMInvert
+    from nodes import KSamplerAdvanced
+
+    painting, positive, negative = apply(vectors[0], view="both", scale=0.5)
+    clean = {"samples": random(1, 4, 6, 7, seed=60) / 0.13025}
+    widgets = {"steps": 6, "scheduler": "normal", "iterations": 12, "tolerance": 0.0}
+    inverted = run(DDIMInvert, model=painting, conditioning=positive, latent=clean, **widgets)[0]
+
+    def back(model, conditioning):
+        with torch.inference_mode():
+            return KSamplerAdvanced().sample(
+                model, "disable", 3, 6, 1.0, "euler", "normal", conditioning, negative, inverted, 0, 10000, "disable"
+            )[0]["samples"]
+
+    assert relative(back(painting, positive), clean["samples"]) < 1e-3
+    other = apply(vectors[1], view="both")
+    assert relative(back(other[0], other[1]), clean["samples"]) > 1e-2
