@@ -6,12 +6,15 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..models.diffusion import TRAIN_TIMESTEPS, alphas_cumprod
 
 KARRAS_RHO = 7.0  # Karras et al., table 1
+BETA_SHAPE = 0.6  # both parameters of the Beta distribution; arXiv 2407.12173
+SCHEDULES = ("normal", "karras", "ddim_uniform", "sgm_uniform", "simple", "beta")
 Denoiser = Callable[..., Tensor]
 Callback = Callable[[dict], None]
 
@@ -32,12 +35,20 @@ def sigma_at(timesteps: Tensor) -> Tensor:
 
 
 def schedule(name: str, steps: int) -> Tensor:
-    """`steps` falling noise levels and a final 0, float32, as ComfyUI's schedulers of these names give them."""
+    """`steps` falling noise levels and a final 0, float32, as ComfyUI's schedulers of these names give them.
+
+    ddim_uniform may give one level more and beta fewer, as there.
+    """
     if steps < 1:
         raise ValueError(f"steps is {steps}; it must be at least 1.")
+    if name not in SCHEDULES:
+        raise ValueError(f'unknown schedule "{name}"; choose one of: {", ".join(SCHEDULES)}.')
     table = train_sigmas()
+    last = TRAIN_TIMESTEPS - 1
     if name == "normal":
-        sigmas = sigma_at(torch.linspace(TRAIN_TIMESTEPS - 1, 0, steps, dtype=torch.float64))
+        sigmas = sigma_at(torch.linspace(last, 0, steps, dtype=torch.float64))
+    elif name == "sgm_uniform":
+        sigmas = sigma_at(torch.linspace(last, 0, steps + 1, dtype=torch.float64)[:-1])
     elif name == "karras":
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         low, high = table[0] ** (1 / KARRAS_RHO), table[-1] ** (1 / KARRAS_RHO)
@@ -45,8 +56,13 @@ def schedule(name: str, steps: int) -> Tensor:
     elif name == "ddim_uniform":
         stride = max(TRAIN_TIMESTEPS // steps, 1)
         sigmas = table[1::stride].flip(0)
+    elif name == "simple":
+        sigmas = table[[last - int(i * TRAIN_TIMESTEPS / steps) for i in range(steps)]]
     else:
-        raise ValueError(f'unknown schedule "{name}"; choose "normal", "karras" or "ddim_uniform".')
+        from scipy.stats import beta  # ComfyUI brings it; nothing else here needs it
+
+        quantiles = beta.ppf(1 - np.arange(steps) / steps, BETA_SHAPE, BETA_SHAPE)
+        sigmas = table[list(dict.fromkeys(np.rint(quantiles * last).astype(int).tolist()))]
     return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
 
 

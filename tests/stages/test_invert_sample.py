@@ -80,7 +80,7 @@ def test_schedules_fall_from_the_top_to_zero():
         assert len(sigmas) == 8 and sigmas[-1] == 0 and bool((sigmas.diff() < 0).all())
         assert sigmas[0] == pytest.approx(float(train_sigmas()[-1]), rel=1e-5)
     assert schedule("ddim_uniform", 25)[0] == pytest.approx(11.68, abs=0.01)
-    with pytest.raises(ValueError, match='unknown schedule "simple"'):
-        schedule("simple", 4)
+    with pytest.raises(ValueError, match='unknown schedule "spiral"'):
+        schedule("spiral", 4)
     with pytest.raises(ValueError, match="steps is 0"):
         schedule("normal", 0)

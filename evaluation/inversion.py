@@ -1,0 +1,203 @@
+"""How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 6 --json FILE
+
+Three ways to invert, each followed by euler sampling with the same noise levels, the same embedding and the same guidance:
+the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler sampler on flipped
+sigmas ("unsampling"). The ceiling is the autoencoder's own round trip. `--split validation` is for choosing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datagen.toyland import sample_scene
+from ..stages.denoiser import GuidedDenoiser
+from ..stages.edit import EditOptions, Networks, at_norm, decode_pictures, encode_pictures
+from ..stages.invert import PLAIN_ITERATIONS, InversionOptions, ddim_invert
+from ..stages.preprocess import image_to_tensor
+from ..stages.sample import SCHEDULES, sample_euler, schedule
+from .cases import SPLITS, VALIDATION_STREAM, picture_of
+from .editor import MINIATURE, load_networks
+from .metrics import Rate, markdown_table, psnr
+from .scoring import held_out_pictures
+
+logger = logging.getLogger(__name__)
+STEPS = (5, 10, 20, 50)
+USUAL_STEPS = 20  # at which every scheduler is compared
+CURVES = ("normal", "karras")  # schedulers over all of STEPS
+CFGS = (1.0, 5.0)
+FLIPPED_START = 1e-4  # stock FlipSigmas puts it in the place of 0, where euler cannot be
+VALIDATION_PICTURES = 78  # of the stream of the validation pictures
+
+Inversion = Callable[[GuidedDenoiser, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures (N, H, W, 3) in [0, 1], their latents (N, 4, h, w), embeddings (N, D) and round-trip PSNR (N,) in dB."""
+
+    pictures: Tensor
+    latents: Tensor
+    embeddings: Tensor
+    ceiling: Tensor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way with one setting. `loss`: PSNR below the round trip, dB; `error`: relative L2 of the latent."""
+
+    scheduler: str
+    steps: int
+    cfg: float
+    way: str
+    psnr: Rate
+    loss: Rate
+    error: Rate
+    calls: float  # of the network, a step
+
+    def to_dict(self) -> dict:
+        rates = {name: getattr(self, name).to_dict() for name in ("psnr", "loss", "error")}
+        setting = {"scheduler": self.scheduler, "steps": self.steps, "cfg": self.cfg, "way": self.way}
+        return {**setting, **rates, "calls a step": round(self.calls, 3)}
+
+
+def invert_flipped(model: GuidedDenoiser, x: Tensor, rising: Tensor) -> Tensor:
+    """A stock euler sampler on flipped sigmas: each step believes the noise predicted at its lower end."""
+    return sample_euler(model, x, torch.cat([rising.new_tensor([FLIPPED_START]), rising[1:]]))
+
+
+def ways(options: InversionOptions) -> dict[str, Inversion]:
+    def solving(iterations: int) -> Inversion:
+        return lambda model, x, rising: ddim_invert(
+            model, x, rising, iterations=iterations, tolerance=options.tolerance
+        )
+
+    return {
+        "fixed point": solving(options.iterations),
+        "plain DDIM": solving(PLAIN_ITERATIONS),
+        "flipped sigmas": invert_flipped,
+    }
+
+
+def load_source(networks: Networks, seed: int, count: int, split: str = "test") -> Source:
+    """Held-out pictures of Toyland, or with split "validation" others, as the networks see them."""
+    if split == "test":
+        _, pictures = held_out_pictures(seed, count)
+    else:
+        rng = np.random.default_rng((VALIDATION_STREAM, seed, VALIDATION_PICTURES))
+        pictures = torch.stack([picture_of(sample_scene(rng, "train")) for _ in range(count)])
+    latents = encode_pictures(networks.vae, pictures)
+    with torch.no_grad():
+        own = networks.imagebind.encode_image(image_to_tensor(pictures, networks.imagebind.dims.image_size))
+    ceiling = psnr(decode_pictures(networks.vae, latents), pictures)
+    return Source(pictures, latents, at_norm(own, EditOptions().norm), ceiling)
+
+
+def measure(
+    networks: Networks, source: Source, way: str, invert: Inversion, scheduler: str, steps: int, cfg: float
+) -> Measured:
+    """Invert, sample back, compare."""
+    sigmas = schedule(scheduler, steps)
+    denoiser = GuidedDenoiser(networks.diffusion, source.embeddings, guidance=cfg)
+    inverted = invert(denoiser, source.latents, sigmas.flip(0))
+    calls = denoiser.calls / (len(sigmas) - 1)
+    back = sample_euler(denoiser, inverted, sigmas)
+    found = psnr(decode_pictures(networks.vae, back), source.pictures)
+    error = (back - source.latents).flatten(1).norm(dim=1) / source.latents.flatten(1).norm(dim=1)
+    rates = (Rate.of(values.tolist()) for values in (found, source.ceiling - found, error))
+    measured = Measured(scheduler, steps, cfg, way, *rates, calls)
+    logger.info("%s, %d steps, cfg %g, %s: %.2f dB", scheduler, steps, cfg, way, measured.psnr.mean)
+    return measured
+
+
+def settings(schedulers: Sequence[str], cfgs: Sequence[float]) -> list[tuple[str, int, float]]:
+    """The curves over the steps, and every other scheduler at the usual number of them."""
+    steps_of = {name: STEPS if name in CURVES else (USUAL_STEPS,) for name in schedulers}
+    return [(name, steps, cfg) for cfg in cfgs for name in schedulers for steps in steps_of[name]]
+
+
+def table(measured: Sequence[Measured]) -> str:
+    """A line a setting, a column a way: PSNR, how far below the round trip, latent error, calls a step."""
+    names = list(dict.fromkeys(m.way for m in measured))
+    cells = {(m.scheduler, m.steps, m.cfg, m.way): _cell(m) for m in measured}
+    lines = dict.fromkeys((m.scheduler, m.steps, m.cfg) for m in measured)
+    rows = [(name, steps, f"{cfg:g}", *(cells[name, steps, cfg, way] for way in names)) for name, steps, cfg in lines]
+    return markdown_table(("scheduler", "steps", "cfg", *names), rows)
+
+
+def _cell(m: Measured) -> str:
+    return f"{m.psnr.mean:.2f} dB (-{max(m.loss.mean, 0):.2f}), error {m.error.mean:.1%}, {m.calls:.2f} calls"
+
+
+def plot(measured: Sequence[Measured], ceiling: Rate, path: Path):
+    """PSNR over the steps, a panel for each guidance: a colour for each way, a line style for each scheduler."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cfgs = list(dict.fromkeys(m.cfg for m in measured))
+    names = list(dict.fromkeys(m.way for m in measured))
+    figure, panels = pyplot.subplots(1, len(cfgs), figsize=(5 * len(cfgs) + 2, 4.2), sharey=True, squeeze=False)
+    for cfg, axes in zip(cfgs, panels[0]):
+        for number, way in enumerate(names):
+            for scheduler, style in zip(CURVES, ("-", "--")):
+                of = [m for m in measured if (m.cfg, m.way, m.scheduler) == (cfg, way, scheduler)]
+                axes.errorbar(
+                    [m.steps for m in of], [m.psnr.mean for m in of], yerr=[m.psnr.error for m in of],
+                    color=f"C{number}", linestyle=style, marker="o", markersize=4, capsize=3, label=f"{way}, {scheduler}",
+                )  # fmt: skip
+        axes.axhline(ceiling.mean, linestyle=":", color="0.4", label="VAE round trip")
+        axes.set(xlabel="steps", title=f"cfg {cfg:g}", xscale="log", xticks=STEPS, xticklabels=STEPS)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0, 0].set_ylabel("PSNR of the picture that comes back, dB")
+    panels[0, -1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main(argv: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=6, help="pictures")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--schedulers", nargs="+", choices=SCHEDULES, default=SCHEDULES)
+    parser.add_argument("--cfg", nargs="+", type=float, default=CFGS)
+    parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)
+    parser.add_argument("--tolerance", type=float, default=InversionOptions().tolerance)
+    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="PNG")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    networks = load_networks(arguments.miniature)
+    source = load_source(networks, arguments.seed, arguments.samples, arguments.split)
+    options = InversionOptions(arguments.iterations, arguments.tolerance)
+    ceiling = Rate.of(source.ceiling.tolist())
+    measured = [
+        measure(networks, source, way, invert, *setting)
+        for setting in settings(arguments.schedulers, arguments.cfg)
+        for way, invert in ways(options).items()
+    ]
+    logger.info("VAE round trip: %.2f dB\n\n%s", ceiling.mean, table(measured))
+    if arguments.plot:
+        plot(measured, ceiling, arguments.plot)
+    if arguments.json:
+        record = {"seed": arguments.seed, "samples": arguments.samples, "split": arguments.split}
+        record |= {"iterations": options.iterations, "tolerance": options.tolerance}
+        record |= {"vae psnr": ceiling.to_dict(), "inversions": [m.to_dict() for m in measured]}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
