@@ -34,6 +34,7 @@ def _precision_input(sizes: str) -> io.Combo.Input:
         "precision",
         options=PRECISIONS,
         default="auto",
+        optional=True,  # graphs in API format made before there was this widget still run
         tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. fp8 takes half "
         f"the memory of half precision and loses a little. {sizes}",
     )
@@ -91,6 +92,7 @@ class LoadLLM(io.ComfyNode):
                     "merge",
                     options=MERGES,
                     default=AS_TRAINED,
+                    optional=True,
                     tooltip="How the embedding of a reference enters the sentence. auto: as these weights were trained. "
                     "add: added to the word that stands for it, as the released code does. substitute: in the place of "
                     "that word, as the paper says.",
@@ -104,7 +106,7 @@ class LoadLLM(io.ComfyNode):
         return check_name("llm", name)
 
     @classmethod
-    def execute(cls, name: str, precision: str, merge: str = AS_TRAINED) -> io.NodeOutput:
+    def execute(cls, name: str, precision: str = "auto", merge: str = AS_TRAINED) -> io.NodeOutput:
         path = find_weights("llm", name)
         network = read_network(load_llm, path, precision, merge=None if merge == AS_TRAINED else merge)
         shown = describe(network, path, f"merge: {network.module.dims.merge}")
