@@ -14,7 +14,8 @@ import workspace
 
 sys.path.insert(0, str(workspace.ROOT / "tests" / "comfyui"))
 from harness.browser import FrontEnd, chromium
-from workflow_layout import BYPASSED, LOADER_COLORS, place
+from workflow_layout import BYPASSED, LOADER_COLORS, LOADERS, place
+from workflow_models import models_of
 from workflow_notes import NOTES
 from workflow_parts import Plan
 from workflow_plans import all_plans
@@ -77,7 +78,7 @@ def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
             "pos": box.pos,
             "size": box.size,
             "mode": BYPASSED if name in plan.bypassed else 0,
-            "colors": LOADER_COLORS if plan.nodes[name]["class_type"].startswith("Any2PixLoad") else None,
+            "colors": LOADER_COLORS if plan.nodes[name]["class_type"].startswith(LOADERS) else None,
         }
         for name, box in layout.nodes.items()
     ]
@@ -102,6 +103,8 @@ def tidy(workflow: dict, name: str) -> dict:
     for node in workflow["nodes"]:
         for key in ("cnr_id", "aux_id", "ver"):
             node["properties"].pop(key, None)
+        if models := models_of(node):
+            node["properties"]["models"] = models
         for key in ("pos", "size"):
             node[key] = [round(value) for value in node[key]]
     return workflow

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from workflow_parts import Group, Plan
 
 BYPASSED = 4  # the page's mode of a node that is switched off
+LOADERS = ("Any2PixLoad", "CheckpointLoader", "LoraLoader")  # how the types of nodes begin that read a weight file
 LOADER_COLORS = ("#323", "#535")  # the page's own purple
 NODE_TITLE, GROUP_TITLE = 30, 58
 PADDING, NODE_GAP, COLUMN_GAP, GROUP_GAP = 20, 24, 36, 50
 
 WIDTH = 260
-WIDTHS = {"Any2PixInstruct": 380, "Any2PixLoadLLM": 380, "PreviewImage": 520}
+WIDTHS = {"Any2PixInstruct": 380, "Any2PixLoadLLM": 380, "PreviewImage": 520, "CLIPTextEncode": 300, "StringConcatenate": 300}
+WIDTHS |= {"CheckpointLoaderSimple": 300, "LoraLoaderModelOnly": 300}
 WIDTHS |= dict.fromkeys(("Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixTextEmbedding"), 300)
-# Nodes that show a picture, a player or a text need more room than their widgets.
+# Nodes that show a picture, a player or a text need more room than their widgets; at least what the page will ask for once
+# they show it, or a building would depend on how fast a picture came.
 HEIGHTS = {
-    "LoadImage": 300,
+    "LoadImage": 320,
     "LoadAudio": 140,
     "SaveImage": 290,
     "PreviewImage": 320,

@@ -4,7 +4,75 @@ MINIATURE = """
 The **Load ...** nodes in purple say *miniature*: small networks that come with the pack and run on any computer.
 They know one little world of 128 x 128 pictures. For your own pictures put the full weights in their place (see the README)."""
 
+DOWNLOADS = """
+### What to download first
+| file | from | goes to models/ |
+|---|---|---|
+| imagebind_huge.pth, 4.8 GB | [ImageBind](https://github.com/facebookresearch/ImageBind) (no commercial use) | any2pix/imagebind |
+| llm-retrained, the folder, 13 GB | [the release](https://huggingface.co/jacklishufan/instructany2pix_retrained) | any2pix/llm |
+| prior/model.bin | the release | any2pix/prior |
+| sdxl/ip_adapter_global_local_2_view.bin | the release | any2pix/adapter |
+| sd_xl_base_1.0.safetensors, 6.9 GB | [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0) | checkpoints |
+
+The purple nodes name each file as one **.safetensors**, which says what is in it and loads faster. To make it:
+
+`python -m any2pix.loading.convert imagebind_huge.pth models/any2pix/imagebind`
+
+and so on for the others. Or choose the files as you downloaded them on the purple nodes: they load too.
+8 GB of memory on your card? Set **precision** to *fp8_e4m3fn* on the LLM."""
+
 NOTES = {
+    "published_edit": f"""# The whole edit, with the published weights
+
+The same as *edit_with_sound*, now with the networks of the InstructAny2Pix authors: for photographs, at SDXL's size. It is set as their own program is.
+
+1. **What you bring** and 2. **What you ask for**: your picture and sound take the place of the examples.
+3. **What the result shows**: prediction and refined prediction, mixed 0.4 to 1.
+4. **The words**: the caption that the language model wrote, after the quality words. SDXL reads it beside the embedding. (The authors put no comma between the two; write one into *delimiter* if you like.)
+5. **The picture to edit** keeps its shape; it is scaled to one megapixel. The noise is found with the plain model and the empty prompt. **alpha** 0.7: some of its layout is let go.
+6. **Paint**: *Load Embedding Adapter* shows SDXL what no word says.
+{DOWNLOADS}""",
+    "published_edit_lcm": f"""# The published weights in eight steps
+
+As *published_edit*, but painted by **LCM**: a LoRA makes SDXL see the result early, *ModelSamplingDiscrete* reads it that way, and the **lcm** sampler needs 4 to 8 steps.
+
+The LoRA goes between the checkpoint and *Apply Embedding*; *DDIM Invert* takes the model without it. LCM begins at the model's highest noise level, so **scheduler** of DDIM Invert is *normal* here.
+LCM draws fresh noise after every step: the layout of your picture is kept less than by 25 plain steps.
+{DOWNLOADS}
+
+And the LoRA: `pytorch_lora_weights.safetensors` of [lcm-lora-sdxl](https://huggingface.co/latent-consistency/lcm-lora-sdxl), 0.4 GB, renamed to `lcm_lora_sdxl.safetensors`, in models/loras.""",
+    "published_edit_refiner": f"""# The published weights, and SDXL's refiner after them
+
+As *published_edit*; then the **refiner**, a second model, goes over the last half of the noise again (**denoise** 0.5, the authors' strength) with the caption and words of praise. It sharpens surfaces and cannot mend what is wrong.
+
+Both results are saved: compare them. Lower **denoise** keeps more of the first.
+{DOWNLOADS}
+
+And the refiner: `sd_xl_refiner_1.0.safetensors` of [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-refiner-1.0), 6.1 GB, in models/checkpoints.""",
+    "knobs of the published weights": """### It changes too little?
+Lower **alpha** on Latent Noise Mix (0.7 → 0.4); raise **scale** on the sampler (1 → 1.3).
+
+### It changes too much?
+Raise **alpha** (0.7 → 0.9), or **base_weight** on Embedding Mix (0 → 0.5). With alpha at 1 set **iterations** of DDIM Invert to 5: it finds the noise more exactly.
+
+### The caption is wrong?
+Another **seed** on Multimodal Instruction LLM (**temperature** 0.3 is the authors'; 0 always takes the likeliest word), or other words.
+
+### Too glaring, too smooth?
+Lower **cfg** (10 → 6). **guidance** of the prior: lower is closer to what was predicted.
+
+**steps** and **scheduler** have to be the same on DDIM Invert and the sampler.""",
+    "knobs of LCM": """### It changes too little?
+Lower **alpha** on Latent Noise Mix (0.7 → 0.4); raise **scale** on Apply Embedding.
+
+### It changes too much?
+Raise **alpha** (0.7 → 1), or **base_weight** on Embedding Mix (0 → 0.5).
+
+### Faster?
+**steps** 4 instead of 8 on the KSampler. **cfg** at 1 halves the time and leaves the negative words unread; above 2 LCM burns.
+
+### Keep these
+**add_noise** on *disable*, **sampler** *lcm*, **scheduler** *sgm_uniform*; *normal* on DDIM Invert. Its **steps** are its own here.""",
     "edit_with_sound": f"""# Edit a picture with a sound
 
 You bring a picture and a sound, and write what to do. `[image1]` and `[audio1]` in the instruction stand for them.

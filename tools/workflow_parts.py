@@ -10,6 +10,7 @@ SIZE = 128  # pixels a side of the miniature's pictures; 1024 for SDXL
 # The page writes a group's title in its color and tints its ground with it: bright ones can be read.
 INPUT_COLOR, ASK_COLOR, SHOW_COLOR = "#6fb3e0", "#9fd39f", "#d59be0"
 NOISE_COLOR, PAINT_COLOR, LOOK_COLOR = "#e0c06a", "#e8a070", "#6fd3c8"
+WORDS_COLOR, REFINE_COLOR = "#a8b8e8", "#e895b0"
 
 # Files that only the test makes; the nodes that read them are switched off as the workflow opens.
 LORA_FILE, CONTROLNET_FILE = "any2pix_miniature_lora.safetensors", "any2pix_miniature_controlnet.safetensors"

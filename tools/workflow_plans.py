@@ -16,6 +16,7 @@ from workflow_parts import (
     add_references,
     add_sampler,
 )
+from workflow_published import published_plan
 
 
 def edit_plan(name: str, instruction: str, *sources: Source, masked: bool = False) -> Plan:
@@ -140,4 +141,7 @@ def all_plans() -> list[Plan]:
             Source("audio", "toyland_snow.wav", "Your sound"),
             masked=True,
         ),
+        published_plan("published_edit", "add [audio1] to [image1]", MEADOW, CAT),
+        published_plan("published_edit_lcm", "add [audio1] to [image1]", MEADOW, CAT, lcm=True),
+        published_plan("published_edit_refiner", "add [audio1] to [image1]", MEADOW, CAT, refined=True),
     ]

@@ -112,6 +112,11 @@ class FrontEnd:
         self.page.screenshot(path=path)
         return path
 
+    def close_dialog(self) -> None:
+        """Closes the dialog on top."""
+        self.page.keyboard.press("Escape")
+        self.page.locator(".p-dialog").last.wait_for(state="detached")
+
     def shown_errors(self) -> list[str]:
         """What the page complains about in its toasts and dialogs."""
         return self.page.locator(".p-toast-message-error, .p-toast-message-warn, .p-dialog").all_inner_texts()

@@ -1,0 +1,201 @@
+"""The workflows for the published weights. The files cannot be had here, so they run with stand-ins for the loaders alone; the
+page opens them as they are, and says what to download."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from any2pix.loading.kinds import KINDS
+from cli_runner import api_format
+from harness.adapter_graph import TWO_VIEW_FILE
+from harness.client import Client
+from harness.graphs import ROOT, nodes_of, the_node, with_inputs, workflow_files
+from workflow_models import OF_LOADERS, OF_STOCK_NODES, ModelFile
+from workflow_published import LCM_STEPS, NEGATIVE, PROMPT, REFINER_STEPS, REFINER_WORDS
+
+PLAIN, LCM, REFINED = "published_edit", "published_edit_lcm", "published_edit_refiner"
+PUBLISHED = (PLAIN, LCM, REFINED)
+LORA = "any2pix_miniature_lora.safetensors"
+SMALL = 128 * 128 / 1024**2  # megapixels of the miniature's pictures
+CAPTION_OUTPUT = 2  # of Multimodal Instruction LLM
+SEEN = 0.02  # mean change of a channel, 1 is white against black
+ROUNDING = 2 / 255  # two pictures that went through a file each
+DIALOG = ".comfy-missing-models"
+
+
+@pytest.fixture(scope="module")
+def run_published(server, made_for_stock_nodes, two_view_file):
+    """(name of a workflow, changes: class type -> inputs) -> (its graph, its Run, {title: pictures})."""
+    client = Client(server.url)
+
+    def run(name: str, **changes):
+        graph = with_stand_ins(api_format(server, ROOT / "workflows" / f"{name}.json"))
+        for class_type, inputs in changes.items():
+            graph = with_inputs(graph, the_node(graph, class_type), **inputs)
+        done = client.run(graph)
+        return graph, done, client.pictures(done)
+
+    yield run
+    client.close()
+
+
+def with_stand_ins(graph: dict) -> dict:
+    """The same graph on files that are there. Everything but what the loaders read stays as it is."""
+    for body in graph.values():
+        inputs = body["inputs"]
+        if body["class_type"] == "CheckpointLoaderSimple":
+            body["class_type"] = "Any2PixTestCheckpoint"
+        elif body["class_type"] == "Any2PixLoadAdapter":
+            inputs["name"] = TWO_VIEW_FILE
+        elif body["class_type"].startswith("Any2PixLoad"):
+            inputs["name"] = "miniature"
+        elif body["class_type"] == "LoraLoaderModelOnly":
+            inputs["lora_name"] = LORA
+    sized = next(node for node in nodes_of(graph, "ImageScaleToTotalPixels") if feeds(graph, node, "VAEEncode"))
+    graph[sized]["inputs"]["megapixels"] = SMALL
+    return graph
+
+
+def feeds(graph: dict, node: str, class_type: str) -> bool:
+    return any(
+        isinstance(value, list) and value[0] == node
+        for other in nodes_of(graph, class_type)
+        for value in graph[other]["inputs"].values()
+    )
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())
+
+
+def test_the_whole_edit_runs_and_hears_words_and_embedding(run_published):
+    _, _, (picture,) = run_published(PLAIN)
+    assert picture.shape == (128, 128, 3) and np.isfinite(picture).all()
+    _, _, (without_adapter,) = run_published(PLAIN, Any2PixSampler={"scale": 0.0})
+    assert distance(picture, without_adapter) > SEEN, "the adapter is not felt"
+    _, _, (other_words,) = run_published(PLAIN, StringConcatenate={"string_a": "a blurred photograph"})
+    assert distance(picture, other_words) > SEEN, "the words are not felt"
+
+
+def test_the_prompt_is_the_released_one(run_published):
+    graph, _, _ = run_published(PLAIN)
+    joined, sampler = the_node(graph, "StringConcatenate"), graph[the_node(graph, "Any2PixSampler")]["inputs"]
+    instruct = the_node(graph, "Any2PixInstruct")
+    assert graph[joined]["inputs"] == {"string_a": PROMPT, "string_b": [instruct, CAPTION_OUTPUT], "delimiter": ""}
+    positive, negative = (graph[sampler[side][0]]["inputs"]["text"] for side in ("positive", "negative"))
+    assert (positive, negative) == ([joined, 0], NEGATIVE)
+
+
+def test_lcm_needs_few_steps(run_published):
+    graph, run, (picture,) = run_published(LCM)
+    sampler = the_node(graph, "KSamplerAdvanced")
+    assert LCM_STEPS <= 8 and steps_taken(run, sampler) == LCM_STEPS
+    assert np.isfinite(picture).all() and picture.std() > SEEN, "an empty picture"
+    _, _, (unpatched,) = run_published(LCM, LoraLoaderModelOnly={"strength_model": 0.0})
+    assert distance(picture, unpatched) > ROUNDING, "the LoRA is not felt"
+
+
+def test_the_refiner_goes_over_the_result(run_published):
+    graph, run, (first, refined) = run_published(REFINED)
+    _, _, (plain,) = run_published(PLAIN)
+    np.testing.assert_array_equal(first, plain)
+    assert steps_taken(run, the_node(graph, "KSampler")) == REFINER_STEPS
+    assert distance(first, refined) > SEEN
+    praised = next(node for node in nodes_of(graph, "StringConcatenate") if REFINER_WORDS in graph[node]["inputs"].values())
+    assert graph[praised]["inputs"]["string_a"] == [the_node(graph, "Any2PixInstruct"), CAPTION_OUTPUT]
+
+
+def steps_taken(run, node: str) -> int:
+    """The length that a node's progress bar had."""
+    told = [data["max"] for _, kind, data in run.messages if kind == "progress" and data.get("node") == node]
+    assert told, f"node {node} told no progress"
+    return told[-1]
+
+
+def files_of(workflow: dict) -> list[dict]:
+    """Every entry of properties.models, once."""
+    entries = [entry for node in workflow["nodes"] for entry in node["properties"].get("models", [])]
+    return [entry for place, entry in enumerate(entries) if entry not in entries[:place]]
+
+
+def chosen(workflow: dict) -> list[dict]:
+    """The entries whose name a widget has."""
+    values = {value for node in workflow["nodes"] for value in node.get("widgets_values") or [] if isinstance(value, str)}
+    return [entry for entry in files_of(workflow) if entry["name"] in values]
+
+
+@pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
+def test_every_loader_says_what_it_can_load(path):
+    workflow = json.loads(path.read_text("utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"] in OF_LOADERS:
+            assert node["properties"]["models"] == [file.entry() for file in OF_LOADERS[node["type"]]]
+    entries = files_of(workflow)
+    assert len({entry["url"] for entry in entries}) == len(entries), "the page takes files of one address for one"
+    assert all(entry["name"].endswith(".safetensors") for entry in entries)
+    assert bool(chosen(workflow)) == (path.stem in PUBLISHED)
+
+
+def test_the_folders_are_those_that_the_pack_registers(client):
+    registered = {folder["name"] for folder in client.get("/experiment/models")}
+    files = {file for files in OF_LOADERS.values() for file in files}
+    assert {file.directory for file in (*files, *OF_STOCK_NODES)} <= registered
+
+
+@pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
+def test_the_page_asks_for_the_files_that_are_missing_and_for_no_other(path, front_end, screenshots):
+    workflow = json.loads(path.read_text("utf-8"))
+    wanted = chosen(workflow)
+    front_end.load(workflow, path.stem)
+    if not wanted:
+        assert not front_end.shown_errors()
+        return
+    dialog = front_end.page.locator(DIALOG)
+    dialog.wait_for()
+    front_end.screenshot(screenshots / f"{path.stem}_missing.png")
+    text = dialog.inner_text()
+    front_end.close_dialog()
+    for entry in wanted:
+        assert f"{entry['directory']} / {entry['name']}" in text
+    assert front_end.inspect() == {"missing": [], "unknown": not_offered(workflow, wanted)}
+
+
+def not_offered(workflow: dict, wanted: list[dict]) -> list[str]:
+    """As `inspect` tells of the widgets that hold the missing files."""
+    widgets = {"CheckpointLoaderSimple": "ckpt_name", "LoraLoaderModelOnly": "lora_name"}
+    names = {entry["name"] for entry in wanted}
+    return [
+        f"{node['type']}.{widgets.get(node['type'], 'name')} = {value}"
+        for node in workflow["nodes"]
+        for value in node.get("widgets_values") or []
+        if value in names
+    ]
+
+
+@pytest.fixture
+def downloaded(server):
+    """The published files in their folders: empty ones, as the page looks at names only."""
+    files = {file for files in OF_LOADERS.values() for file in files} | set(OF_STOCK_NODES)
+    paths = [folder_of(file, server.base / "models") / file.name for file in files]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    yield
+    for path in paths:
+        path.unlink()
+
+
+def folder_of(file: ModelFile, models: Path) -> Path:
+    folders = {kind.folder.replace("/", "_"): kind.folder for kind in KINDS.values()}
+    return models / folders.get(file.directory, file.directory)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_with_the_files_there_it_opens_in_peace(name, downloaded, front_end, screenshots):
+    front_end.page.evaluate("() => app.refreshComboInNodes()")
+    front_end.load(json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")), name)
+    front_end.page.wait_for_timeout(1000)  # a dialog would come late
+    assert front_end.inspect() == {"missing": [], "unknown": []}
+    assert not front_end.shown_errors()
+    front_end.screenshot(screenshots / f"{name}.png")
