@@ -19,7 +19,7 @@ from ..loading.llm import load_llm
 from ..loading.prior import load_prior
 from ..stages.edit import DEFAULTS, EditOptions, Networks, invert_pictures, mix_plan, paint
 from ..stages.encode import encode_image
-from ..stages.instruct import instruct
+from ..stages.instruct import InstructJob, instruct_batch
 from ..stages.mix import mix_embeddings
 from ..stages.retrieve import retrieve_base
 from ..stages.types import EditPlan, Reference, References
@@ -72,20 +72,29 @@ def load_networks(folder: Path = MINIATURE) -> Networks:
 def prepare(
     networks: Networks, cases: Sequence[EditCase], temperature: float = 0.0, generator: torch.Generator | None = None
 ) -> list[PreparedEdit]:
-    """Encode and plan every case."""
+    """Encode and plan every case, instructions in batches; each draws from a stream of its own."""
+    references = [
+        encode_references(networks.imagebind, case) for case in tqdm(cases, desc="encoding references", mininterval=5)
+    ]
+    streams = [torch.Generator().manual_seed(seed) for seed in _seeds(len(cases), generator)]
+    jobs = [
+        InstructJob(shown, case.sample.instruction, stream) for case, shown, stream in zip(cases, references, streams)
+    ]
+    with tqdm(desc="planning", unit="token", mininterval=5) as bar:
+        plans = instruct_batch(networks.llm, jobs, temperature, callback=lambda *_: bar.update())
     prepared = []
-    for case in tqdm(cases, desc="planning", mininterval=5):
-        references = encode_references(networks.imagebind, case)
-        try:
-            plan = instruct(networks.llm, references, case.sample.instruction, generator, temperature)
-        except ValueError as error:  # an answer without a picture: the edit failed, and is counted so
-            logger.warning("%s\n%s", case.sample.instruction, error)
-            prepared.append(PreparedEdit(case, references, None, None))
-            continue
-        prepared.append(
-            PreparedEdit(case, references, plan, retrieve_base(references, plan.base, plan.mentioned).index)
-        )
+    for case, shown, plan in zip(cases, references, plans):
+        if isinstance(plan, ValueError):  # an answer without a picture: the edit failed, and is counted so
+            logger.warning("%s\n%s", case.sample.instruction, plan)
+            prepared.append(PreparedEdit(case, shown, None, None))
+        else:
+            index = retrieve_base(shown, plan.base, plan.mentioned).index
+            prepared.append(PreparedEdit(case, shown, plan, index))
     return prepared
+
+
+def _seeds(count: int, generator: torch.Generator | None) -> list[int]:
+    return torch.randint(2**62, (count,), generator=generator).tolist()
 
 
 def prepare_oracle(networks: Networks, cases: Sequence[EditCase]) -> list[PreparedEdit]:

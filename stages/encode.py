@@ -156,6 +156,8 @@ def _check_sound(waveform: Tensor, sample_rate: int) -> None:
 
 
 def _check_finite(values: Tensor, what: str) -> None:
+    if values.sum().isfinite():  # a tenth of the time of looking at each value, and enough for nearly every input
+        return
     broken = int((~torch.isfinite(values)).sum())
     if broken:
         raise ValueError(f"The {what} holds {broken} values that are NaN or infinite. Look at the node it comes from.")
