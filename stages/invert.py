@@ -77,7 +77,10 @@ def ddim_invert(
             denoised = model(raised, following * ones, **(extra_args or {}))
             return x + step * (raised - denoised) / following
 
-        guess = x if options.iterations == PLAIN_ITERATIONS else x + step * direction
+        if options.iterations == PLAIN_ITERATIONS:  # the released code shows the upper level the latent below in VP scale
+            guess = x * ((1 + following**2) / (1 + sigma**2)).sqrt()
+        else:
+            guess = x + step * direction
         solved = solve_fixed_point(raise_with, guess, options)
         direction = (solved.x - x) / step
         x = solved.x

@@ -17,6 +17,9 @@ MAKERS = {
     "imagebind-full": ("imagebind", "full"),
     "llm": ("llm", "small", "wide"),
     "mixing": ("mixing",),
+    "two-view": ("two_view", "small", "wide"),
+    "unclip": ("unclip", "small", "wide"),
+    "inversion": ("inversion",),
     "prior": ("prior", "small", "wide"),
 }
 LIBRARIES = ("torch", "torchaudio", "torchvision", "transformers", "diffusers", "numpy")

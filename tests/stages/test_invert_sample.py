@@ -41,7 +41,8 @@ def test_one_iteration_is_plain_ddim(latent):
     rising = schedule("normal", 6).flip(0)
     x = latent
     for sigma, following in zip(rising[:-1], rising[1:]):
-        eps = (x - smooth_denoiser(x, following.expand(2))) / following
+        shown = x / (1 + sigma**2).sqrt() * (1 + following**2).sqrt()  # the released code keeps the latent in VP scale
+        eps = (shown - smooth_denoiser(shown, following.expand(2))) / following
         x = x + (following - sigma) * eps
     torch.testing.assert_close(ddim_invert(smooth_denoiser, latent, rising, iterations=1), x, rtol=1e-6, atol=1e-6)
 
