@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from comfy.conds import CONDConstant, CONDRegular
+from comfy.conds import CONDConstant, CONDCrossAttn
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
@@ -59,10 +59,13 @@ def attach(model: Any, adapter: Network) -> Any:
 
 
 def with_view(extras: dict[str, Any], adapter: Network, view: View) -> dict[str, Any]:
-    """A conditioning entry's dict with one more view of this adapter; its tokens are (1, T, C)."""
+    """A conditioning entry's dict with one more view of this adapter; its tokens are (1, T, C).
+
+    As CONDCrossAttn, rows with 4 and with 8 tokens still run together: ComfyUI repeats the 4, which attention does not notice.
+    """
     conds = extras.get("model_conds", {})
     tokens, scale = next(names for names in _view_keys(_adapter_key(adapter)) if names[0] not in conds)
-    conds = {**conds, tokens: CONDRegular(view.tokens), scale: CONDConstant(view.scale)}
+    conds = {**conds, tokens: CONDCrossAttn(view.tokens), scale: CONDConstant(view.scale)}
     return {**extras, "model_conds": conds}
 
 

@@ -1,6 +1,8 @@
 """The two-view adapter in a ComfyUI MODEL: against diffusers, alone, chained, in a range, and with what it must not disturb."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -171,6 +173,16 @@ def test_guided_sides_batched_are_the_sides_alone(apply, vectors, latents):
     assert calls == [4], "both sides of both pictures in one batch"
 
 
+def test_sides_with_different_views_are_still_batched(apply, vectors, latents):
+    painting, positive, _ = apply(vectors[0], local=vectors[1], view="both")
+    _, _, negative = apply(vectors[0], negative_embedding=vectors[2], view="global")
+    one, other = (unet_eps(painting, side, latents, TIMESTEP) for side in (positive, negative))
+    calls = count_calls(painting)
+    guided = unet_eps(painting, positive, latents, TIMESTEP, uncond=negative, cfg=3.0)
+    assert relative(guided, other + 3 * (one - other)) < 1e-5
+    assert calls == [4]
+
+
 def count_calls(model) -> list[int]:
     """The batch sizes that reach the UNet of a MODEL, from now on."""
     from comfy.patcher_extension import WrappersMP
@@ -291,6 +303,18 @@ def test_clones_share_the_weights(apply, vectors, two_view):
     assert additional.model is two_view.module
     (wrapper,) = (w for keys in clone.wrappers.values() for found in keys.values() for w in found if hasattr(w, "adapter"))
     assert copy.deepcopy(wrapper) is wrapper and wrapper.adapter is two_view
+
+
+def test_nothing_keeps_the_adapter_alive_but_what_was_made_with_it(apply, vectors, latents, file):
+    adapter = wrap(file)
+    module = weakref.ref(adapter.module)
+    painting, positive, negative = apply(vectors[0], adapter=adapter)
+    del adapter
+    unet_eps(painting, positive, latents, TIMESTEP)
+    assert module() is not None
+    del painting, positive, negative
+    gc.collect()
+    assert module() is None
 
 
 def test_the_model_manager_loads_the_adapter_with_the_model(apply, vectors, latents, two_view):
