@@ -42,5 +42,4 @@ class Any2PixExtension(ComfyExtension):
 async def comfy_entrypoint() -> Any2PixExtension:
     register_folders()  # here and not in on_load, which ComfyUI 0.3.75 never calls
     copy_example_inputs()
-    copy_example_inputs()
     return Any2PixExtension()

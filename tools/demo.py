@@ -65,18 +65,21 @@ def bring_picture(folder: Path, path: str, example: str) -> str:
 
 
 def fill_in(server: comfy_server.ComfyServer, graph: dict, wishes: dict[str, str]) -> dict:
-    """Puts the user's wishes into the graph, and a node that shows the caption. Returns what the edit is made from."""
+    """Puts the user's wishes into the graph, and a node that shows the caption. Returns what the edit is made from: the picture
+    as it was cropped, the sound under the user's own name."""
     image, audio = graph[the_node(graph, "LoadImage")]["inputs"], graph[the_node(graph, "LoadAudio")]["inputs"]
     instruct, folder = the_node(graph, "Any2PixInstruct"), server.base / "input"
+    sound = folder / audio["audio"]
     if wishes.get("IMAGE"):
         image["image"] = bring_picture(folder, wishes["IMAGE"], image["image"])
     if wishes.get("AUDIO"):
         audio["audio"] = bring_sound(folder, wishes["AUDIO"])
+        sound = existing(wishes["AUDIO"], "AUDIO")
     if wishes.get("INSTRUCTION"):
         graph[instruct]["inputs"]["instruction"] = wishes["INSTRUCTION"]
     graph[CAPTION_NODE] = {"class_type": "PreviewAny", "inputs": {"source": [instruct, CAPTION_OUTPUT]}}
     instruction = graph[instruct]["inputs"]["instruction"]
-    return {"image": folder / image["image"], "audio": folder / audio["audio"], "instruction": instruction}
+    return {"image": folder / image["image"], "audio": sound, "instruction": instruction}
 
 
 class Progress:
@@ -117,7 +120,8 @@ def run_demo(wishes: dict[str, str], output: Path) -> tuple[Path, Path]:
         made_from = fill_in(server, graph, wishes)
         file = base / "demo_graph.json"
         file.write_text(json.dumps(graph))
-        workspace.say(f'editing {made_from["image"].name} with {made_from["audio"].name}: "{made_from["instruction"]}"')
+        picture_name = Path(wishes.get("IMAGE") or made_from["image"]).name
+        workspace.say(f'editing {picture_name} with {made_from["audio"].name}: "{made_from["instruction"]}"')
         ended = cli_runner.run_cli(server, "--workflow", file, "--wait", show=Progress())[-1]["data"]
         picture, caption = results(server, ended["prompt_id"], graph)
     place = output / "demo.png"

@@ -185,9 +185,17 @@ def link_pack(custom_nodes: Path) -> None:
 
 
 def find_chromium() -> str | None:
-    """The Chromium to test with: `CHROMIUM` where it is set, else what is on the PATH."""
+    """The Chromium to test with: `CHROMIUM` where it is set, else what is on the PATH and runs."""
     names = [os.environ["CHROMIUM"]] if os.environ.get("CHROMIUM") else CHROMIUM_NAMES
-    return next(filter(None, map(shutil.which, names)), None)
+    return next(filter(answers, filter(None, map(shutil.which, names))), None)
+
+
+def answers(program: str) -> bool:
+    """Whether the program tells its version: Ubuntu's chromium without snap is a script that only says so."""
+    try:
+        return subprocess.run([program, "--version"], capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def may_sudo() -> bool:
@@ -207,14 +215,17 @@ def set_up_browser() -> None:
         )
         return
     say("installing Chromium from the system's packages, for the browser tests")
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    try:
-        run_quietly([*as_root, "apt-get", "update"], "apt-get update")
-        run_quietly(
-            [*as_root, "apt-get", "install", "-y", "--no-install-recommends", "chromium"], "Installing Chromium"
-        )
-    except SetupError as error:
-        say(f"{error}\nThe browser tests will not run.")
+    apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]  # behind sudo, which drops the environment
+    for words, what in (
+        (["update"], "apt-get update"),
+        (["install", "-y", "--no-install-recommends", "chromium"], "Installing Chromium"),
+    ):
+        try:
+            run_quietly([*apt, *words], what)
+        except SetupError as error:  # a list that could not be updated may still have Chromium
+            say(str(error))
+    if not find_chromium():
+        say("there still is no Chromium that runs: the browser tests will not run. Set CHROMIUM to the path of one.")
 
 
 def main() -> int:
