@@ -5,6 +5,7 @@ import os
 import sys
 import wave
 import zipfile
+from types import SimpleNamespace
 
 import cli_runner
 import comfy_server
@@ -168,3 +169,28 @@ def test_the_contact_sheet_is_drawn(tmp_path):
     )
     with Image.open(sheet) as drawn:
         assert drawn.size[0] > 1000
+
+
+def test_the_demo_calls_the_sound_by_its_own_name(tmp_path):
+    (tmp_path / "input").mkdir()
+    (tmp_path / "my rain.wav").write_bytes(b"RIFF")
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "meadow.png"}},
+        "2": {"class_type": "LoadAudio", "inputs": {"audio": "cat.wav"}},
+        "3": {"class_type": "Any2PixInstruct", "inputs": {"instruction": "add [audio1]"}},
+    }
+    server = SimpleNamespace(base=tmp_path)
+    made_from = demo.fill_in(server, graph, {"AUDIO": str(tmp_path / "my rain.wav")})
+    assert made_from["audio"].name == "my rain.wav"
+    assert (tmp_path / "input" / graph["2"]["inputs"]["audio"]).is_file()
+
+
+def test_a_chromium_that_does_not_run_counts_as_none(monkeypatch, tmp_path):
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name, status in (("chromium", 1), ("google-chrome", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    assert workspace.find_chromium() == str(tmp_path / "google-chrome")
+    monkeypatch.setenv("CHROMIUM", str(tmp_path / "chromium"))
+    assert workspace.find_chromium() is None

@@ -1,4 +1,5 @@
-"""Draws workflows/*.jpg from what the workflows really give: source, result, what it was made with, instruction.
+"""Draws workflows/*.jpg from what the workflows really give: source, result, what it was made with, instruction. Those for the
+published weights cannot run here: in the place of their result stands what paints it.
 
 Run it after the miniature or a workflow has changed: python tools/make_thumbnails.py [NAME ...]
 """
@@ -25,6 +26,11 @@ SIDE, GAP, QUALITY = 512, 12, 90  # the page shows thumbnails as squares
 HALF = (SIDE - 3 * GAP) // 2
 STRIP = 150  # height of the row with sounds, further pictures and texts
 GROUND, INK, LINE = "#262229", "#f4efe6", 34  # LINE: letters
+PROMISES = {  # what a workflow that needs downloads says in the place of a result
+    "published_edit": "SDXL with the published weights",
+    "published_edit_lcm": "SDXL with the published weights, in 8 steps: LCM",
+    "published_edit_refiner": "SDXL with the published weights, then its refiner",
+}
 FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
@@ -78,9 +84,19 @@ def references(graph: dict) -> list[tuple[str, str]]:
     return [(kind, graph[node]["inputs"][kind]) for class_type, kind in kinds for node in nodes_of(graph, class_type)]
 
 
-def thumbnail(graph: dict, results: list[np.ndarray]) -> Image.Image:
-    """graph: what ran, API format. results: (H, W, 3) in [0, 1]; where no picture is edited, two of them are shown."""
-    pictures = [Image.fromarray((result * 255).round().astype(np.uint8)) for result in results]
+def promise_tile(text: str) -> Image.Image:
+    """An empty frame with the text in it, where a result would be."""
+    tile = text_tile(text, HALF, HALF, LINE // 2, 26)
+    ImageDraw.Draw(tile).rounded_rectangle((1, 1, HALF - 2, HALF - 2), radius=16, outline=INK, width=3)
+    return tile
+
+
+def as_pictures(results: list[np.ndarray]) -> list[Image.Image]:
+    return [Image.fromarray((result * 255).round().astype(np.uint8)) for result in results]
+
+
+def thumbnail(graph: dict, pictures: list[Image.Image]) -> Image.Image:
+    """graph: what ran, API format. pictures: what it gave; where no picture is edited, two of them are shown."""
     brought = references(graph)
     if brought[0][0] == "image":
         pictures = [Image.open(INPUTS / brought.pop(0)[1]), pictures[0]]
@@ -111,9 +127,14 @@ def main(wanted: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, comfy_server.ComfyServer(workspace.make_base(Path(folder))) as server:
         client = Client(server.url)
         for path in workflow_files():
-            if not wanted or path.stem in wanted:
-                run = client.run(api_format(server, path))
-                thumbnail(run.graph, client.pictures(run)).save(path.with_suffix(".jpg"), quality=QUALITY)
+            if wanted and path.stem not in wanted:
+                continue
+            graph = api_format(server, path)
+            if path.stem in PROMISES:
+                pictures = [promise_tile(PROMISES[path.stem])]
+            else:
+                pictures = as_pictures(client.pictures(client.run(graph)))
+            thumbnail(graph, pictures).save(path.with_suffix(".jpg"), quality=QUALITY)
 
 
 if __name__ == "__main__":
