@@ -92,15 +92,14 @@ class MultimodalLLM(nn.Module):
     """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and
     states.
 
-    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``. ``compute_dtype`` may be set where ``operations``
-    cast weights at use: None computes in what the token table is kept in, and in bf16 where that is 8 bits wide.
+    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``. Everything is computed in the dtype of the token table:
+    another one would have ``operations`` cast every weight again for every token.
     """
 
     def __init__(self, dims: MMLLMDims, operations: Any = nn) -> None:
         super().__init__()
         self.dims = dims
         self.tokenizer = None
-        self.compute_dtype: torch.dtype | None = None
         config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
         width = config.hidden_size
         self.model = LlamaModel(config)
@@ -152,7 +151,6 @@ class MultimodalLLM(nn.Module):
     def embed(self, input_ids: Tensor, references: Tensor | None, positions: Tensor | None) -> Tensor:
         """(B, L) token ids -> (B, L, width), the references merged in at ``positions``."""
         tokens = self.model.embed_tokens(input_ids)
-        tokens = tokens.to(self.compute_dtype or (tokens.dtype if tokens.dtype.itemsize > 1 else torch.bfloat16))
         if references is None or references.shape[1] == 0:
             return tokens
         projected = self.model.vae_projector_image(scale_embedding(references).to(tokens.dtype))
