@@ -242,8 +242,11 @@ def _run_inversion(
     """ComfyUI's own sampling with our sampler function and rising noise levels: loading, LoRA, ControlNet and previews come free.
 
     With a ``mask`` the model sees what a sampler with this mask will show it: outside, the clean picture under ``noise``. The
-    part inside is then inverted against just that, and comes back.
+    part inside is then inverted against just that, and comes back. A soft edge counts as inside: there a sampler shows a
+    blend with the noise that only the inversion finds.
     """
+    if mask is not None:
+        mask = (prepare_mask(mask, noise.shape, "cpu")[:, :1] > 0).float()
     steps = len(record.sigmas) - 1
     solved: list[dict] = []
     inverted = comfy.sample.sample_custom(
@@ -262,7 +265,7 @@ def _run_inversion(
     calls, miss = sum(state["calls"] for state in solved), max(float(state["change"].max()) for state in solved)
     logger.info("DDIM Invert: %d calls of the network for %d steps, none off by more than %.2g.", calls, steps, miss)
     inversion = replace(record, samples=inverted)
-    return inversion if mask is None else inversion.with_noise_outside(prepare_mask(mask, noise.shape, "cpu"), noise)
+    return inversion if mask is None else inversion.with_noise_outside(mask, noise)
 
 
 def _as_sampler(stage: Callable[..., Tensor], observe: Callable[[dict], None]) -> Callable[..., Tensor]:
