@@ -6,12 +6,27 @@ from typing import Any
 import comfy.model_management as management
 import comfy.supported_models
 import comfy.utils
+import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 TIME_IDS = 6  # SDXL's size conditioning: height, width, crop top, crop left, target height, target width
 STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of them in
+
+
+# What comfy's SDXL does without being told; a UNet that says otherwise in its config is another network.
+FIXED = {
+    "act_fn": "silu", "attention_type": "default", "center_input_sample": False, "class_embed_type": None,
+    "class_embeddings_concat": False, "conv_in_kernel": 3, "conv_out_kernel": 3, "cross_attention_norm": None,
+    "downsample_padding": 1, "dual_cross_attention": False, "encoder_hid_dim": None, "encoder_hid_dim_type": None,
+    "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_only_cross_attention": None, "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn", "norm_eps": 1e-5, "norm_num_groups": 32, "num_class_embeds": None,
+    "only_cross_attention": False, "resnet_out_scale_factor": 1, "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default", "reverse_transformer_layers_per_block": None, "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None, "time_embedding_dim": None, "time_embedding_type": "positional",
+    "timestep_post_act": None,
+}  # fmt: skip
 
 
 class ChannelMultiple(Fraction):
@@ -24,17 +39,23 @@ class ChannelMultiple(Fraction):
     __rmul__ = __mul__
 
 
-def build_model(state_dict: dict[str, Tensor], config: dict[str, Any], source: str) -> ModelPatcher:
-    """Weights and config of diffusers' UNet2DConditionModel -> MODEL. ``source`` is named in errors."""
+def build_model(
+    state_dict: dict[str, Tensor], config: dict[str, Any], source: str, dtype: torch.dtype | None = None
+) -> ModelPatcher:
+    """Weights and config of diffusers' UNet2DConditionModel -> MODEL. ``source`` is named in errors.
+
+    ``dtype`` the weights are kept in; None: ComfyUI chooses, as for any diffusion model.
+    """
     unet_config = comfy_unet_config(config, source)
     model_config = _model_config(unet_config)
     parameters = comfy.utils.calculate_parameters(state_dict)
     device, offload = management.get_torch_device(), management.unet_offload_device()
-    dtype = management.unet_dtype(
-        model_params=parameters,
-        supported_dtypes=model_config.supported_inference_dtypes,
-        weight_dtype=comfy.utils.weight_dtype(state_dict),
-    )
+    if dtype is None:
+        dtype = management.unet_dtype(
+            model_params=parameters,
+            supported_dtypes=model_config.supported_inference_dtypes,
+            weight_dtype=comfy.utils.weight_dtype(state_dict),
+        )
     model_config.set_inference_dtype(
         dtype, management.unet_manual_cast(dtype, device, model_config.supported_inference_dtypes)
     )
@@ -111,6 +132,12 @@ def _require_sdxl(config: dict[str, Any], source: str) -> None:
             "'text_time'. "
             "Load it with ComfyUI's own Load Diffusion Model."
         )
+    for name, value in FIXED.items():
+        if config.get(name, value) != value:
+            raise ValueError(
+                f"{source} has {name} {config[name]!r}; ComfyUI's SDXL has {value!r} and would compute something else. "
+                "Use an SDXL UNet of the usual build, or the miniature."
+            )
 
 
 def _head_width(config: dict[str, Any], widths: list[int], source: str) -> int:
