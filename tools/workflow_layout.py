@@ -27,7 +27,12 @@ HEIGHTS = {
     "Any2PixInstruct": 400,
     "Any2PixRetrieveBase": 240,
     "Any2PixTextEmbedding": 140,
+    "Any2PixLoadLLM": 216,
 }
+# A loader shows below its widgets what it loaded, four lines.
+HEIGHTS |= dict.fromkeys(
+    ("Any2PixLoadImageBind", "Any2PixLoadPrior", "Any2PixLoadAdapter", "Any2PixLoadDiffusion"), 192
+)
 NOTE_WIDTH, NOTE_LINE, NOTE_MARGIN, NOTE_LETTERS = 380, 13, 40, 80  # letters to a line
 
 

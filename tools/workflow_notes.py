@@ -8,17 +8,17 @@ DOWNLOADS = """
 ### What to download first
 | file | from | goes to models/ |
 |---|---|---|
-| imagebind_huge.pth, 4.8 GB | [ImageBind](https://github.com/facebookresearch/ImageBind) (no commercial use) | any2pix/imagebind |
-| llm-retrained, the folder, 13 GB | [the release](https://huggingface.co/jacklishufan/instructany2pix_retrained) | any2pix/llm |
-| prior/model.bin | the release | any2pix/prior |
-| sdxl/ip_adapter_global_local_2_view.bin | the release | any2pix/adapter |
+| imagebind_huge.pth, 4.5 GB | [ImageBind](https://github.com/facebookresearch/ImageBind) (no commercial use) | any2pix/imagebind |
+| llm-retrained, the folder, 13.6 GB | [the release](https://huggingface.co/jacklishufan/instructany2pix_retrained) | any2pix/llm |
+| prior/model.bin, 2.8 GB | the release | any2pix/prior |
+| sdxl/ip_adapter_global_local_2_view.bin, 1.4 GB | the release | any2pix/adapter |
 | sd_xl_base_1.0.safetensors, 6.9 GB | [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0) | checkpoints |
 
 The purple nodes name each file as one **.safetensors**, which says what is in it and loads faster. To make it:
 
 `python -m any2pix.loading.convert imagebind_huge.pth models/any2pix/imagebind`
 
-and so on for the others. Or choose the files as you downloaded them on the purple nodes: they load too.
+and so on for the others; the README says how. Or choose the files as you downloaded them on the purple nodes: they load too.
 8 GB of memory on your card? Set **precision** to *fp8_e4m3fn* on the LLM."""
 
 NOTES = {
@@ -27,7 +27,7 @@ NOTES = {
 The same as *edit_with_sound*, now with the networks of the InstructAny2Pix authors: for photographs, at SDXL's size. It is set as their own program is.
 
 1. **What you bring** and 2. **What you ask for**: your picture and sound take the place of the examples.
-3. **What the result shows**: prediction and refined prediction, mixed 0.4 to 1.
+3. **What the result shows**: prediction and refined prediction, mixed 0.4 to 1 by the authors' **formula**.
 4. **The words**: the caption that the language model wrote, after the quality words. SDXL reads it beside the embedding. (The authors put no comma between the two; write one into *delimiter* if you like.)
 5. **The picture to edit** keeps its shape; it is scaled to one megapixel. The noise is found with the plain model and the empty prompt. **alpha** 0.7: some of its layout is let go.
 6. **Paint**: *Load Embedding Adapter* shows SDXL what no word says.
@@ -53,7 +53,7 @@ And the refiner: `sd_xl_refiner_1.0.safetensors` of [Stability AI](https://huggi
 Lower **alpha** on Latent Noise Mix (0.7 → 0.4); raise **scale** on the sampler (1 → 1.3).
 
 ### It changes too much?
-Raise **alpha** (0.7 → 0.9), or **base_weight** on Embedding Mix (0 → 0.5). With alpha at 1 set **iterations** of DDIM Invert to 5: it finds the noise more exactly.
+Raise **alpha** (0.7 → 0.9), or **base_weight** on Embedding Mix (0 → 0.3). With alpha at 1 set **iterations** of DDIM Invert to 5: it finds the noise more exactly.
 
 ### The caption is wrong?
 Another **seed** on Multimodal Instruction LLM (**temperature** 0.3 is the authors'; 0 always takes the likeliest word), or other words.

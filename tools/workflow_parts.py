@@ -146,9 +146,9 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
 
 
 def add_sampler(
-    plan: Plan, sampled: Link | None = None, extra: tuple[str, ...] = (), mask: Link | None = None
+    plan: Plan, sampled: Link | None = None, extra: tuple[tuple[str, ...], ...] = (), mask: Link | None = None
 ) -> Group:
-    """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes `extra`)."""
+    """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes in the columns `extra`)."""
     if sampled is None:
         plan.add(
             "sampled",
@@ -158,14 +158,14 @@ def add_sampler(
             embedding=("mixed", "embedding"),
             latent=("noise", "latent"),
         )
-        sampled, extra = ("sampled", "latent"), ("sampled",)
+        sampled, extra = ("sampled", "latent"), (("sampled",),)
     plan.add("decoded", "VAEDecode", samples=sampled, vae=("diffusion", "vae"))
     last = ("decoded",)
     if mask:
         add_masked_paste(plan, mask)
         last, plan.result = ("decoded", "kept", "merged"), ("merged", "IMAGE")
     plan.add("saved", "SaveImage", "The result", images=plan.result, filename_prefix=f"any2pix/{plan.name}")
-    return Group("5 · Paint", PAINT_COLOR, (extra, last, ("saved",)) if mask else (extra, (*last, "saved")))
+    return Group("5 · Paint", PAINT_COLOR, (*extra, last, ("saved",)) if mask else (*extra, (*last, "saved")))
 
 
 def add_masked_paste(plan: Plan, mask: Link) -> None:

@@ -34,8 +34,9 @@ def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
     plan = Plan(name)
     brought, references = add_references(plan, *sources)
     asked = add_instruction(plan, references, instruction)
-    plan.rows.append([(name, "knobs of the stock sampler"), brought, asked, add_look(plan)])
-    noise = (add_inversion(plan, references), add_lora_and_controlnet(plan))
+    shown, noise = add_look(plan), add_inversion(plan, references)
+    added = add_lora_and_controlnet(plan)
+    plan.rows.append([(name, "knobs of the stock sampler"), brought, asked, shown, added])
     plan.add(
         "edit",
         "Any2PixApplyEmbedding",
@@ -63,7 +64,7 @@ def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
         end_at_step=10000,
         return_with_leftover_noise="disable",
     )
-    painted = add_sampler(plan, ("sampled", "LATENT"), ("edit", "sampled"))
+    painted = add_sampler(plan, ("sampled", "LATENT"), (("edit",), ("sampled",)))
     plan.rows.append([noise, painted, add_comparison(plan)])
     return plan
 

@@ -53,6 +53,7 @@ def add_published_instruction(plan: Plan, references: Link, instruction: str) ->
     shown = add_look(plan)
     choose(plan, "prior", PRIOR)
     plan.nodes["refined"]["inputs"]["guidance"] = PRIOR_GUIDANCE
+    plan.nodes["mixed"]["inputs"]["formula"] = "released"
     return asked, shown
 
 
@@ -216,13 +217,12 @@ def published_plan(name: str, instruction: str, *sources: Source, lcm: bool = Fa
     brought, references = add_published_references(plan, *sources)
     asked, shown = add_published_instruction(plan, references, instruction)
     knobs = "knobs of LCM" if lcm else "knobs of the published weights"
-    plan.rows.append([(name, knobs), brought, asked, shown])
     schedule = (LCM_INVERSION_STEPS, LCM_SCHEDULER) if lcm else (STEPS, SCHEDULER)
     words, noise = add_words(plan), add_published_inversion(plan, references, *schedule)
     painted = add_lcm_painter(plan) if lcm else add_painter(plan)
+    plan.rows.append([(name, knobs), brought, asked, shown, words])
     if refined:
-        plan.rows.append([words, noise, painted])
-        plan.rows.append([add_refiner(plan), add_published_comparison(plan, 8)])
+        plan.rows.append([noise, painted, (add_refiner(plan), add_published_comparison(plan, 8))])
     else:
-        plan.rows.append([words, noise, painted, add_published_comparison(plan, 7)])
+        plan.rows.append([noise, painted, add_published_comparison(plan, 7)])
     return plan

@@ -103,9 +103,7 @@ def test_the_promised_workflows_are_there_each_with_its_thumbnail():
 def test_it_is_laid_out_to_be_read(path):
     workflow = json.loads(path.read_text("utf-8"))
     boxes = {node["id"]: box_of(node) for node in workflow["nodes"]}
-    for one, (left, top, right, bottom) in boxes.items():
-        for other, (x, y, to_x, to_y) in boxes.items():
-            assert one == other or right <= x or to_x <= left or bottom <= y or to_y <= top, f"{one} lies on {other}"
+    assert not overlapping(boxes)
     groups = [
         (x, y, x + width, y + height) for x, y, width, height in (group["bounding"] for group in workflow["groups"])
     ]
@@ -115,6 +113,16 @@ def test_it_is_laid_out_to_be_read(path):
         left, top, right, bottom = boxes[node["id"]]
         around = [g for g in groups if g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3]]
         assert len(around) == (node not in notes), f"{node['type']} {node['id']} is not in one group"
+
+
+def overlapping(boxes: dict[int, tuple[float, float, float, float]]) -> list[str]:
+    """Which nodes lie on each other."""
+    found = []
+    for one, (left, top, right, bottom) in boxes.items():
+        for other, (x, y, to_x, to_y) in boxes.items():
+            if one < other and left < to_x and x < right and top < to_y and y < bottom:
+                found.append(f"{one} lies on {other}")
+    return found
 
 
 def box_of(node: dict) -> tuple[float, float, float, float]:
@@ -197,6 +205,8 @@ def test_the_page_opens_it_and_runs_what_the_server_ran(path, run_workflow, fron
     assert history["status"]["status_str"] == "success"
     assert not differences(history["prompt"][2], ran.graph)
     front_end.page.wait_for_function(PICTURES_SHOWN)
+    grown = {node["id"]: box_of(node) for node in front_end.serialize()["nodes"]}
+    assert not overlapping(grown), "with what the nodes show after a run"
     assert front_end.screenshot(screenshots / f"{path.stem}.png").stat().st_size > 10_000
     assert not front_end.shown_errors()
 
