@@ -1,7 +1,7 @@
 """Where weight files lie: the bundled miniature, and the model folders of this ComfyUI (extra_model_paths.yaml included)."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import folder_paths
 
@@ -48,8 +48,9 @@ def find_weights(kind: str, name: str) -> Path:
                 "a git clone needs its whole content."
             )
         return path
-    for folder in folder_paths.get_folder_paths(folder_key(kind)):
-        path = Path(folder) / name
+    parts = _inside(name)
+    for folder in folder_paths.get_folder_paths(folder_key(kind)) if parts else []:
+        path = Path(folder, *parts)
         if path.exists():
             return path
     raise FileNotFoundError(missing_message(kind, name))
@@ -69,11 +70,20 @@ def check_name(kind: str, name: str) -> bool | str:
     return True
 
 
+def _inside(name: str) -> tuple[str, ...]:
+    """The parts of a name below a model folder, whichever system the workflow was saved on; none where it leads out of it."""
+    path = PureWindowsPath(name)  # knows both separators
+    return () if path.anchor or ".." in path.parts else path.parts
+
+
 def _model_folders(kind: str) -> list[str]:
-    """Folders with a config.json directly below a model folder, or one level deeper, by their relative names."""
+    """Folders with a config.json of this kind, at any depth below a model folder and through links, by their relative names."""
     found = set()
     for root in folder_paths.get_folder_paths(folder_key(kind)):
-        for path in (*Path(root).glob("*/config.json"), *Path(root).glob("*/*/config.json")):
-            if FOLDER_MARKS[kind] in path.read_text(encoding="utf-8", errors="replace"):
-                found.add(str(path.parent.relative_to(root)))
+        for folder, below, files in os.walk(root, followlinks=True):
+            if "config.json" in files and folder != root:
+                text = Path(folder, "config.json").read_text(encoding="utf-8", errors="replace")
+                if FOLDER_MARKS[kind] in text:
+                    found.add(os.path.relpath(folder, root))
+                    below.clear()
     return sorted(found)

@@ -19,6 +19,7 @@ BYTES_PER_NUMBER = 4  # activations are estimated in float32
 ACTIVATIONS_PER_TOKEN = (
     16  # widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest
 )
+MLP_RATIO = 4
 TITLES = {  # class of a network -> the artist's word for it
     "MultimodalLLM": "Multimodal LLM",
     "RefinementPrior": "Refinement prior",
@@ -106,5 +107,7 @@ def _rounded(number: float, units: tuple[str, ...]) -> str:
 
 
 def transformer_activations(tokens: int, width: int, layers: int = 0, vocabulary: int = 0) -> int:
-    """Bytes a transformer needs to read ``tokens``: one block's intermediates, ``layers`` of key-value cache, the logits."""
-    return BYTES_PER_NUMBER * tokens * (ACTIVATIONS_PER_TOKEN * width + 2 * layers * width + vocabulary)
+    """Bytes a transformer needs to read ``tokens``: one block's intermediates, ``layers`` of key-value cache, the logits,
+    and the largest weight while it is cast. Compared with full-size runs in benchmarks/results/memory.md."""
+    per_token = ACTIVATIONS_PER_TOKEN * width + 2 * layers * width + vocabulary
+    return BYTES_PER_NUMBER * (tokens * per_token + MLP_RATIO * width**2)
