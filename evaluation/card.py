@@ -1,7 +1,7 @@
 """The card of the miniature, written from what was measured: python -m any2pix.evaluation.card
 
 Reads the weight files, `training.json` of `python -m any2pix.training.miniature`, and the JSON files that
-`evaluation.edit_quality`, `evaluation.sweeps` and `benchmarks.edit_latency` left in `results/`, and writes README.md
+`evaluation.edit_quality`, `.sweeps`, `.inversion` and `benchmarks.edit_latency` left in `results/`, and writes README.md
 beside the weights. Every number in it comes from one of these files; `results/notes.md`, where there is one, is taken
 over as it is.
 """
@@ -24,6 +24,7 @@ from .edit_quality import POINTS, SHEET_EDITS, TABLE, detail_table, quality_tabl
 from .editor import MINIATURE
 from .findings import PICTURE_SUFFIXES, RESULTS, TRAINING, Findings, WeightFile
 from .findings import gather, main_quality, rates_of, sweeps_of
+from .inversion import measured_of, table
 from .metrics import Rate, markdown_table
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,6 @@ SWEEPS = {
     "beta": "How much of the base picture's embedding is mixed in: a higher beta should keep its meaning.",
     "prior": "With and without the refinement prior, over the aesthetic score asked of it.",
     "prior_score": "How clean the drawing looks whose embedding is nearest to the refined one.",
-    "inversion": "How exactly a picture comes back from its own noise, unedited, next to the VAE's own round trip.",
 }
 
 
@@ -59,6 +59,7 @@ def write_card(findings: Findings) -> str:
         _quality(findings),
         _sheet(findings),
         _sweeps(findings),
+        _inversions(findings),
         _latency(findings),
         _training(findings.training),
         _limits(findings),
@@ -180,6 +181,7 @@ def _other_records(findings: Findings, chosen: str) -> str:
 
 def _sheet(findings: Findings) -> str:
     plots = {name for record in findings.sweeps.values() for name in sweeps_of(record)}
+    plots |= {Path(name).stem for name in findings.inversions}
     sheets = sorted(name for name in findings.pictures if Path(name).stem not in plots)
     if not sheets:
         return ""
@@ -217,6 +219,24 @@ def _sweep(name: str, part: Mapping[str, Any], pictures: frozenset[str]) -> str:
 def _cell(rate: Mapping[str, Any]) -> str:
     error = "" if rate["error"] is None else f" ± {rate['error']:.2f}"
     return f"{rate['mean']:.2f}{error}"
+
+
+def _inversions(findings: Findings) -> str:
+    """How exactly a picture comes back from its own noise; the plot of a record has its name."""
+    blocks = []
+    for name, record in findings.inversions.items():
+        plot = Path(name).with_suffix(".png").name
+        command = f"python -m any2pix.evaluation.inversion --seed {record['seed']} --samples {record['samples']}"
+        options = f"iterations {record['iterations']}, tolerance {record['tolerance']:g}"
+        blocks.append(f"""```
+{command} --json miniature/{RESULTS}/{name} --plot miniature/{RESULTS}/{plot}
+```
+
+{record["samples"]} held-out pictures, unedited; the fixed point with {options}. PSNR, in brackets how far below the VAE's
+own round trip of {_cell(record["vae psnr"])} dB, error of the latent, network calls of the inversion a step.""")
+        blocks += [f"![inversion]({RESULTS}/{plot})"] if plot in findings.pictures else []
+        blocks.append(table(measured_of(record)))
+    return "## How exactly a picture comes back from its noise\n\n" + "\n\n".join(blocks) if blocks else ""
 
 
 def _latency(findings: Findings) -> str:

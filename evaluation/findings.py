@@ -58,6 +58,7 @@ class Findings:
     quality: dict[str, dict]
     sweeps: dict[str, dict]
     latency: dict[str, dict]
+    inversions: dict[str, dict]
     pictures: frozenset[str]  # names in results/
     notes: str
 
@@ -76,6 +77,7 @@ def gather(miniature: Path) -> Findings:
         quality={name: record for name, record in records.items() if "figures" in record},
         sweeps={name: record for name, record in records.items() if sweeps_of(record)},
         latency={name: record for name, record in records.items() if "bare UNet" in record},
+        inversions={name: record for name, record in records.items() if "inversions" in record},
         pictures=frozenset(path.name for path in results.glob("*") if path.suffix in PICTURE_SUFFIXES),
         notes=notes.read_text().strip() if notes.is_file() else "",
     )

@@ -1,4 +1,4 @@
-"""How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 6 --json FILE
+"""How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 4 --json FILE --plot FILE
 
 Three ways to invert, each followed by euler sampling with the same noise levels, the same embedding and the same guidance:
 the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler sampler on flipped
@@ -26,6 +26,7 @@ from ..stages.preprocess import image_to_tensor
 from ..stages.sample import SCHEDULES, sample_euler, schedule
 from .cases import SPLITS, VALIDATION_STREAM, picture_of
 from .editor import MINIATURE, load_networks
+from .findings import rates_of
 from .metrics import Rate, markdown_table, psnr
 from .scoring import held_out_pictures
 
@@ -119,17 +120,51 @@ def measure(
 
 
 def settings(schedulers: Sequence[str], cfgs: Sequence[float]) -> list[tuple[str, int, float]]:
-    """The curves over the steps, and every other scheduler at the usual number of them."""
-    steps_of = {name: STEPS if name in CURVES else (USUAL_STEPS,) for name in schedulers}
-    return [(name, steps, cfg) for cfg in cfgs for name in schedulers for steps in steps_of[name]]
+    """The curves over the steps for every guidance; the other schedulers at the usual steps and the first guidance."""
+    usual = [(name, USUAL_STEPS, cfgs[0]) for name in schedulers if name not in CURVES]
+    curves = [[(name, steps, cfg) for name in schedulers if name in CURVES for steps in STEPS] for cfg in cfgs]
+    return [*curves[0], *usual, *(setting for curve in curves[1:] for setting in curve)]
+
+
+def measured_of(record: dict) -> list[Measured]:
+    """The rows of a JSON file of this module."""
+    settings_and_way = ("scheduler", "steps", "cfg", "way")
+    rows = []
+    for row in record["inversions"]:
+        rates = rates_of({name: row[name] for name in ("psnr", "loss", "error")})
+        rows.append(Measured(**{name: row[name] for name in settings_and_way}, **rates, calls=row["calls a step"]))
+    return rows
+
+
+class Record:
+    """The JSON file, written row by row, so that a run that was stopped goes on where it was. `path` None: not kept."""
+
+    def __init__(self, path: Path | None, header: dict):
+        self.path, self.header, self.rows = path, header, {}
+        if path is not None and path.is_file():
+            old = json.loads(path.read_text())
+            if {name: old.get(name) for name in header} == header:
+                self.rows = {(m.scheduler, m.steps, m.cfg, m.way): m for m in measured_of(old)}
+
+    def add(self, m: Measured):
+        self.rows[m.scheduler, m.steps, m.cfg, m.way] = m
+        if self.path is not None:
+            rows = [row.to_dict() for row in self.rows.values()]
+            self.path.write_text(json.dumps({**self.header, "inversions": rows}, indent=1) + "\n")
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """A line a setting, a column a way: PSNR, how far below the round trip, latent error, calls a step."""
+    """A line a setting, a column a way: PSNR, how far below the round trip, latent error, calls a step.
+
+    What was not measured yet is left empty.
+    """
     names = list(dict.fromkeys(m.way for m in measured))
     cells = {(m.scheduler, m.steps, m.cfg, m.way): _cell(m) for m in measured}
     lines = dict.fromkeys((m.scheduler, m.steps, m.cfg) for m in measured)
-    rows = [(name, steps, f"{cfg:g}", *(cells[name, steps, cfg, way] for way in names)) for name, steps, cfg in lines]
+    rows = [
+        (name, steps, f"{cfg:g}", *(cells.get((name, steps, cfg, way), "") for way in names))
+        for name, steps, cfg in lines
+    ]
     return markdown_table(("scheduler", "steps", "cfg", *names), rows)
 
 
@@ -169,14 +204,14 @@ def plot(measured: Sequence[Measured], ceiling: Rate, path: Path):
 def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=6, help="pictures")
+    parser.add_argument("--samples", type=int, default=4, help="pictures")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--schedulers", nargs="+", choices=SCHEDULES, default=SCHEDULES)
     parser.add_argument("--cfg", nargs="+", type=float, default=CFGS)
     parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)
     parser.add_argument("--tolerance", type=float, default=InversionOptions().tolerance)
     parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="an unfinished one of the same settings is continued")
     parser.add_argument("--plot", type=Path, help="PNG")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -184,19 +219,16 @@ def main(argv: list[str] | None = None):
     source = load_source(networks, arguments.seed, arguments.samples, arguments.split)
     options = InversionOptions(arguments.iterations, arguments.tolerance)
     ceiling = Rate.of(source.ceiling.tolist())
-    measured = [
-        measure(networks, source, way, invert, *setting)
-        for setting in settings(arguments.schedulers, arguments.cfg)
-        for way, invert in ways(options).items()
-    ]
+    header = {name: getattr(arguments, name) for name in ("seed", "samples", "split", "iterations", "tolerance")}
+    record = Record(arguments.json, {**header, "vae psnr": ceiling.to_dict()})
+    for setting in settings(arguments.schedulers, arguments.cfg):
+        for way, invert in ways(options).items():
+            if (*setting, way) not in record.rows:
+                record.add(measure(networks, source, way, invert, *setting))
+    measured = list(record.rows.values())
     logger.info("VAE round trip: %.2f dB\n\n%s", ceiling.mean, table(measured))
     if arguments.plot:
         plot(measured, ceiling, arguments.plot)
-    if arguments.json:
-        record = {"seed": arguments.seed, "samples": arguments.samples, "split": arguments.split}
-        record |= {"iterations": options.iterations, "tolerance": options.tolerance}
-        record |= {"vae psnr": ceiling.to_dict(), "inversions": [m.to_dict() for m in measured]}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What each knob does, with a plot each: python -m any2pix.evaluation.sweeps --seed 1 --samples 8 --out sweeps/
 
-alpha and beta (figure 8 of arXiv 2312.06738), the refinement prior with its aesthetic score (figure 7), and the inversion's
-steps and fixed-point iterations against the autoencoder's own round trip.
+alpha and beta (figure 8 of arXiv 2312.06738) and the refinement prior with its aesthetic score (figure 7). The inversion
+has a module of its own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,7 @@ from torch.nn import functional as F
 
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import aesthetic, render
-from ..stages.edit import (
-    EditOptions,
-    Networks,
-    at_norm,
-    decode_pictures,
-    encode_pictures,
-    invert_pictures,
-    mix_plan,
-    paint,
-)
+from ..stages.edit import EditOptions, Networks, mix_plan
 from ..stages.preprocess import image_to_tensor
 from .cases import SPLITS, draw_cases, picture_of
 from .editor import (
@@ -42,16 +33,14 @@ from .editor import (
     prepare,
 )
 from .judge import Judge, load_judge
-from .metrics import Rate, psnr
-from .scoring import grade_outcomes, held_out_pictures
+from .metrics import Rate
+from .scoring import grade_outcomes
 
 logger = logging.getLogger(__name__)
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BETAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 SCORES = (2.0, 3.5, 5.0, 6.5, 8.0)
 CLEANLINESS = (0.0, 0.25, 0.5, 0.75, 1.0)
-STEPS = (10, 25, 50)
-ITERATIONS = (1, 2, 3, 5)
 LAYOUT_SIDE = 16  # pixels: a thumbnail that shows where things are, not what they are
 
 Curves = dict[str, list[Rate]]
@@ -176,25 +165,6 @@ def sweep_prior(bench: Bench) -> list[Sweep]:
     ]
 
 
-def sweep_inversion(networks: Networks, options: EditOptions, seed: int, count: int) -> Sweep:
-    """PSNR against the picture itself of inversion then sampling, with the picture's own embedding and no guidance."""
-    _, pictures = held_out_pictures(seed, count)
-    latents = encode_pictures(networks.vae, pictures)
-    with torch.no_grad():
-        own = networks.imagebind.encode_image(image_to_tensor(pictures, networks.imagebind.dims.image_size)).float()
-    curves: Curves = {f"{steps} steps": [] for steps in STEPS}
-    for steps in STEPS:
-        for iterations in ITERATIONS:
-            tried = replace(
-                options, steps=steps, iterations=iterations, tolerance=0.0, inversion="source", alpha=1.0, cfg=1.0
-            )
-            inverted = invert_pictures(networks, pictures, own, tried)
-            painted = paint(networks, at_norm(own, options.norm), tried, inverted)
-            curves[f"{steps} steps"].append(Rate.of(psnr(painted, pictures).tolist()))
-    levels = {"VAE round trip": Rate.of(psnr(decode_pictures(networks.vae, latents), pictures).tolist())}
-    return Sweep("inversion", "fixed-point iterations a step (1: plain DDIM)", ITERATIONS, curves, levels, "PSNR, dB")
-
-
 def plot(sweep: Sweep, path: Path):
     """One line a curve with standard errors, dashed lines for what to compare with."""
     import matplotlib
@@ -238,7 +208,7 @@ def run_sweeps(
         lambda v: replace(options, base_weight=v),
         {},
     )
-    return [alpha, beta, *sweep_prior(bench), sweep_inversion(networks, options, seed, 2 * samples)]
+    return [alpha, beta, *sweep_prior(bench)]
 
 
 def main(argv: list[str] | None = None):

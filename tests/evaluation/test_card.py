@@ -68,15 +68,20 @@ def measured(weights):
     (results / "oracle.json").write_text(json.dumps(oracle))
     alpha = Sweep("alpha", "alpha", (0.0, 0.5), {"others kept": [Rate(0.31, 0.02, 40), Rate(0.72, 0.03, 40)]}, {})
     levels = {"VAE": Rate(30.77, 0.2, 16)}
-    psnr = Sweep("inversion", "iterations", (1,), {"25 steps": [Rate(24.1, 0.1, 16)]}, levels, "dB")
-    sweeps = {"seed": 8, "samples": 9, "split": "test", "alpha": alpha.to_dict(), "inversion": psnr.to_dict()}
+    psnr = Sweep("prior", "iterations", (1,), {"25 steps": [Rate(24.1, 0.1, 16)]}, levels, "dB")
+    sweeps = {"seed": 8, "samples": 9, "split": "test", "alpha": alpha.to_dict(), "prior": psnr.to_dict()}
     (results / "sweeps.json").write_text(json.dumps(sweeps))
     stages = {"instruct": 0.5, "invert": 2.0, "sample": 1.25}
     latency = {"first edit": stages, "second edit": {"sample": 1.2}}
     latency |= {"bare UNet": {"invert": 1.9}, "bare VAE": {"invert": 0.1}}
     latency["own time over bare calls"] = {"total": 0.0312}
     (results / "latency.json").write_text(json.dumps(latency | {"UNet calls": {"invert": 75}}))
-    for name in ("alpha.png", "edits.jpg"):
+    rate = Rate(24.5, 0.5, 4).to_dict()
+    inversion = {"scheduler": "karras", "steps": 20, "cfg": 5.0, "way": "fixed point", "calls a step": 1.75}
+    inversion |= {"psnr": rate, "loss": Rate(0.25, 0.01, 4).to_dict(), "error": Rate(0.031, 0.001, 4).to_dict()}
+    record = {"seed": 3, "samples": 4, "split": "test", "iterations": 10, "tolerance": 0.003, "vae psnr": rate}
+    (results / "back.json").write_text(json.dumps(record | {"inversions": [inversion]}))
+    for name in ("alpha.png", "edits.jpg", "back.png"):
         (results / name).write_bytes(b"")
     (results / "notes.md").write_text("## What was tried\n\nA longer training.\n")
     return weights
@@ -148,7 +153,9 @@ def test_training_sweeps_latency_pictures_and_notes(measured):
     assert "| 0.5 | 0.72 ± 0.03 |" in card and "VAE: 30.77 ± 0.20" in card
     assert "| total | 3.75 | 1.20 | 1.90 | 0.10 | +3.1 % |" in card
     pictures = re.findall(r"!\[([^]]*)]\(([^)]+)\)", card)
-    assert pictures == [("32 edits", "results/edits.jpg"), ("alpha", "results/alpha.png")]
+    assert pictures == [("32 edits", "results/edits.jpg"), ("alpha", "results/alpha.png"), ("inversion", "results/back.png")]
+    assert "| karras | 20 | 5 | 24.50 dB (-0.25), error 3.1%, 1.75 calls |" in card
+    assert "any2pix.evaluation.inversion --seed 3 --samples 4 --json miniature/results/back.json" in card
     assert "seed 8, 9 edits of each kind" in card
     assert card.rstrip().endswith("A longer training.")
 
