@@ -1,8 +1,8 @@
 """LLaMA's ``tokenizer.model`` (SentencePiece BPE) -> ``tokenizers.Tokenizer``, as transformers 4.34 converted it.
 
-The published LLM was trained and is run with that conversion: every stretch of text between special tokens gets a space in
-front. Later transformers leave this space out where the text starts with one, and version 5 cannot read the file without
-a further package, so the conversion is done here, from the pieces and their scores.
+The published LLM was trained and is run with that conversion: every stretch of text between special tokens gets a
+space in front. Later transformers leave this space out where the text starts with one, and version 5 cannot read the
+file without a further package, so the conversion is done here, from the pieces and their scores.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ RESERVED = ("<unk>", "<s>", "</s>")  # ids 0, 1, 2
 
 
 def read_sentencepiece(path: Path) -> Tokenizer:
-    """Without added tokens. ImportError where sentencepiece is not installed; OSError or RuntimeError at a damaged file."""
+    """Without added tokens. ImportError where sentencepiece is missing; OSError or RuntimeError at a damaged file."""
     from sentencepiece import SentencePieceProcessor  # ComfyUI brings it; only this layout needs it
 
     model = SentencePieceProcessor()

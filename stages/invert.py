@@ -77,7 +77,7 @@ def ddim_invert(
             denoised = model(raised, following * ones, **(extra_args or {}))
             return x + step * (raised - denoised) / following
 
-        if options.iterations == PLAIN_ITERATIONS:  # the released code shows the upper level the latent below in VP scale
+        if options.iterations == PLAIN_ITERATIONS:  # as released: the latent below, in VP scale, is shown
             guess = x * ((1 + following**2) / (1 + sigma**2)).sqrt()
         else:
             guess = x + step * direction

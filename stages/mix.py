@@ -77,7 +77,9 @@ def mix_embeddings(
       other weights are 1 whatever they say. The paper's norm is 1.
     """
     if not (math.isfinite(norm) and norm > 0.0):
-        raise ValueError(f"The norm of the mixed embedding must be above 0, got {norm}. The published value is {MIX_NORM:g}.")
+        raise ValueError(
+            f"The norm of the mixed embedding must be above 0, got {norm}. The published value is {MIX_NORM:g}."
+        )
     if formula not in MIX_FORMULAS:
         raise ValueError(f"The formula of the embedding mix is one of {', '.join(MIX_FORMULAS)}, got {formula!r}.")
     if formula == "paper":

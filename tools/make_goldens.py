@@ -9,19 +9,23 @@ jacklishufan/InstructAny2Pix; tests/golden/README.md says which commits and whic
 
 import argparse
 import importlib
+import importlib.metadata
+import importlib.util
 import platform
 from pathlib import Path
 
+# what is asked for: the module of goldens/, the repositories it runs, the sizes it is made at
 MAKERS = {
-    "imagebind": ("imagebind", "small", "wide"),
-    "imagebind-full": ("imagebind", "full"),
-    "llm": ("llm", "small", "wide"),
-    "mixing": ("mixing",),
-    "two-view": ("two_view", "small", "wide"),
-    "unclip": ("unclip", "small", "wide"),
-    "inversion": ("inversion",),
-    "prior": ("prior", "small", "wide"),
+    "imagebind": ("imagebind", ("imagebind", "pytorchvideo"), ("small", "wide")),
+    "imagebind-full": ("imagebind", ("imagebind", "pytorchvideo"), ("full",)),
+    "prior": ("prior", ("instructany2pix",), ("small", "wide")),
+    "llm": ("llm", ("instructany2pix",), ("small", "wide")),
+    "mixing": ("mixing", ("instructany2pix",), ()),
+    "two-view": ("two_view", ("instructany2pix",), ("small", "wide")),
+    "unclip": ("unclip", ("first_release",), ("small", "wide")),
+    "inversion": ("inversion", ("instructany2pix",), ()),
 }
+REPOSITORIES = ("imagebind", "pytorchvideo", "instructany2pix", "first_release")
 LIBRARIES = ("torch", "torchaudio", "torchvision", "transformers", "diffusers", "numpy")
 
 
@@ -32,7 +36,9 @@ class Options(argparse.Namespace):
         from goldens import authors
 
         versions = {name: importlib.metadata.version(name) for name in LIBRARIES if _installed(name)}
-        commits = {name: getattr(self, f"{name}_commit") or authors.commit(getattr(self, name)) for name in repositories}
+        commits = {
+            name: getattr(self, f"{name}_commit") or authors.commit(getattr(self, name)) for name in repositories
+        }
         return {"versions": versions, "python": platform.python_version(), "commits": commits}
 
 
@@ -43,15 +49,23 @@ def _installed(name: str) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", nargs="+", choices=sorted(MAKERS))
-    for name in ("imagebind", "pytorchvideo", "instructany2pix", "first_release"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, help="checkout of the authors' repository")
-        parser.add_argument(f"--{name.replace('_', '-')}-commit", default="", help="its commit, for an unpacked archive")
+    for name in REPOSITORIES:
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=Path, help="checkout of the authors' repository")
+        parser.add_argument(f"{flag}-commit", default="", help="its commit, for an unpacked archive")
     options = parser.parse_args(arguments, Options())
     for which in options.which:
-        module, *sizes = MAKERS[which]
+        module, needed, sizes = MAKERS[which]
+        for name in needed:
+            if getattr(options, name) is None or not getattr(options, name).is_dir():
+                parser.error(
+                    f"{which} runs the authors' code: give --{name.replace('_', '-')} and a folder that is there"
+                )
         maker = importlib.import_module(f"goldens.{module}")
-        for size in sizes or [None]:
-            maker.make(options, *filter(None, [size]))
+        if not sizes:
+            maker.make(options)
+        for size in sizes:
+            maker.make(options, size)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """ImageBind against the numbers of the authors' code: from picture, sound and tokens to embeddings."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from any2pix.models.imagebind import ImageBind, ImageBindDims
@@ -9,6 +11,7 @@ from goldens.imagebind import EVERY, PICTURES, SIZES, SOUNDS, token_rows
 
 TOLERANCE = 1e-4  # relative error of every output, issue 3
 PUBLISHED = ImageBindDims.published()
+WIDE = pytest.param("wide", marks=pytest.mark.slow)
 
 
 def dims_of(size: str) -> ImageBindDims:
@@ -44,7 +47,7 @@ def test_sounds_are_prepared_as_the_authors_do():
     assert seeded.relative_error(sounds()[..., ::EVERY, ::EVERY], golden["mels"]) < TOLERANCE
 
 
-@pytest.mark.parametrize("size", ["small", "wide"])
+@pytest.mark.parametrize("size", ["small", WIDE])
 def test_embeddings_are_the_authors(size):
     golden = seeded.load(f"imagebind_{size}")
     network = ImageBind(dims_of(size)).eval()
@@ -57,3 +60,22 @@ def test_embeddings_are_the_authors(size):
         }
     errors = {name: seeded.relative_error(value, golden[name]) for name, value in ours.items()}
     assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["vision", "audio", "text"])
+def test_the_whole_network_at_full_size(modality):
+    """One modality at a time, the others cut to one block: 2.5 GB of weights at most."""
+    golden = seeded.load("imagebind_full")
+    dims = dims_of("full")
+    dims = replace(dims, **{f"{other}_blocks": 1 for other in ("vision", "audio", "text") if other != modality})
+    network = ImageBind(dims).eval()
+    seeded.fill(network, golden.notes["seed"])
+    with torch.no_grad():
+        if modality == "vision":
+            ours = network.encode_image(pictures()[:1])
+        elif modality == "audio":
+            ours = network.encode_audio(sounds()[:1])
+        else:
+            ours = network.encode_text(token_rows()[:1])
+    assert seeded.relative_error(ours, golden[modality]) < TOLERANCE

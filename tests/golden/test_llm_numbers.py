@@ -8,10 +8,20 @@ from any2pix.loading.llm import _read_tokenizer
 from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
 from any2pix.stages.instruct import instruct
 from any2pix.stages.marks import MARK, ResolvedInstruction
-from any2pix.stages.prompt import build_prompt, encode_text, parse_answer
+from any2pix.stages.prompt import build_prompt, parse_answer
 from any2pix.stages.types import Reference
 from goldens import seeded
-from goldens.llm import EMBED, FREE_TOKENS, INSTRUCTION, INSTRUCTIONS, SIZES, TOKENIZER, lead, llama_arguments, references
+from goldens.llm import (
+    EMBED,
+    FREE_TOKENS,
+    INSTRUCTION,
+    INSTRUCTIONS,
+    SIZES,
+    TOKENIZER,
+    lead,
+    llama_arguments,
+    references,
+)
 from tokenizers import Tokenizer
 from transformers import DynamicCache
 
@@ -25,7 +35,7 @@ def tokenizer() -> Tokenizer:
     return _read_tokenizer(TOKENIZER.parent)
 
 
-@pytest.fixture(scope="module", params=["small", "wide"])
+@pytest.fixture(scope="module", params=["small", pytest.param("wide", marks=pytest.mark.slow)])
 def case(request, tokenizer):
     """(our network on the golden's weights, the golden)."""
     golden, size = seeded.load(f"llm_{request.param}"), SIZES[request.param]

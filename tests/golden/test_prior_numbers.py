@@ -1,4 +1,4 @@
-"""The refinement prior against the numbers of the authors' code: every source, several scores, guidance, padded prompts."""
+"""The refinement prior against the authors' numbers: every source, several scores, guidance, padded prompts."""
 
 import pytest
 import torch
@@ -16,7 +16,11 @@ TOLERANCE = 1e-4  # relative error of every output, issue 3
 def prior_of(size: str, seed: int) -> RefinementPrior:
     sizes = SIZES[size]
     dims = PriorDims(
-        embed=sizes["embed"], width=sizes["width"], layers=sizes["layers"], heads=sizes["heads"], clip=clip_arguments(sizes)
+        embed=sizes["embed"],
+        width=sizes["width"],
+        layers=sizes["layers"],
+        heads=sizes["heads"],
+        clip=clip_arguments(sizes),
     )
     prior = RefinementPrior(dims).eval()
     seeded.fill(prior, seed)
@@ -25,7 +29,7 @@ def prior_of(size: str, seed: int) -> RefinementPrior:
     return prior
 
 
-@pytest.mark.parametrize("size", ["small", "wide"])
+@pytest.mark.parametrize("size", ["small", pytest.param("wide", marks=pytest.mark.slow)])
 def test_refined_embeddings_are_the_authors(size):
     golden = seeded.load(f"prior_{size}")
     prior = prior_of(size, golden.notes["seed"])

@@ -1,4 +1,4 @@
-"""The UNet's side against the numbers of the authors' code: unCLIP context, pooled and eps; two-view tokens; DDIM inversion."""
+"""The UNet's side against the authors' numbers: unCLIP context, pooled and eps; two-view tokens; DDIM inversion."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from goldens import inversion, seeded, two_view, unclip, unet
 
 TOLERANCE = 1e-4  # relative error of every output, issue 3
-SIZES = ["small", "wide"]
+SIZES = ["small", pytest.param("wide", marks=pytest.mark.slow)]
 
 
 def diffusion_unet(size: str) -> UNet2DConditionModel:

@@ -1,4 +1,4 @@
-"""eps of a ComfyUI MODEL against the numbers of the authors' UNets: a diffusers-format UNet and its converted form agree."""
+"""eps of a ComfyUI MODEL against the authors' UNets: a diffusers-format UNet and its converted form agree."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ TOLERANCE = 1e-4  # relative error of every output, issue 3
 WIDGETS = {"start_percent": 0.0, "end_percent": 1.0, "local_strength": two_view.LOCAL_STRENGTH}
 
 
-@pytest.fixture(scope="module", params=["small", "wide"])
+@pytest.fixture(scope="module", params=["small", pytest.param("wide", marks=pytest.mark.slow)])
 def size(request):
     return request.param
 

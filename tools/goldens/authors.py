@@ -64,7 +64,7 @@ def commit(folder: Path) -> str:
 
 
 def read_wav(path: str) -> tuple[Tensor, int]:
-    """torchaudio.load for 16-bit WAV files: recent torchaudio needs a decoder package for it. -> (C, T) float32, rate."""
+    """torchaudio.load for 16-bit WAV files (recent torchaudio needs a decoder package). -> (C, T) float32, rate."""
     with wave.open(str(path)) as file:
         frames = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").reshape(-1, file.getnchannels())
         return torch.from_numpy(frames.T.astype(np.float32) / 32768), file.getframerate()

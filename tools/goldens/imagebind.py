@@ -13,7 +13,7 @@ from . import authors, seeded
 
 PICTURES = ((256, 300, 1), (333, 225, 2))  # height, width, seed
 SOUNDS = ((52800, 16000, 3), (145531, 44100, 4), (17640, 22050, 5))  # samples, rate, seed: 3.3 s, 3.3 s, 0.8 s
-TEXTS = ((320, 2368), (539, 1929, 525, 1237, 269), tuple(range(1000, 1090)))  # ids without start and end; the last is cut
+TEXTS = ((320, 2368), (539, 1929, 525, 1237, 269), tuple(range(1000, 1090)))  # without start and end; the last is cut
 START, END, CONTEXT = 49406, 49407, 77
 EVERY = 8  # of the prepared pictures and mels only each eighth row and column is kept
 SIZES = {
@@ -46,7 +46,7 @@ def token_rows() -> torch.Tensor:
 def make(options, size: str) -> None:
     """Write imagebind_<size>.safetensors."""
     data, network = _import(options.imagebind, options.pytorchvideo)
-    unused = {f"{name}_{what}": 1 for name in UNUSED for what in ("num_blocks",)}
+    unused = {f"{name}_num_blocks": 1 for name in UNUSED}
     model = network.ImageBindModel(**SIZES[size], **unused)
     for part in model.children():
         for name in UNUSED:

@@ -1,7 +1,7 @@
 """The released LLM and the released inference around it: prompt ids, logits, a whole greedy answer, and its embeddings.
 
-A network of random weights answers nonsense, so ``lead`` adds to lm_head what makes it say ANSWER: both sides compute that
-from their own hidden states, and the greedy decoding then walks through every branch of the answer's format.
+A network of random weights answers nonsense, so ``lead`` adds to lm_head what makes it say ANSWER: both sides compute
+that from their own hidden states, and the greedy decoding then walks through every branch of the answer's format.
 """
 
 import io

@@ -3,7 +3,6 @@
 import types
 from unittest.mock import patch
 
-import torch
 from PIL import Image
 from torch import Tensor
 

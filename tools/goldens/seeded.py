@@ -7,6 +7,7 @@ are used: they are the same bits on every machine.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +37,13 @@ def draw(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def weight(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """A weight on the scale of an untrained network's: every layer keeps its input's deviation or shrinks it a little."""
+    """A weight on the scale of an untrained network's: a layer keeps its input's deviation or shrinks it a little."""
     value = draw(key, shape, seed)
     if key.endswith(LOOKED_UP):
         return value * LOOKED_UP_STD
     if len(shape) < 2:
         return value * NORM_SPREAD + (1.0 if key.endswith("weight") else 0.0)
-    fan = max(shape[0], shape[1:].numel() if isinstance(shape, torch.Size) else torch.Size(shape[1:]).numel())
+    fan = max(shape[0], math.prod(shape[1:]))
     return value * fan**-0.5
 
 

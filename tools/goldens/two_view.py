@@ -75,7 +75,9 @@ def _build(released, size: str):
             layers = torch.nn.ModuleList(self.pipe.unet.attn_processors.values())
             parts = {"image_proj": self.image_proj_model, "ip_adapter": layers}
             state = {
-                root: {key: seeded.weight(f"{root}.{key}", value.shape, SEED) for key, value in part.state_dict().items()}
+                root: {
+                    key: seeded.weight(f"{root}.{key}", value.shape, SEED) for key, value in part.state_dict().items()
+                }
                 for root, part in parts.items()
             }
             with tempfile.TemporaryDirectory() as folder:

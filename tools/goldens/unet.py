@@ -9,9 +9,19 @@ TIMESTEP = 601
 SIDE = 8  # of the latents; a picture of 64 x 64
 TEXT_TOKENS = 77
 SIZES = {
-    "small": dict(widths=(64, 96, 96), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=8),
+    "small": dict(
+        widths=(64, 96, 96), transformers=(0, 1, 1), resnets=1, head_width=16, context=48, pooled=32, sample_size=8
+    ),
     # the real widths, heads and context of SDXL, fewer layers
-    "wide": dict(widths=(320, 640, 1280), transformers=(0, 1, 1), resnets=1, head_width=64, context=2048, pooled=1280, sample_size=8),
+    "wide": dict(
+        widths=(320, 640, 1280),
+        transformers=(0, 1, 1),
+        resnets=1,
+        head_width=64,
+        context=2048,
+        pooled=1280,
+        sample_size=8,
+    ),
 }
 EMBED = {"small": 64, "wide": 1024}
 
@@ -40,7 +50,7 @@ def config(size: str) -> dict:
 
 
 def inputs(size: str) -> dict[str, Tensor]:
-    """latents (1, 4, 8, 8) in VP scale, text (1, 77, C), pooled (1, P), embeddings H (1, D) of length 20: whole and local."""
+    """latents (1, 4, 8, 8) in VP scale, text (1, 77, C), pooled (1, P); H (1, D) of length 20: whole and local."""
     shape = {
         "latents": (1, 4, SIDE, SIDE),
         "text": (1, TEXT_TOKENS, SIZES[size]["context"]),
