@@ -86,7 +86,7 @@ def references(graph: dict) -> list[tuple[str, str]]:
 
 def promise_tile(text: str) -> Image.Image:
     """An empty frame with the text in it, where a result would be."""
-    tile = text_tile(text, HALF, HALF, LINE // 2, 26)
+    tile = text_tile(text, HALF, HALF, LINE // 2 - 3, 24)
     ImageDraw.Draw(tile).rounded_rectangle((1, 1, HALF - 2, HALF - 2), radius=16, outline=INK, width=3)
     return tile
 

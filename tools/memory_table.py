@@ -50,8 +50,8 @@ Half precision.
 
 {normal}
 
-The highest point is {highest:.2f} GiB: **the whole chain fits {card} GB**. The LLM is the only network that does not fit as a whole; in fp8
-nearly all of it does.
+The highest point is {highest:.2f} GiB: **the whole chain fits {card} GB**. Of the LLM a part waits beside the card, in fp8 hardly any.
+Of the UNet too, because ComfyUI asks for far more room than it needs with fused attention.
 
 ## The same on a card of {starved_card} GB
 
@@ -230,9 +230,7 @@ class Chain:
         return self.measure(
             f"LLM in {self.llm_precision}, {PROMPT_TOKENS} + {ANSWER_TOKENS} tokens with their key-value cache",
             network.patcher,
-            lambda: network.load(
-                transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"], llama["vocab_size"])
-            ),
+            lambda: network.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"])),
             lambda module: module(ids, past_key_values=DynamicCache()),
         )
 
@@ -266,9 +264,17 @@ class Chain:
 
         vae = VAE(sd=sdxl_vae().state_dict())
         self.loaded.append(vae)
-        self.estimates.append(int(vae.memory_used_encode((1, 3, SIDE, SIDE), vae.vae_dtype)))
+        sizes = {"encode": vae.memory_used_encode((1, 3, SIDE, SIDE), vae.vae_dtype)}
+        sizes["decode"] = vae.memory_used_decode((1, 4, SIDE // 8, SIDE // 8), vae.vae_dtype)
+
+        def load_vae(way: str) -> Any:
+            management.load_models_gpu([vae.patcher], memory_required=sizes[way])
+            return vae
+
         picture, latent = torch.zeros(1, SIDE, SIDE, 3), torch.zeros(1, 4, SIDE // 8, SIDE // 8)
-        yield self.measure(f"VAE, picture of {SIDE}", vae.patcher, lambda: vae, lambda vae: vae.encode(picture))
+        yield self.measure(
+            f"VAE, picture of {SIDE}", vae.patcher, partial(load_vae, "encode"), lambda vae: vae.encode(picture)
+        )
 
         model = build_model(sdxl_unet().half().state_dict(), DiffusionDims().unet_config(), "SDXL")
         adapter = self.network("Two-view adapter")
@@ -293,7 +299,9 @@ class Chain:
             lambda: management.load_models_gpu([model, adapter.patcher], memory_required=required),
             denoise,
         )
-        yield self.measure(f"VAE, latent of {SIDE}", vae.patcher, lambda: vae, lambda vae: vae.decode(latent))
+        yield self.measure(
+            f"VAE, latent of {SIDE}", vae.patcher, partial(load_vae, "decode"), lambda vae: vae.decode(latent)
+        )
 
 
 def run_chain(card_bytes: float, llm_precision: str = "fp16", only_llm: bool = False) -> list[Stage]:

@@ -19,14 +19,15 @@ The purple nodes name each file as one **.safetensors**, which says what is in i
 `python -m any2pix.loading.convert imagebind_huge.pth models/any2pix/imagebind`
 
 and so on for the others; the README says how. Or choose the files as you downloaded them on the purple nodes: they load too.
-8 GB of memory on your card? Set **precision** to *fp8_e4m3fn* on the LLM."""
+8 GB of memory on your card? Set **precision** of the LLM to *fp8_e4m3fn*: it then fits nearly as a whole."""
 
 NOTES = {
     "published_edit": f"""# The whole edit, with the published weights
 
 The same as *edit_with_sound*, now with the networks of the InstructAny2Pix authors: for photographs, at SDXL's size. It is set as their own program is.
 
-1. **What you bring** and 2. **What you ask for**: your picture and sound take the place of the examples.
+1. **What you bring**: your picture and sound take the place of the examples.
+2. **What you ask for**: in your own words; say `[image1]` and `[audio1]` where you mean them.
 3. **What the result shows**: prediction and refined prediction, mixed 0.4 to 1 by the authors' **formula**.
 4. **The words**: the caption that the language model wrote, after the quality words. SDXL reads it beside the embedding. (The authors put no comma between the two; write one into *delimiter* if you like.)
 5. **The picture to edit** keeps its shape; it is scaled to one megapixel. The noise is found with the plain model and the empty prompt. **alpha** 0.7: some of its layout is let go.

@@ -36,7 +36,7 @@ def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
     asked = add_instruction(plan, references, instruction)
     shown, noise = add_look(plan), add_inversion(plan, references)
     added = add_lora_and_controlnet(plan)
-    plan.rows.append([(name, "knobs of the stock sampler"), brought, asked, shown, added])
+    plan.rows.append([(name, "knobs of the stock sampler"), brought, asked, (shown, added)])
     plan.add(
         "edit",
         "Any2PixApplyEmbedding",

@@ -79,7 +79,7 @@ def add_published_inversion(plan: Plan, references: Link, steps: int, scheduler:
     plan.add(
         "sized",
         "ImageScaleToTotalPixels",
-        "To one megapixel, in its own shape",
+        "To one megapixel",
         image=("base", "image"),
         upscale_method="lanczos",
         megapixels=MEGAPIXELS,
@@ -220,7 +220,7 @@ def published_plan(name: str, instruction: str, *sources: Source, lcm: bool = Fa
     schedule = (LCM_INVERSION_STEPS, LCM_SCHEDULER) if lcm else (STEPS, SCHEDULER)
     words, noise = add_words(plan), add_published_inversion(plan, references, *schedule)
     painted = add_lcm_painter(plan) if lcm else add_painter(plan)
-    plan.rows.append([(name, knobs), brought, asked, shown, words])
+    plan.rows.append([(name, knobs), brought, asked, (shown, words)])
     if refined:
         plan.rows.append([noise, painted, (add_refiner(plan), add_published_comparison(plan, 8))])
     else:
