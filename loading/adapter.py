@@ -15,7 +15,11 @@ from .strict import EmptyWeights, load_strict
 Adapter = UnclipProjector | TwoViewAdapter
 
 PROJECTOR_ROOTS = ("projector_unclip.", "projector_unclip2.")
-UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+UNET_FILES = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+)
 ADAPTER_KINDS = ("two_view", "adapter", "unet")
 REMEDY = "It is cut short, or of another release: download it again."
 

@@ -27,7 +27,9 @@ class TwoViewDims:
     @classmethod
     def published(cls) -> TwoViewDims:
         """ip_adapter_global_local_2_view.bin, for SDXL: 2 x 2 and 2 x 10 blocks down, 3 x 10 and 3 x 2 up, 10 in the middle."""
-        return cls(embed=1024, context=2048, widths=(640,) * 4 + (1280,) * 20 + (1280,) * 30 + (640,) * 6 + (1280,) * 10)
+        return cls(
+            embed=1024, context=2048, widths=(640,) * 4 + (1280,) * 20 + (1280,) * 30 + (640,) * 6 + (1280,) * 10
+        )
 
 
 class ViewProjection(nn.Module):

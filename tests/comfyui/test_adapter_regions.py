@@ -6,7 +6,6 @@ EXACT = 1e-5
 FELT = 0.02
 HALF = SIZE // 2
 CELLS = HALF // 8  # latent cells of a half
-FADE = 8  # cells over which ComfyUI fades the edge of an area
 
 
 def test_masked_regions_are_the_embeddings_side_by_side(client, painting):
@@ -14,7 +13,8 @@ def test_masked_regions_are_the_embeddings_side_by_side(client, painting):
     left_mask = painting.add("SolidMask", value=1.0, width=HALF, height=SIZE)
     nothing = painting.add("SolidMask", value=0.0, width=SIZE, height=SIZE)
     masks = [
-        painting.add("MaskComposite", destination=nothing, source=left_mask, x=x, y=0, operation="add") for x in (0, HALF)
+        painting.add("MaskComposite", destination=nothing, source=left_mask, x=x, y=0, operation="add")
+        for x in (0, HALF)
     ]
     model, first, negative = painting.apply()
     model, second, _ = painting.apply(painting.other_vector, model=model, positive=painting.other_text)
@@ -27,8 +27,10 @@ def test_masked_regions_are_the_embeddings_side_by_side(client, painting):
         painting.guide("CFGGuider", steps=1, model=model, positive=positive, negative=negative, cfg=1.0)
         for positive in (both, first, second)
     ]
+    names += [painting.sample(on, both, negative) for on in (model, painting.split(model))]
     found = painting.run(client)
-    mixed, left, right = (found[name] for name in names)
+    mixed, left, right, whole, split = (found[name] for name in names)
+    assert difference(split, whole) < EXACT
     assert difference(mixed[..., :CELLS], left[..., :CELLS]) < EXACT
     assert difference(mixed[..., CELLS:], right[..., CELLS:]) < EXACT
     assert difference(left, right) > FELT
@@ -51,8 +53,10 @@ def test_areas(client, painting):
         painting.guide("CFGGuider", steps=1, model=model, positive=positive, negative=negative, cfg=1.0)
         for positive in (first, whole, combined(second), combined(first))
     ]
+    names += [painting.sample(on, combined(second), negative) for on in (model, painting.split(model))]
     found = painting.run(client)
-    plain, everywhere, two, one = (found[name] for name in names)
+    plain, everywhere, two, one, batched, split = (found[name] for name in names)
+    assert difference(split, batched) < EXACT
     assert difference(everywhere, plain) < EXACT
     assert difference(two[..., :CELLS], one[..., :CELLS]) < EXACT
     assert difference(two[..., CELLS:], one[..., CELLS:]) > FELT
@@ -98,6 +102,9 @@ def test_time_ranges(client, painting):
     stock = painting.sample(applied[0], *(swapped_halfway(one, other) for one, other in zip(applied[1:], off[1:])))
     ours = painting.sample(*painting.apply(end_percent=0.45))
     whole = painting.sample(*applied)
+    model, *sides = painting.apply(end_percent=0.45)
+    split = painting.sample(painting.split(model), *sides)
     found = painting.run(client)
     assert difference(found[ours], found[stock]) < EXACT
     assert difference(found[ours], found[whole]) > FELT / 4
+    assert difference(found[split], found[ours]) < EXACT

@@ -19,7 +19,9 @@ def adapter():
 
 @pytest.fixture
 def views():
-    return torch.randn(2, 8, generator=torch.Generator().manual_seed(1)), torch.randn(2, 8, generator=torch.Generator().manual_seed(2))
+    return torch.randn(2, 8, generator=torch.Generator().manual_seed(1)), torch.randn(
+        2, 8, generator=torch.Generator().manual_seed(2)
+    )
 
 
 def test_published_layout():
@@ -28,7 +30,10 @@ def test_published_layout():
         shapes = {key: tuple(value.shape) for key, value in TwoViewAdapter(dims).state_dict().items()}
     assert shapes["image_proj.raw_embed"] == (2, 2048)
     assert shapes["image_proj.proj.weight"] == (4 * 2048, 1024) and shapes["image_proj.norm.weight"] == (2048,)
-    assert shapes["ip_adapter.1.to_k_ip.weight"] == (640, 2048) and shapes["ip_adapter.139.to_v_ip.weight"] == (1280, 2048)
+    assert shapes["ip_adapter.1.to_k_ip.weight"] == (640, 2048) and shapes["ip_adapter.139.to_v_ip.weight"] == (
+        1280,
+        2048,
+    )
     assert len(shapes) == 5 + 2 * 70
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 349_192_192
 
@@ -40,7 +45,9 @@ def test_published_widths_are_those_of_diffusers_sdxl():
     with torch.device("meta"):
         unet = UNet2DConditionModel(**DiffusionDims().unet_config())
     names = [name.removesuffix(".processor") for name in unet.attn_processors]
-    assert all(name.endswith("attn2") for name in names[1::2]) and not any(name.endswith("attn2") for name in names[::2])
+    assert all(name.endswith("attn2") for name in names[1::2]) and not any(
+        name.endswith("attn2") for name in names[::2]
+    )
     assert TwoViewDims.published().widths == tuple(unet.get_submodule(name).to_k.out_features for name in names[1::2])
 
 
@@ -74,7 +81,9 @@ def test_an_absent_view_is_zeros_and_two_are_the_unconditional_tokens(adapter, v
 def test_gradients_reach_every_parameter_and_both_views(adapter, views):
     whole, local = (view.requires_grad_() for view in views)
     tokens = adapter.tokens(whole, local, "both", 0.5)
-    sum(keys.sin().sum() + values.cos().sum() for keys, values in (layer(tokens) for layer in adapter.layers)).backward()
+    sum(
+        keys.sin().sum() + values.cos().sum() for keys, values in (layer(tokens) for layer in adapter.layers)
+    ).backward()
     assert whole.grad.abs().sum() > 0 and local.grad.abs().sum() > 0
     for name, parameter in adapter.named_parameters():
         assert parameter.grad.abs().sum() > 0, name

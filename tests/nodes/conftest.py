@@ -172,3 +172,50 @@ def networks(tiny):
     loaded["llm"] = run(pack.LoadLLM, name=tiny, precision="auto")[0]
     loaded["model"], loaded["vae"] = run(pack.LoadDiffusion, name=tiny)
     return loaded
+
+
+@pytest.fixture(scope="session")
+def two_view_file(tiny):
+    """A random two-view adapter for the tiny UNet, strong enough to be seen, in the model folder."""
+    import folder_paths
+    from any2pix.loading.files import write_network_file
+    from any2pix.models.two_view import TwoViewAdapter, TwoViewDims
+
+    torch.manual_seed(11)
+    adapter = TwoViewAdapter(TwoViewDims(embed=64, context=48, widths=(96,) * 7))
+    with torch.no_grad():
+        adapter.image_proj.raw_embed.normal_()
+        for layer in adapter.layers:
+            layer.to_v_ip.weight.mul_(3)
+    path = f"{folder_paths.models_dir}/any2pix/adapter/two_view.safetensors"
+    write_network_file(path, "two_view", adapter.state_dict(), adapter.dims.to_dict())
+    return path
+
+
+@pytest.fixture(scope="session")
+def two_view(two_view_file):
+    from harness.unet_eps import load_network
+
+    return load_network(two_view_file)
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """Positive and negative CONDITIONING of texts of 77 tokens."""
+    from harness.unet_eps import seeded
+
+    return [[[seeded(1, 77, 48, seed=seed), {"pooled_output": seeded(1, 32, seed=seed + 5)}]] for seed in (30, 31)]
+
+
+@pytest.fixture(scope="session")
+def apply(networks, two_view, texts):
+    """Apply Embedding on the tiny model and texts with the two-view adapter -> MODEL, positive, negative."""
+    from any2pix.nodes import ApplyEmbedding
+
+    widgets = {"scale": 0.9, "start_percent": 0.0, "end_percent": 1.0, "local_strength": 0.7}
+
+    def applied(embedding, **changes):
+        inputs = {"model": networks["model"], "adapter": two_view, "positive": texts[0], "negative": texts[1]}
+        return run(ApplyEmbedding, **{**inputs, "embedding": embedding, **widgets, **changes})
+
+    return applied

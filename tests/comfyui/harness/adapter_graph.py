@@ -2,8 +2,9 @@
 
 import safetensors.torch
 import torch
-from harness.edit_graph import node, with_defaults
 from torch import Tensor
+
+from harness.edit_graph import node, with_defaults
 
 SIZE = 128
 STEPS = 3
@@ -24,7 +25,9 @@ class Painting:
         self.adapter = self.add("Any2PixLoadAdapter", name=ADAPTERS[adapter])
         self.model = self.add("Any2PixLoadDiffusion", name="miniature")
         self.text, self.other_text, self.away = (self.add_text(seed) for seed in (1, 3, 5))
-        self.vector, self.other_vector = (self.add("Any2PixTestVector", seed=seed, size=64, norm=20.0) for seed in (11, 12))
+        self.vector, self.other_vector = (
+            self.add("Any2PixTestVector", seed=seed, size=64, norm=20.0) for seed in (11, 12)
+        )
         self.empty = self.add_empty()
 
     def add(self, class_type: str, **inputs) -> list:
@@ -44,14 +47,27 @@ class Painting:
         name = self.add("Any2PixApplyEmbedding", **{**given, "embedding": vector or self.vector, **inputs})[0]
         return [name, 0], [name, 1], [name, 2]
 
-    def apply_again(self, applied: tuple[list, list, list], vector: list | None = None, **inputs) -> tuple[list, list, list]:
+    def apply_again(
+        self, applied: tuple[list, list, list], vector: list | None = None, **inputs
+    ) -> tuple[list, list, list]:
         """Apply Embedding behind another one."""
         model, positive, negative = applied
         return self.apply(vector, model=model, positive=positive, negative=negative, **inputs)
 
+    def split(self, model: list, label: str = "split") -> list:
+        """The model on a computer that is short of memory: ComfyUI runs every row of it alone."""
+        return self.add("Any2PixTestBatches", model=model, label=label, split=True)
+
     def sample(self, model: list, positive: list, negative: list, latent: list | None = None, cfg: float = CFG) -> str:
         """KSampler -> the name its latent will have."""
-        widgets = {"seed": 7, "steps": STEPS, "cfg": cfg, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+        widgets = {
+            "seed": 7,
+            "steps": STEPS,
+            "cfg": cfg,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "denoise": 1.0,
+        }
         links = {"model": model, "positive": positive, "negative": negative, "latent_image": latent or self.empty}
         return self.save(self.add("KSampler", **links, **widgets))
 

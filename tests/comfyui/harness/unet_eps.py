@@ -35,3 +35,21 @@ def unet_eps(model, conditioning, latents: Tensor, timestep: int, uncond=None, c
             disable_pbar=True,
         )
     return found[0].cpu()
+
+
+def seeded(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers, the same for a seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    """Relative L2 distance."""
+    return float((one - other).norm() / other.norm())
+
+
+def load_network(adapter, dtype: torch.dtype | None = None):
+    """An adapter file as Load Embedding Adapter hands it on."""
+    from any2pix.loading.adapter import load_adapter
+    from any2pix.nodes.networks import OPERATIONS, wrap_network
+
+    return wrap_network(load_adapter(adapter, OPERATIONS, dtype=dtype))

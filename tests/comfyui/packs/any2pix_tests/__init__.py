@@ -8,6 +8,7 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.patcher_extension import WrappersMP
 
+logger = logging.getLogger(__name__)
 MUCH = 2**60  # bytes, more than any computer has free
 
 
@@ -41,7 +42,9 @@ class Vector(Node):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seed": ("INT", {}), "size": ("INT", {"default": 64}), "norm": ("FLOAT", {"default": 8.0})}}
+        return {
+            "required": {"seed": ("INT", {}), "size": ("INT", {"default": 64}), "norm": ("FLOAT", {"default": 8.0})}
+        }
 
     def run(self, seed, size, norm):
         vector = norm * torch.nn.functional.normalize(seeded(size, seed=seed), dim=0)
@@ -59,7 +62,7 @@ class Batches(Node):
 
     def run(self, model, label, split):
         def note(executor, x, *args, **kwargs):
-            logging.info("%s: %d", label, len(x))
+            logger.info("%s: %d", label, len(x))
             return executor(x, *args, **kwargs)
 
         model = model.clone()
@@ -109,7 +112,11 @@ class OtherAdapter(Node):
         replace = options["patches_replace"] = dict(options.get("patches_replace", {}))
         patches = replace["attn2"] = dict(replace.get("attn2", {}))
         unet = model.model.diffusion_model
-        for part, blocks in (("input", unet.input_blocks), ("middle", [unet.middle_block]), ("output", unet.output_blocks)):
+        for part, blocks in (
+            ("input", unet.input_blocks),
+            ("middle", [unet.middle_block]),
+            ("output", unet.output_blocks),
+        ):
             for number, block in enumerate(blocks):
                 if any(isinstance(layer, SpatialTransformer) for layer in block):
                     key = (part, number, 0)
