@@ -12,7 +12,7 @@ from ..models.diffusion import EmbeddingDiffusion
 from .adapter import PROJECTOR_ROOTS, load_adapter
 from .files import file_error, open_network, require_kind
 from .kinds import KINDS
-from .plan import Plan
+from .plan import Plan, Progress
 from .reader import read_json
 from .shards import WeightFolder
 from .strict import check_fit, load_strict
@@ -27,7 +27,9 @@ SIZES = ("block_out_channels", "down_block_types", "in_channels", "out_channels"
 SOURCE = KINDS["unet"].source
 
 
-def load_unet(path: str | Path, dtype: torch.dtype | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_unet(
+    path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, keyword arguments of `UNet2DConditionModel`) of a file of ours or of a diffusers folder.
 
     The projectors that the first release keeps in the UNet's own file are left aside; `load_adapter` reads them there.
@@ -36,7 +38,7 @@ def load_unet(path: str | Path, dtype: torch.dtype | None = None) -> tuple[dict[
     plan = plan_unet(path)
     check_unet(plan)
     plan = _without_projectors(plan)
-    return plan.read(dtype), dict(plan.dims)
+    return plan.read(dtype, progress), dict(plan.dims)
 
 
 def plan_unet(path: str | Path) -> Plan:

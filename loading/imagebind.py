@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..models.imagebind import ImageBind, ImageBindDims
 from .files import build_dims, file_error, open_network, open_tokenizer
 from .kinds import KINDS
-from .plan import Plan
+from .plan import Plan, Progress
 
 # Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
 SKIPPED_MODALITIES = ("depth", "thermal", "imu")
@@ -37,6 +37,7 @@ def load_imagebind(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
 ) -> ImageBind:
     """Read an ImageBind, ready to encode.
 
@@ -46,7 +47,7 @@ def load_imagebind(
     plan = plan_imagebind(path)
     dims = build_dims(ImageBindDims, plan.dims, path)
     network = plan.build(lambda: ImageBind(dims, operations))
-    plan.fill(network, dtype or torch.float32)
+    plan.fill(network, dtype or torch.float32, progress)
     if plan.tokenizer_json is not None:
         tokenizer = open_tokenizer(plan.tokenizer_json, path, KINDS["imagebind"].source)
     if tokenizer is not None and tokenizer.get_vocab_size() != dims.text_vocab:

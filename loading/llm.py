@@ -15,7 +15,7 @@ from ..models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
 from .files import build_dims, file_error, open_network, open_tokenizer, require_kind
 from .kinds import KINDS
 from .llama_tokenizer import read_sentencepiece
-from .plan import Plan
+from .plan import Plan, Progress
 from .reader import read_json
 from .shards import WeightFolder
 
@@ -49,6 +49,7 @@ def load_llm(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     merge: str | None = None,
+    progress: Progress | None = None,
 ) -> MultimodalLLM:
     """Read an LLM with its tokenizer (``.tokenizer``). ``path``: a .safetensors file of ours, or the published folder.
 
@@ -59,7 +60,7 @@ def load_llm(
     if merge is not None:
         dims = replace(dims, merge=merge)
     llm = plan.build(lambda: MultimodalLLM(dims, operations))
-    plan.fill(llm, dtype or torch.float32)
+    plan.fill(llm, dtype or torch.float32, progress)
     llm.tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
     return llm.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
 

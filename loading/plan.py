@@ -13,6 +13,8 @@ from .reader import WeightFile, as_dtype
 from .shards import WeightFolder
 from .strict import EmptyWeights, check_fit, load_strict
 
+Progress = Callable[[int, int], Any]  # told the bytes read so far and in all, tensor by tensor; may raise to stop
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,12 +39,19 @@ class Plan:
     def tensor(self, key: str) -> Tensor:
         return self.weights.tensor(self.names[key])
 
-    def read(self, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    def read(self, dtype: torch.dtype | None, progress: Progress | None = None) -> dict[str, Tensor]:
         """The state dict, floats as ``dtype``; None: as stored, then mapped from the disk.
 
         A tensor that is cast is let go of before the next is read: this takes the memory of one copy.
         """
-        return {key: as_dtype(self.tensor(key), dtype) for key in self.names}
+        total, done = sum(value.nbytes for value in self.layout.values()), 0
+        state_dict = {}
+        for key in self.names:
+            value = self.tensor(key)
+            state_dict[key], done = as_dtype(value, dtype), done + value.nbytes
+            if progress is not None:
+                progress(done, total)
+        return state_dict
 
     def build(self, make: Callable[[], nn.Module]) -> nn.Module:
         """What ``make`` makes of the sizes, on the meta device; CheckpointError where no network has such sizes."""
@@ -56,10 +65,10 @@ class Plan:
                 f"Take the config or the metadata it was published with. {KINDS[self.kind].source}",
             ) from error
 
-    def fill(self, network: nn.Module, dtype: torch.dtype | None) -> None:
+    def fill(self, network: nn.Module, dtype: torch.dtype | None, progress: Progress | None = None) -> None:
         """Load ``network`` strictly. It is checked by shapes alone first: what does not fit costs no reading."""
         check_fit(network, self.layout, self.weights.path)
-        load_strict(network, self.read(dtype), source=self.weights.path)
+        load_strict(network, self.read(dtype, progress), source=self.weights.path)
 
     def without(self, skipped: Mapping[str, Any] | set[str] | list[str]) -> "Plan":
         """The plan less the keys in ``skipped``."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..models.prior import PriorDims, RefinementPrior
 from .files import build_dims, file_error, open_network, open_tokenizer
 from .kinds import KINDS
-from .plan import Plan
+from .plan import Plan, Progress
 
 # Older transformers stored these constants (causal masks, position counters) beside the weights.
 STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
@@ -26,6 +26,7 @@ def load_prior(
     device="cpu",
     dtype: torch.dtype | None = None,
     tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
 ) -> RefinementPrior:
     """The prior of a file, ready to refine. The sizes come from the metadata, or from the shapes.
 
@@ -35,7 +36,7 @@ def load_prior(
     plan = plan_prior(path)
     dims = build_dims(PriorDims, plan.dims, path)
     network = plan.build(lambda: RefinementPrior(dims, operations))
-    plan.fill(network, dtype or torch.float32)
+    plan.fill(network, dtype or torch.float32, progress)
     _make_constants(network)
     network.tokenizer = _own_tokenizer(plan.tokenizer_json, Path(path)) or tokenizer
     tokens = network.tokenizer.get_vocab_size() if network.tokenizer else 0

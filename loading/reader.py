@@ -1,6 +1,7 @@
 """One weight file, opened lazily: .safetensors, or torch's .pth and .bin, without ever running code from it."""
 
 import json
+import math
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -91,16 +92,26 @@ class WeightFile:
     def _check_numbers(self, name: str, value: Tensor) -> None:
         if not value.is_floating_point() or value.numel() == 0:
             return
-        low, high = (value.float() if value.itemsize == 1 else value).aminmax()
-        if torch.isnan(low):
+        ends = _ends(value)
+        if math.isnan(ends[0]):
             raise file_error(self.path, f"has NaN in {name!r}: it is damaged, or its training failed.", self.remedy)
-        if torch.isinf(low) | torch.isinf(high) and name.rpartition(".")[2] != "mask":
+        if any(map(math.isinf, ends)) and name.rpartition(".")[2] != "mask":
             raise file_error(self.path, f"has infinity in {name!r}: it is damaged, or was cast to too small a type.", self.remedy)
 
 
 def as_dtype(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     """Floats as ``dtype``; other numbers, and everything where ``dtype`` is None, as they are."""
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+
+def has_infinity(value: Tensor) -> bool:
+    return value.numel() > 0 and value.is_floating_point() and any(map(math.isinf, _ends(value)))
+
+
+def _ends(value: Tensor) -> tuple[float, float]:
+    """The least and the largest number; both NaN where there is any."""
+    low, high = (value.float() if value.itemsize == 1 else value).aminmax()  # 8-bit floats have no order in torch
+    return low.item(), high.item()
 
 
 def read_json(path: str | Path, remedy: str) -> dict[str, Any]:

@@ -302,3 +302,19 @@ def test_merge_is_as_trained_or_as_asked(published_files):
     assert load_llm(published_files["llm"], merge="substitute").dims.merge == "substitute"
     with pytest.raises(ValueError, match="not 'both'"):
         load_llm(published_files["llm"], merge="both")
+
+
+@pytest.mark.parametrize("kind", ["imagebind", "llm", "prior", "unet"])
+def test_progress_is_told_to_the_end_and_can_stop(kind, published_files):
+    class Stop(Exception):
+        pass
+
+    told = []
+    LOADERS[kind](published_files[kind], progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[-1][0] == told[-1][1] > 0
+
+    def stop(done, total):
+        raise Stop
+
+    with pytest.raises(Stop):
+        LOADERS[kind](published_files[kind], progress=stop)
