@@ -1,6 +1,8 @@
 """Pictures, sounds and texts as the published ImageBind was shown them (facebookresearch/ImageBind, data.py)."""
 
+import html
 import logging
+import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -31,6 +33,8 @@ MEL_MEAN, MEL_STD = -4.268, 9.138  # of AudioSet, as published
 
 START_OF_TEXT = "<|startoftext|>"
 END_OF_TEXT = "<|endoftext|>"
+# The quotation marks that ftfy, with which ImageBind cleans a text, makes straight.
+STRAIGHT_QUOTES = dict.fromkeys((0x2BC, *range(0x2018, 0x201C)), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
 
 
 def image_to_tensor(image: Tensor, size: int) -> Tensor:
@@ -107,7 +111,7 @@ def _resize(pixels: Tensor, target: tuple[int, int]) -> Tensor:
 
     A bicubic resize in float differs from it by rounding, which moves an embedding by 3e-4 of its length.
     """
-    levels = (pixels.clamp(0, 1) * 255).round().to("cpu", torch.uint8).movedim(1, -1)
+    levels = pixels.clamp(0, 1).mul_(255).round_().to("cpu", torch.uint8).movedim(1, -1)
     resized = [
         np.asarray(Image.fromarray(rows.numpy()).resize(target[::-1], Image.Resampling.BICUBIC)) for rows in levels
     ]
@@ -146,7 +150,11 @@ def _log_mel(clip: Tensor, dims: ImageBindDims) -> Tensor:
 
 
 def _plain(text: str) -> str:
-    """Lower case, single spaces, and the tokenizer's own marks taken apart so that a text cannot end itself."""
+    """Cleaned as published: HTML entities and curly quotes made plain, composed letters, lower case, single spaces.
+
+    Also the tokenizer's own marks are taken apart, so that a text cannot end itself.
+    """
+    text = unicodedata.normalize("NFC", html.unescape(html.unescape(text)).translate(STRAIGHT_QUOTES))
     text = " ".join(text.lower().split())
     for mark in (START_OF_TEXT, END_OF_TEXT):
         text = text.replace(mark, mark.replace("|", " | "))

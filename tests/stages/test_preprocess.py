@@ -134,3 +134,12 @@ def test_bytes_never_seen_in_training_are_readable(tokenizer):
     ids = tokenizer.encode("grüße 雨 🌧", add_special_tokens=False).ids
     assert tokenizer.token_to_id("<|endoftext|>") not in ids
     assert tokenizer.decode(ids).split() == ["grüße", "雨", "🌧"]
+
+
+@pytest.mark.parametrize(
+    "typed, plain",
+    [("it\u2019s \u201ca cat\u201d", "it's \"a cat\""), ("AT&amp;amp;T &lt;3", "at&t <3"), ("cafe\u0301", "caf\u00e9")],
+)
+def test_texts_are_cleaned_as_published(tokenizer, typed, plain):
+    cleaned, straight = tokenize_clip(tokenizer, [typed, plain], 40)
+    assert torch.equal(cleaned, straight)
