@@ -1,5 +1,7 @@
 """How weights are kept: full, half or 8-bit precision, by ComfyUI's rules or by the artist's choice."""
 
+from typing import Any
+
 import comfy.model_management as management
 import comfy.ops
 import torch
@@ -25,14 +27,15 @@ class Fp8Operations(comfy.ops.manual_cast):
     """comfy's layers; a Linear can keep its weight as 8-bit floats with one scale a row, cast back where it is used."""
 
     class Linear(comfy.ops.manual_cast.Linear):
-        def reset_parameters(self) -> None:
-            self.register_parameter("scale", None)  # until the weight is kept in 8 bits; not in the state dict before
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.register_parameter("scale", None)  # not in the state dict until the weight is kept in 8 bits
 
         def keep_in_fp8(self) -> None:
             """Replace the weight (out, in). Each row is stretched to the whole range of the 8 bits: as they are, weights
             below 2^-6 would be e4m3's subnormals, whose steps do not shrink with them."""
             rows = self.weight.detach().float()
-            scale = rows.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / FP8_MAX
+            scale = rows.abs().amax(dim=1).clamp_min(1e-12) / FP8_MAX  # a row may be all zeros
             self.weight = nn.Parameter((rows / scale[:, None]).to(torch.float8_e4m3fn), requires_grad=False)
             self.scale = nn.Parameter(scale, requires_grad=False)
 
