@@ -1,9 +1,12 @@
 """The two-view adapter in a ComfyUI MODEL: eps against diffusers, batched sides, ranges, sizes, and where it must not be felt."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from any2pix.nodes import LoadAdapter
 from any2pix.nodes.sockets import Embedding
-from harness.unet_eps import load_network, relative, seeded, unet_eps
+from harness.unet_eps import relative, seeded, unet_eps
 
 TIMESTEP = 421
 SCALE, STRENGTH = 0.9, 0.7  # of the fixture `apply`
@@ -107,12 +110,13 @@ def test_eps_is_that_of_diffusers(apply, reference, vectors, texts, latents, mod
         assert relative(found, unet_eps(model, text, latents, TIMESTEP)) > 0.02, "the adapter must be felt"
 
 
-def test_half_precision_weights_give_nearly_the_same_eps(apply, vectors, latents, two_view_file):
+@pytest.mark.parametrize(("precision", "limit"), [("fp16", 5e-3), ("bf16", 5e-3), ("fp8_e4m3fn", 5e-2)])
+def test_weights_kept_in_fewer_bits_give_nearly_the_same_eps(run, apply, vectors, latents, two_view_file, precision, limit):
     """As a loader keeps them on a GPU; here the UNet computes in float32."""
     exact = unet_eps(*apply(vectors[0])[:2], latents, TIMESTEP)
-    for dtype in (torch.bfloat16, torch.float16):
-        half = load_network(two_view_file, dtype)
-        assert relative(unet_eps(*apply(vectors[0], adapter=half)[:2], latents, TIMESTEP), exact) < 5e-3
+    small = run(LoadAdapter, name=Path(two_view_file).name, precision=precision)[0]
+    found = relative(unet_eps(*apply(vectors[0], adapter=small)[:2], latents, TIMESTEP), exact)
+    assert 0 < found < limit
 
 
 def test_guided_sides_batched_are_the_sides_alone(apply, vectors, latents):
