@@ -43,8 +43,9 @@ class ApplyEmbedding(io.ComfyNode):
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
                 EmbeddingSocket.Input(
                     "embedding",
+                    optional=True,
                     tooltip="What to paint: Embedding Mix, or any other embedding. <base_null> gives the "
-                    "unconditional model.",
+                    "unconditional model. Two-view adapter: the global view; it may be left open where local is connected.",
                 ),
                 *conditioning_inputs(),
                 scale_input(),
@@ -69,10 +70,10 @@ class ApplyEmbedding(io.ComfyNode):
         cls,
         model: Any,
         adapter: Network,
-        embedding: Embedding,
         scale: float,
         start_percent: float,
         end_percent: float,
+        embedding: Embedding | None = None,
         positive: Conditioning | None = None,
         negative: Conditioning | None = None,
         negative_embedding: Embedding | None = None,
@@ -80,7 +81,11 @@ class ApplyEmbedding(io.ComfyNode):
         view: str = RELEASED_VIEW,
         local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> io.NodeOutput:
-        painted = Painted(embedding, local, negative_embedding)
+        if embedding is None and local is None:
+            raise ValueError(
+                "There is nothing to paint: connect embedding, or local to paint with a two-view adapter's local view alone."
+            )
+        painted = Painted(embedding or Embedding(None), local, negative_embedding)
         options = AdapterOptions(scale, start_percent, end_percent, view, local_strength)
         return io.NodeOutput(*apply_embedding(model, adapter, painted, positive, negative, options))
 

@@ -111,7 +111,9 @@ def test_eps_is_that_of_diffusers(apply, reference, vectors, texts, latents, mod
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 5e-3), ("bf16", 5e-3), ("fp8_e4m3fn", 5e-2)])
-def test_weights_kept_in_fewer_bits_give_nearly_the_same_eps(run, apply, vectors, latents, two_view_file, precision, limit):
+def test_weights_kept_in_fewer_bits_give_nearly_the_same_eps(
+    run, apply, vectors, latents, two_view_file, precision, limit
+):
     """As a loader keeps them on a GPU; here the UNet computes in float32."""
     exact = unet_eps(*apply(vectors[0])[:2], latents, TIMESTEP)
     small = run(LoadAdapter, name=Path(two_view_file).name, precision=precision)[0]
@@ -159,6 +161,24 @@ def test_base_null_and_no_embedding_are_the_unconditional_tokens(apply, vectors,
     assert torch.equal(unet_eps(painting, positive, latents, TIMESTEP), unet_eps(same, negative, latents, TIMESTEP))
     away, _, other = apply(vectors[0], negative=texts[0], negative_embedding=vectors[1])
     assert relative(unet_eps(away, other, latents, TIMESTEP), unet_eps(same, negative, latents, TIMESTEP)) > 0.005
+
+
+def test_the_local_view_alone_as_the_release_places_a_subject(apply, two_view, vectors, latents):
+    """The global view is zeros then, and the local tokens lie between those of zeros and the subject's."""
+    local = vectors[0].vector[None]
+    tokens = two_view.module.tokens(None, local, "local", STRENGTH)
+    assert torch.equal(tokens, two_view.module.tokens(torch.zeros_like(local), local, "local", STRENGTH))
+    painting, positive, _ = apply(None, local=vectors[0], view="local")
+    same = apply(Embedding(None), local=vectors[0], view="local")
+    found = unet_eps(painting, positive, latents, TIMESTEP)
+    assert torch.equal(found, unet_eps(same[0], same[1], latents, TIMESTEP))
+    both = apply(vectors[0], local=vectors[0], view="local")
+    assert relative(found, unet_eps(both[0], both[1], latents, TIMESTEP)) > 0.005
+
+
+def test_nothing_to_paint_is_an_error(apply):
+    with pytest.raises(ValueError, match="connect embedding, or local"):
+        apply(None)
 
 
 def test_scale_zero_is_bitwise_the_plain_model(apply, vectors, latents, texts, model):
