@@ -28,11 +28,10 @@ HEIGHTS = {
     "Any2PixRetrieveBase": 240,
     "Any2PixTextEmbedding": 140,
     "Any2PixLoadLLM": 216,
+    "Any2PixLoadDiffusion": 204,
 }
 # A loader shows below its widgets what it loaded, four lines.
-HEIGHTS |= dict.fromkeys(
-    ("Any2PixLoadImageBind", "Any2PixLoadPrior", "Any2PixLoadAdapter", "Any2PixLoadDiffusion"), 192
-)
+HEIGHTS |= dict.fromkeys(("Any2PixLoadImageBind", "Any2PixLoadPrior", "Any2PixLoadAdapter"), 192)
 NOTE_WIDTH, NOTE_LINE, NOTE_MARGIN, NOTE_LETTERS = 380, 13, 40, 80  # letters to a line
 
 
