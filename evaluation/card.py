@@ -22,8 +22,17 @@ from ..datagen.toyland import ATTRIBUTES, HELD_OUT
 from ..stages.edit import EditOptions
 from .edit_quality import POINTS, SHEET_EDITS, TABLE, detail_table, quality_table
 from .editor import MINIATURE
-from .findings import PICTURE_SUFFIXES, RESULTS, TRAINING, Findings, WeightFile
-from .findings import gather, main_quality, rates_of, sweeps_of
+from .findings import (
+    PICTURE_SUFFIXES,
+    RESULTS,
+    TRAINING,
+    Findings,
+    WeightFile,
+    gather,
+    main_quality,
+    rates_of,
+    sweeps_of,
+)
 from .inversion import measured_of, table
 from .metrics import Rate, markdown_table
 

@@ -9,6 +9,7 @@ solves the stiff lowest steps and guidance above 1. One iteration is the plain D
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -66,28 +67,32 @@ def ddim_invert(
     options = InversionOptions(iterations, tolerance)
     if not bool((sigmas.diff() > 0).all()):
         raise ValueError(f"the inversion's sigmas must rise, got {[round(float(s), 4) for s in sigmas]}.")
-    ones = x.new_ones(len(x))
-    direction = torch.zeros_like(x)  # dx / dsigma of the step below
-    for i, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:])):
-        step = following - sigma
-        denoised = x
-
-        def raise_with(raised: Tensor) -> Tensor:
-            nonlocal denoised
-            denoised = model(raised, following * ones, **(extra_args or {}))
-            return x + step * (raised - denoised) / following
-
+    direction = torch.zeros_like(x)  # dx / dsigma of the step below, the noise it believed
+    for i, (sigma, following) in enumerate(pairwise(sigmas)):
+        raise_with = _step_up(model, x, sigma, following, extra_args or {})
         if options.iterations == PLAIN_ITERATIONS:  # as released: the latent below, in VP scale, is shown
             guess = x * ((1 + following**2) / (1 + sigma**2)).sqrt()
         else:
-            guess = x + step * direction
+            guess = x + (following - sigma) * direction
         solved = solve_fixed_point(raise_with, guess, options)
-        direction = (solved.x - x) / step
+        direction = (solved.x - x) / (following - sigma)
         x = solved.x
         if callback is not None:
-            state = {"i": i, "x": x, "sigma": following, "denoised": denoised}
+            state = {"i": i, "x": x, "sigma": following, "denoised": x - following * direction}
             callback({**state, "calls": solved.calls, "change": solved.change})
     return x
+
+
+def _step_up(
+    model: Denoiser, x: Tensor, sigma: Tensor, following: Tensor, extra_args: dict
+) -> Callable[[Tensor], Tensor]:
+    """The function whose fixed point is x raised from `sigma` to `following`."""
+
+    def raise_with(raised: Tensor) -> Tensor:
+        denoised = model(raised, following * x.new_ones(len(x)), **extra_args)
+        return x + (following - sigma) * (raised - denoised) / following
+
+    return raise_with
 
 
 def solve_fixed_point(function: Callable[[Tensor], Tensor], guess: Tensor, options: InversionOptions) -> SolvedStep:

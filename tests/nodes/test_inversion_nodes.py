@@ -156,7 +156,7 @@ def test_inverted_under_a_mask_the_source_returns_under_this_mask(invert, ours, 
     assert relative(stock, clean["samples"]) < (2e-2 if soft else 1e-3)
     assert relative(ours(latent)["samples"], stock) < 1e-5
     if not soft and start == 0:
-        blind, noise, _ = invert(clean, start_at_step=start)
+        _, noise, _ = invert(clean, start_at_step=start)
         without = custom_advanced(applied, noise, sigmas, masked)["samples"]
         assert relative(without, clean["samples"]) > 3 * relative(stock, clean["samples"])
 
