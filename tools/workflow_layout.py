@@ -14,7 +14,13 @@ NODE_TITLE, GROUP_TITLE = 30, 58
 PADDING, NODE_GAP, COLUMN_GAP, GROUP_GAP = 20, 24, 36, 50
 
 WIDTH = 260
-WIDTHS = {"Any2PixInstruct": 380, "Any2PixLoadLLM": 380, "PreviewImage": 520, "CLIPTextEncode": 300, "StringConcatenate": 300}
+WIDTHS = {
+    "Any2PixInstruct": 380,
+    "Any2PixLoadLLM": 380,
+    "PreviewImage": 520,
+    "CLIPTextEncode": 300,
+    "StringConcatenate": 300,
+}
 WIDTHS |= {"CheckpointLoaderSimple": 300, "LoraLoaderModelOnly": 300}
 WIDTHS |= dict.fromkeys(("Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixTextEmbedding"), 300)
 # Nodes that show a picture, a player or a text need more room than their widgets; at least what the page will ask for once

@@ -129,9 +129,7 @@ def add_painter(plan: Plan) -> Group:
 def add_lcm_painter(plan: Plan) -> Group:
     """A LoRA, another reading of the model's answer, and ComfyUI's LCM sampler: a few steps."""
     add_adapter(plan)
-    plan.add(
-        "lora", "LoraLoaderModelOnly", model=("checkpoint", "MODEL"), lora_name=LCM_LORA.name, strength_model=1.0
-    )
+    plan.add("lora", "LoraLoaderModelOnly", model=("checkpoint", "MODEL"), lora_name=LCM_LORA.name, strength_model=1.0)
     plan.add("lcm", "ModelSamplingDiscrete", model=("lora", "MODEL"), sampling="lcm", zsnr=False)
     plan.add(
         "edit",
@@ -160,7 +158,9 @@ def add_lcm_painter(plan: Plan) -> Group:
         return_with_leftover_noise="disable",
     )
     painted = add_result(plan, ("sampled", "LATENT"))
-    return Group("6 · Paint in eight steps", PAINT_COLOR, (("lora", "lcm", "adapter"), ("edit",), ("sampled",), painted))
+    return Group(
+        "6 · Paint in eight steps", PAINT_COLOR, (("lora", "lcm", "adapter"), ("edit",), ("sampled",), painted)
+    )
 
 
 def add_result(plan: Plan, painted: Link) -> tuple[str, ...]:

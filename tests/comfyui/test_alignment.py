@@ -94,7 +94,9 @@ def test_the_measure_finds_a_shift(shift):
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_what_is_not_edited_lines_up_with_the_source(size, masked, client, edit):
     source = source_of(size)
-    edit["picture"]["inputs"]["image"] = client.upload(as_png(source, masked), f"aligned_{size[0]}x{size[1]}_{masked}.png")
+    edit["picture"]["inputs"]["image"] = client.upload(
+        as_png(source, masked), f"aligned_{size[0]}x{size[1]}_{masked}.png"
+    )
     if masked:
         edit["masked"] = node("SetLatentNoiseMask", samples=["encoded", 0], mask=["picture", 1])
         edit["inverted"]["inputs"]["latent"] = ["masked", 0]

@@ -102,7 +102,9 @@ def test_the_refiner_goes_over_the_result(run_published):
     np.testing.assert_array_equal(first, plain)
     assert steps_taken(run, the_node(graph, "KSampler")) == REFINER_STEPS
     assert distance(first, refined) > SEEN
-    praised = next(node for node in nodes_of(graph, "StringConcatenate") if REFINER_WORDS in graph[node]["inputs"].values())
+    praised = next(
+        node for node in nodes_of(graph, "StringConcatenate") if REFINER_WORDS in graph[node]["inputs"].values()
+    )
     assert graph[praised]["inputs"]["string_a"] == [the_node(graph, "Any2PixInstruct"), CAPTION_OUTPUT]
 
 
@@ -121,7 +123,9 @@ def files_of(workflow: dict) -> list[dict]:
 
 def chosen(workflow: dict) -> list[dict]:
     """The entries whose name a widget has."""
-    values = {value for node in workflow["nodes"] for value in node.get("widgets_values") or [] if isinstance(value, str)}
+    values = {
+        value for node in workflow["nodes"] for value in node.get("widgets_values") or [] if isinstance(value, str)
+    }
     return [entry for entry in files_of(workflow) if entry["name"] in values]
 
 
