@@ -7,9 +7,9 @@
     --site DIR [DIR]    folders in front of the import path of BOTH sides: libraries the authors' code runs with (transformers
                         4.50, diffusers 0.33, timm, ftfy, iopath); transformers 5 does not run it
 
-Each side is a process of its own; they run in turn, and before that each compares what it computes with the other. Ratios are
-taken run by run from the processor seconds of the processes, so that what else the machine does counts little; wall seconds
-stand beside them.
+Each side is a process of its own; they run in turn, and before that what they compute is compared. Ratios are taken run by
+run from the processor seconds of the processes, so that what else the machine does counts little; those of the wall clock
+stand beside them. --json is written after every case; --from shows the tables of such files again, several as one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..evaluation.metrics import markdown_table
 from .duel import Case, Measured, Side, duel
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 from .duel_plot import plot_growth
+from .duel_worker import build_task
 
 logger = logging.getLogger(__name__)
 NEEDS_IMAGEBIND = ("encode", "edit")
@@ -43,7 +44,7 @@ SERIES = {
 }
 VARIABLES = {"upstream": "ANY2PIX_UPSTREAM", "imagebind": "ANY2PIX_IMAGEBIND", "pytorchvideo": "ANY2PIX_PYTORCHVIDEO"}
 
-MIDDLE_LLM = LLMTask(width=1024, intermediate=2752, heads=16, new_tokens=20)  # for the growth series
+MIDDLE_LLM = LLMTask(width=512, intermediate=1376, heads=8, new_tokens=20)  # for the growth series
 TINY_LLM = LLMTask(layers=2, width=128, intermediate=256, heads=4, vocabulary=256, prompt=32, new_tokens=12)
 TINY_ENCODE = EncodeTask(vision_width=64, vision_blocks=1, vision_heads=2, audio_width=64, audio_blocks=1, audio_heads=2)
 TINY_PRIOR = PriorTask(layers=1, clip_width=64, clip_layers=1, clip_heads=2)
@@ -56,13 +57,14 @@ def full_cases() -> list[Case]:
     edit = {"llm": LLMTask(width=1024, intermediate=2752, heads=16), "paint": paint}
     return [
         Case("LLM, 60 tokens, 4 layers of width 4096", "llm", LLMTask()),
-        Case("ImageBind, a picture, all 32 blocks", "encode", EncodeTask(vision_blocks=32)),
+        Case("LLM, 60 tokens, 1 layer of width 4096", "llm", LLMTask(layers=1)),
+        Case("ImageBind, a picture, 8 of 32 blocks", "encode", EncodeTask(vision_blocks=8)),
         Case("ImageBind, a sound, all 12 blocks", "encode", EncodeTask(pictures=0, sounds=1, audio_blocks=12)),
         Case("prior, 6 + 6 layers of width 1024", "prior", PriorTask()),
         Case("inversion and sampling, 10 steps each, 256 pixels", "paint", paint),
         Case("whole edit, first", "edit", EditTask(**edit)),
         Case("whole edit, again with another alpha", "edit", EditTask(**edit, second=True)),
-        *growth_cases(MIDDLE_LLM, EncodeTask(vision_blocks=2), paint, (128, 256, 512, 1024), (16, 32, 64)),
+        *growth_cases(MIDDLE_LLM, EncodeTask(vision_blocks=1), paint, (128, 256, 512, 1024), (16, 32, 64)),
     ]
 
 
@@ -146,13 +148,33 @@ def describe_machine(threads: int) -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), {threads} thread{'s'[: threads != 1]} a side, float32, {libraries}."
 
 
-def run_cases(cases: Sequence[Case], sides: tuple[Side, Side], repeats: int) -> list[Measured]:
+def run_cases(
+    cases: Sequence[Case], sides: tuple[Side, Side], repeats: int, machine: str, file: Path | None = None
+) -> list[Measured]:
+    """Every case in turn; ``file`` always holds what is measured so far."""
     measured = []
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             measured.append(duel(case, *sides, repeats, Path(folder)))
         logger.info("%s: %s", case.name, _ratio(measured[-1]))
+        if file:
+            found = {"machine": machine, "cases": [one.to_dict() for one in measured]}
+            file.write_text(json.dumps(found, indent=1) + "\n")
     return measured
+
+
+def read_files(files: Sequence[Path]) -> tuple[list[Measured], str]:
+    """What earlier runs wrote, in the order of the files; they must be of one machine."""
+    found = [json.loads(file.read_text()) for file in files]
+    machines = {one["machine"] for one in found}
+    if len(machines) > 1:
+        raise SystemExit("The files are of different machines: " + " / ".join(sorted(machines)))
+    return [measured_from(case) for one in found for case in one["cases"]], machines.pop()
+
+
+def measured_from(given: dict) -> Measured:
+    case = Case(given["name"], given["kind"], build_task(given["kind"], given["task"]), given["series"], given["at"])
+    return Measured(case, given["ours"], given["upstream"], given["difference"])
 
 
 @contextlib.contextmanager
@@ -168,7 +190,9 @@ def two_sides(names: tuple[str, str], site: Sequence[Path], variables: dict[str,
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--upstream", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--upstream", type=Path)
+    what.add_argument("--from", type=Path, nargs="+", dest="files", help="JSON files of earlier runs")
     parser.add_argument("--imagebind", type=Path)
     parser.add_argument("--pytorchvideo", type=Path)
     parser.add_argument("--site", type=Path, nargs="+", default=[])
@@ -192,19 +216,21 @@ def choose_cases(arguments: argparse.Namespace) -> list[Case]:
     return cases
 
 
-def main(argv: list[str] | None = None):
-    arguments = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def measure(arguments: argparse.Namespace) -> tuple[list[Measured], str]:
+    """Both sides started, and run through the chosen cases."""
     places = {variable: getattr(arguments, name) for name, variable in VARIABLES.items()}
     variables = {variable: str(place.resolve()) for variable, place in places.items() if place}
     variables |= {"OMP_NUM_THREADS": str(arguments.threads), "TOKENIZERS_PARALLELISM": "false"}
-    with two_sides(("ours", "upstream"), arguments.site, variables) as sides:
-        measured = run_cases(choose_cases(arguments), sides, arguments.repeats)
     machine = describe_machine(arguments.threads)
+    with two_sides(("ours", "upstream"), arguments.site, variables) as sides:
+        return run_cases(choose_cases(arguments), sides, arguments.repeats, machine, arguments.json), machine
+
+
+def main(argv: list[str] | None = None):
+    arguments = parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    measured, machine = read_files(arguments.files) if arguments.files else measure(arguments)
     logger.info("%s", report(measured, machine))
-    if arguments.json:
-        cases = [one.to_dict() for one in measured]
-        arguments.json.write_text(json.dumps({"machine": machine, "cases": cases}, indent=1) + "\n")
     if arguments.plot:
         plot_growth(measured, SERIES, arguments.plot)
 

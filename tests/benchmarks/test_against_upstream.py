@@ -108,6 +108,13 @@ def test_without_imagebind_what_needs_it_is_left_out():
         against_upstream.choose_cases(arguments)
 
 
+def test_files_of_different_machines_are_not_mixed(tmp_path):
+    for name in ("one", "two"):
+        Path(tmp_path, name).write_text(json.dumps({"machine": name, "cases": []}))
+    with pytest.raises(SystemExit, match="different machines: one / two"):
+        against_upstream.main(["--from", str(tmp_path / "one"), str(tmp_path / "two")])
+
+
 def test_plot_is_drawn_and_needs_a_series(tmp_path):
     rows = [measured("15", [1.0], [1.0], "answer", 15), measured("60", [4.0], [16.0], "answer", 60)]
     plot_growth(rows, against_upstream.SERIES, tmp_path / "growth.png")
@@ -125,4 +132,7 @@ def test_the_whole_command_with_our_own_code_on_both_sides(tmp_path, monkeypatch
     )
     assert "| prior |" in caplog.text
     written = json.loads(Path(tmp_path, "r.json").read_text())
+    table = caplog.messages[-1]
+    against_upstream.main(["--from", str(tmp_path / "r.json")])
+    assert caplog.messages[-1] == table
     assert written["machine"].startswith(f"{os.cpu_count()} cores") and written["cases"][0]["difference"] == 0.0
