@@ -10,7 +10,7 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import load_unet
 from ..loading.files import META_DIMS, read_tensors
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
-from .networks import OPERATIONS, describe
+from .networks import OPERATIONS, describe, loading_progress
 from .precision import PRECISIONS, choose_dtype
 from .sdxl import build_model
 from .sockets import CATEGORY
@@ -70,7 +70,7 @@ class LoadDiffusion(io.ComfyNode):
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("unet", name)
         dtype = None if precision == AUTO else choose_dtype(precision)
-        model = build_model(*load_unet(path), source=path.name, dtype=dtype)
+        model = build_model(*load_unet(path, progress=loading_progress()), source=path.name, dtype=dtype)
         return io.NodeOutput(model, load_vae(path, name), ui=ui.PreviewText(describe(model, path)))
 
 

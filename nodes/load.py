@@ -12,7 +12,7 @@ from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
 from .folders import MINIATURE, check_name, find_weights, list_names
-from .networks import describe, read_network
+from .networks import describe, loading_progress, read_network
 from .precision import PRECISIONS
 from .sockets import CATEGORY, AdapterSocket, ImageBindSocket, LLMSocket, PriorSocket
 
@@ -73,7 +73,9 @@ class LoadImageBind(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("imagebind", name)
-        network = read_network(load_imagebind, path, precision, tokenizer=_tokenizer_for(name))
+        network = read_network(
+            load_imagebind, path, precision, tokenizer=_tokenizer_for(name), progress=loading_progress()
+        )
         return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))
 
 
@@ -108,7 +110,9 @@ class LoadLLM(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, precision: str = "auto", merge: str = AS_TRAINED) -> io.NodeOutput:
         path = find_weights("llm", name)
-        network = read_network(load_llm, path, precision, merge=None if merge == AS_TRAINED else merge)
+        network = read_network(
+            load_llm, path, precision, merge=None if merge == AS_TRAINED else merge, progress=loading_progress()
+        )
         shown = describe(network, path, f"merge: {network.module.dims.merge}")
         return io.NodeOutput(network, ui=ui.PreviewText(shown))
 
@@ -135,7 +139,9 @@ class LoadPrior(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("prior", name)
-        network = read_network(load_prior, path, precision, tokenizer=_tokenizer_for(name))
+        network = read_network(
+            load_prior, path, precision, tokenizer=_tokenizer_for(name), progress=loading_progress()
+        )
         return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management as management
 import comfy.ops
+import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
@@ -72,6 +73,17 @@ def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "a
     module = load(path, Fp8Operations, dtype=half_dtype(), **options)
     quantize(module)
     return wrap_network(module)
+
+
+def loading_progress() -> Callable[[int, int], None]:
+    """What a loader of the loading room is to tell: a progress bar over the bytes; raises when the artist presses cancel."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def update(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return update
 
 
 def describe(loaded: Any, path: Path, *notes: str) -> str:

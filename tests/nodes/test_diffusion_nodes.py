@@ -164,3 +164,16 @@ def test_another_file_in_the_folder_is_named(run, tiny):
     with pytest.raises(CheckpointError, match="two-view IP-Adapter file; it belongs in models/any2pix/adapter"):
         run(pack.LoadDiffusion, name="adapter.bin")
     (folder / "adapter.bin").unlink()
+
+
+@pytest.mark.parametrize("node", [pack.LoadImageBind, pack.LoadLLM, pack.LoadPrior, pack.LoadDiffusion])
+def test_a_loader_can_be_cancelled_while_it_reads(run, tiny, monkeypatch, node):
+    import comfy.model_management as management
+
+    bars = []
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda self, done, total: bars.append((done, total)))
+    run(node, name=tiny, precision="fp32")
+    assert bars[-1][0] == bars[-1][1] > 0
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        run(node, name=tiny, precision="fp32")
