@@ -12,6 +12,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 # what is asked for: the module of goldens/, the repositories it runs, the sizes it is made at
@@ -41,6 +43,12 @@ class Options(argparse.Namespace):
         }
         return {"versions": versions, "python": platform.python_version(), "commits": commits}
 
+    def flags(self) -> list[str]:
+        """The repositories, as they were given on the command line."""
+        names = [name for repository in REPOSITORIES for name in (repository, f"{repository}_commit")]
+        given = [(name, getattr(self, name)) for name in names if getattr(self, name)]
+        return [part for name, value in given for part in (f"--{name.replace('_', '-')}", str(value))]
+
 
 def _installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
@@ -55,17 +63,24 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"{flag}-commit", default="", help="its commit, for an unpacked archive")
     options = parser.parse_args(arguments, Options())
     for which in options.which:
-        module, needed, sizes = MAKERS[which]
-        for name in needed:
+        for name in MAKERS[which][1]:
             if getattr(options, name) is None or not getattr(options, name).is_dir():
-                parser.error(
-                    f"{which} runs the authors' code: give --{name.replace('_', '-')} and a folder that is there"
-                )
-        maker = importlib.import_module(f"goldens.{module}")
-        if not sizes:
-            maker.make(options)
-        for size in sizes:
-            maker.make(options, size)
+                flag = f"--{name.replace('_', '-')}"
+                parser.error(f"{which} runs the authors' code: give {flag} and a folder that is there")
+    if len(options.which) > 1:  # a process each: the repositories share names of packages
+        for which in options.which:
+            subprocess.run([sys.executable, __file__, which, *options.flags()], check=True)
+    else:
+        run(options)
+
+
+def run(options: Options) -> None:
+    module, _, sizes = MAKERS[options.which[0]]
+    maker = importlib.import_module(f"goldens.{module}")
+    if not sizes:
+        maker.make(options)
+    for size in sizes:
+        maker.make(options, size)
 
 
 if __name__ == "__main__":
