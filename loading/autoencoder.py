@@ -8,7 +8,9 @@ from ..models.autoencoder import Autoencoder, AutoencoderDims
 from .files import build_dims, open_network
 
 
-def load_autoencoder(path: str | Path, operations=torch.nn, device="cpu", dtype: torch.dtype | None = None) -> Autoencoder:
+def load_autoencoder(
+    path: str | Path, operations=torch.nn, device="cpu", dtype: torch.dtype | None = None
+) -> Autoencoder:
     """The VAE of a file written by `training.train_autoencoder`; CheckpointError where it does not fit."""
     plan = open_network(path, "vae")
     network = Autoencoder(build_dims(AutoencoderDims, plan.dims, path), operations)

@@ -25,7 +25,16 @@ from .adapter import ADAPTER_KINDS, PROJECTOR_ROOTS, projector_tensors, two_view
 from .diffusion import WEIGHTS as UNET_WEIGHTS
 from .diffusion import check_unet, plan_unet
 from .errors import CheckpointError, file_error
-from .files import META_DIMS, META_KIND, META_TOKENIZER, build_dims, find_kind, open_network, open_tokenizer, require_kind
+from .files import (
+    META_DIMS,
+    META_KIND,
+    META_TOKENIZER,
+    build_dims,
+    find_kind,
+    open_network,
+    open_tokenizer,
+    require_kind,
+)
 from .imagebind import plan_imagebind
 from .kinds import KINDS
 from .llm import plan_llm
@@ -142,9 +151,13 @@ def _kind_of(source: Path) -> str | None:
 
 def _with_tokenizer(plan: Plan, path: Path) -> Plan:
     if plan.kind not in READ_CLIP:
-        raise CheckpointError(f"--tokenizer is for an ImageBind or a prior. This is {KINDS[plan.kind].title}: leave it out.")
+        raise CheckpointError(
+            f"--tokenizer is for an ImageBind or a prior. This is {KINDS[plan.kind].title}: leave it out."
+        )
     if not path.is_file():
-        raise file_error(path, "is not there.", "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it.")
+        raise file_error(
+            path, "is not there.", "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it."
+        )
     text = path.read_text(encoding="utf-8", errors="replace")
     size = open_tokenizer(text, path, "Give CLIP's tokenizer.json.").get_vocab_size()
     rows = plan.dims["text_vocab"] if plan.kind == "imagebind" else plan.dims["clip"]["vocab_size"]
@@ -167,10 +180,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m any2pix.loading.convert", description=__doc__)
     parser.add_argument("source", type=Path, help="a published weight file, or the folder of an LLM or a UNet")
     parser.add_argument("target", type=Path, help="the .safetensors file to write, or a folder for it")
-    parser.add_argument("--dtype", choices=DTYPES, default="keep", help="what floats are cast to (default: kept as they are)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="keep", help="what floats are cast to (default: kept as they are)"
+    )
     parser.add_argument("--tokenizer", type=Path, help="CLIP's tokenizer.json, to go into an ImageBind or a prior")
     parser.add_argument(
-        "--kind", choices=FILE_NAMES, help="insist on a kind; adapter takes the projectors out of the first release's UNet"
+        "--kind",
+        choices=FILE_NAMES,
+        help="insist on a kind; adapter takes the projectors out of the first release's UNet",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -180,7 +197,9 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("%s", error)
         return 1
     except KeyboardInterrupt:
-        logger.error("Interrupted. What is written so far stays in a %s file: the same command goes on from there.", PART)
+        logger.error(
+            "Interrupted. What is written so far stays in a %s file: the same command goes on from there.", PART
+        )
         return CANCELLED
     logger.info("%s is written and equals its source. Its place: models/%s.", target, _folder_of(target))
     return 0

@@ -55,7 +55,9 @@ def plan_unet(path: str | Path) -> Plan:
         fields = read_json(config, remedy)
         plan = replace(plan, dims={key: value for key, value in fields.items() if not key.startswith("_")})
     if lacking := [name for name in SIZES if plan.dims.get(name) is None]:
-        raise file_error(config, f"lacks {', '.join(lacking)}.", f"Take the {CONFIG_NAME} it was published with. {SOURCE}")
+        raise file_error(
+            config, f"lacks {', '.join(lacking)}.", f"Take the {CONFIG_NAME} it was published with. {SOURCE}"
+        )
     return plan
 
 
@@ -66,7 +68,9 @@ def build_unet(state_dict: dict[str, Tensor], config: dict, source: str | Path =
     return unet.eval().requires_grad_(False)
 
 
-def load_embedding_diffusion(unet: str | Path, adapter: str | Path, device="cpu", dtype=torch.float32) -> EmbeddingDiffusion:
+def load_embedding_diffusion(
+    unet: str | Path, adapter: str | Path, device="cpu", dtype=torch.float32
+) -> EmbeddingDiffusion:
     """UNet and unCLIP projector together, outside ComfyUI (training, evaluation)."""
     network = EmbeddingDiffusion(build_unet(*load_unet(unet), source=unet), load_adapter(adapter))
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)

@@ -155,7 +155,9 @@ def build_dims(cls: type[Dims], values: Mapping[str, Any], path: str | Path) -> 
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (TypeError, ValueError) as error:  # too few of them, or values no network is built from
-        raise file_error(path, f"has damaged sizes in its metadata: {error}.", "Download or convert it again.") from error
+        raise file_error(
+            path, f"has damaged sizes in its metadata: {error}.", "Download or convert it again."
+        ) from error
 
 
 def _storable(value: Tensor, dtype: torch.dtype | None) -> Tensor:

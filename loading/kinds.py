@@ -41,7 +41,9 @@ KINDS = {
         "Put ip_adapter_global_local_2_view.bin of the InstructAny2Pix release in models/any2pix/adapter.",
     ),
     "ip_adapter": Kind(
-        "an IP-Adapter of another project, for the nodes of the IPAdapter packs", "ipadapter", ("ip_adapter.", "image_proj.")
+        "an IP-Adapter of another project, for the nodes of the IPAdapter packs",
+        "ipadapter",
+        ("ip_adapter.", "image_proj."),
     ),
     "lora": Kind("a LoRA", "loras", ("lora_",)),
     "lora_peft": Kind("a LoRA", "loras", (".lora_A",)),

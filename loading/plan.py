@@ -73,4 +73,6 @@ class Plan:
     def without(self, skipped: Mapping[str, Any] | set[str] | list[str]) -> "Plan":
         """The plan less the keys in ``skipped``."""
         left = {key: name for key, name in self.names.items() if key not in skipped}
-        return replace(self, names=left, skipped=(*self.skipped, *(self.names[key] for key in self.names if key in skipped)))
+        return replace(
+            self, names=left, skipped=(*self.skipped, *(self.names[key] for key in self.names if key in skipped))
+        )

@@ -42,7 +42,9 @@ def load_prior(
     tokens = network.tokenizer.get_vocab_size() if network.tokenizer else 0
     if tokens > dims.clip["vocab_size"]:
         raise file_error(
-            path, f"knows {dims.clip['vocab_size']} tokens, its tokenizer {tokens}.", "Use the tokenizer it was trained with."
+            path,
+            f"knows {dims.clip['vocab_size']} tokens, its tokenizer {tokens}.",
+            "Use the tokenizer it was trained with.",
         )
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
@@ -71,7 +73,9 @@ def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
             vocab=vocab,
         )
     except KeyError as error:
-        raise file_error(path, f"lacks {error.args[0]}.", "It is cut short, or of another release: download it again.") from error
+        raise file_error(
+            path, f"lacks {error.args[0]}.", "It is cut short, or of another release: download it again."
+        ) from error
 
 
 def _clip_dims(tensors: dict[str, Tensor]) -> dict:

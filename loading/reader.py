@@ -33,7 +33,9 @@ class WeightFile:
         self._mapped = self.path.suffix == ".safetensors" or zipfile.is_zipfile(self.path)
         self._tensors: dict[str, Tensor] | None = self._open()
         self._bytes_read = 0
-        self.layout = {name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in self._tensors.items()}
+        self.layout = {
+            name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in self._tensors.items()
+        }
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as it is stored; CheckpointError where it holds NaN, or infinity outside a mask."""
@@ -81,7 +83,9 @@ class WeightFile:
             if not any(sign in str(error) for sign in CODE_SIGNS):
                 raise file_error(path, "is damaged or is not a weight file.", remedy) from error
             raise file_error(
-                path, "holds pickled Python code, which is never run here.", f"Use a file that holds tensors only. {remedy}"
+                path,
+                "holds pickled Python code, which is never run here.",
+                f"Use a file that holds tensors only. {remedy}",
             ) from error
         except Exception as error:  # an unpickler fed with noise fails in any way there is
             raise file_error(path, f"is damaged or was cut short ({type(error).__name__}).", remedy) from error
@@ -96,7 +100,9 @@ class WeightFile:
         if math.isnan(ends[0]):
             raise file_error(self.path, f"has NaN in {name!r}: it is damaged, or its training failed.", self.remedy)
         if any(map(math.isinf, ends)) and name.rpartition(".")[2] != "mask":
-            raise file_error(self.path, f"has infinity in {name!r}: it is damaged, or was cast to too small a type.", self.remedy)
+            raise file_error(
+                self.path, f"has infinity in {name!r}: it is damaged, or was cast to too small a type.", self.remedy
+            )
 
 
 def as_dtype(value: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -160,5 +166,7 @@ def _check_first_bytes(path: Path, remedy: str) -> None:
         raise file_error(path, "is a web page, not weights.", remedy)
     if path.suffix != ".safetensors" and path.suffix not in TORCH_SUFFIXES:
         raise file_error(
-            path, f"has the ending {path.suffix!r}.", f"Weights end in .safetensors, {', '.join(TORCH_SUFFIXES)}. {remedy}"
+            path,
+            f"has the ending {path.suffix!r}.",
+            f"Weights end in .safetensors, {', '.join(TORCH_SUFFIXES)}. {remedy}",
         )

@@ -104,7 +104,9 @@ def write_stream(target: Path, stream: Stream, written: Progress, checked: Progr
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise file_error(part, "could not be finished: the disk is full.", "Make room and run the same command again.") from error
+        raise file_error(
+            part, "could not be finished: the disk is full.", "Make room and run the same command again."
+        ) from error
     os.replace(part, target)
 
 
@@ -150,5 +152,7 @@ def _require_room(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if missing + SPARE > free:
         raise file_error(
-            part, f"needs {missing / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.", "Make room, or write elsewhere."
+            part,
+            f"needs {missing / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.",
+            "Make room, or write elsewhere.",
         )

@@ -25,7 +25,12 @@ VICUNA = dict(
     num_key_value_heads=32, max_position_embeddings=4096, rms_norm_eps=1e-5,
 )  # fmt: skip
 CLIP_TEXT = dict(
-    vocab_size=49408, hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, hidden_act="gelu"
+    vocab_size=49408,
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    hidden_act="gelu",
 )
 CLIP_VISION = dict(
     hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14, hidden_act="gelu",
@@ -96,7 +101,7 @@ def prior(options) -> dict[str, Tensor]:
 def unclip_unet(options) -> dict[str, Tensor]:
     """UnCLipXL: SDXL's UNet, and the two projectors that the class adds."""
     _import_released(options)
-    from instructany2pix.diffusion.sdxl_img2img_pipeline import UNet2DConditionModel, UnCLipXL
+    from instructany2pix.diffusion.sdxl_img2img_pipeline import UnCLipXL, UNet2DConditionModel
 
     network = UNet2DConditionModel(**SDXL)  # its __init__ hands arguments on by position, to an older diffusers
     network.adapt_project_dim, network.adapt_project_dim_2 = (

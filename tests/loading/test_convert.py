@@ -25,7 +25,13 @@ from tokenizers import Tokenizer, models
 from torch.testing import assert_close
 
 KINDS = ("imagebind", "llm", "prior", "adapter", "two_view", "unet")
-LOADERS = {"imagebind": load_imagebind, "llm": load_llm, "prior": load_prior, "adapter": load_adapter, "two_view": load_adapter}
+LOADERS = {
+    "imagebind": load_imagebind,
+    "llm": load_llm,
+    "prior": load_prior,
+    "adapter": load_adapter,
+    "two_view": load_adapter,
+}
 pytestmark = pytest.mark.usefixtures("small_is_published")
 
 
@@ -74,7 +80,9 @@ def test_the_unet_keeps_its_projectors_and_they_can_be_had_alone(published_files
 def test_a_given_tokenizer(published_files, tmp_path):
     words = {chr(97 + index): index for index in range(20)}
     (tmp_path / "tokenizer.json").write_text(Tokenizer(models.WordLevel(words, unk_token="a")).to_str())
-    target = convert(published_files["prior"], tmp_path / "prior.safetensors", tokenizer=tmp_path / "tokenizer.json", quiet=True)
+    target = convert(
+        published_files["prior"], tmp_path / "prior.safetensors", tokenizer=tmp_path / "tokenizer.json", quiet=True
+    )
     assert load_prior(target).tokenizer.get_vocab_size() == 20
     with pytest.raises(CheckpointError, match="tokenizer.json .* has 20 tokens, the network 60"):
         convert(published_files["imagebind"], tmp_path / "x.safetensors", tokenizer=tmp_path / "tokenizer.json")
@@ -220,7 +228,9 @@ def test_targets_and_sources_that_cannot_be(published_files, tmp_path):
     torch.save({"lora_a": torch.ones(1)}, tmp_path / "lora.bin")
     with pytest.raises(CheckpointError, match="is a LoRA. What can be converted here"):
         convert(tmp_path / "lora.bin", tmp_path / "x.safetensors")
-    with pytest.raises(CheckpointError, match="refinement prior. What can be converted here: an InstructAny2Pix language"):
+    with pytest.raises(
+        CheckpointError, match="refinement prior. What can be converted here: an InstructAny2Pix language"
+    ):
         convert(source, tmp_path / "x.safetensors", kind="llm")
     with pytest.raises(CheckpointError, match="is not there"):
         convert(tmp_path / "absent.bin", tmp_path / "x.safetensors")

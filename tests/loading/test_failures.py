@@ -47,7 +47,9 @@ def flat_state(kind, published_files) -> dict[str, torch.Tensor]:
     if kind == "llm":
         return {k: v for shard in sorted(path.glob("*.bin")) for k, v in torch.load(shard, weights_only=True).items()}
     state = torch.load(path, weights_only=True)
-    return {f"{root}.{key}": v for root, part in state.items() for key, v in part.items()} if kind == "two_view" else state
+    return (
+        {f"{root}.{key}": v for root, part in state.items() for key, v in part.items()} if kind == "two_view" else state
+    )
 
 
 @pytest.fixture
@@ -62,14 +64,18 @@ def place(published_files, tmp_path):
         shutil.copytree(published_files[kind], folder)
         for old in (*folder.glob("*.bin*"), *folder.glob("*.safetensors*")):
             old.unlink()
-        stem = {"unet": "diffusion_pytorch_model", "llm": "model" if ending == ".safetensors" else "pytorch_model"}[kind]
+        stem = {"unet": "diffusion_pytorch_model", "llm": "model" if ending == ".safetensors" else "pytorch_model"}[
+            kind
+        ]
         return folder / (stem + ending), folder
 
     return place
 
 
 def save(state, path):
-    save_file({k: v.contiguous().clone() for k, v in state.items()}, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    save_file(
+        {k: v.contiguous().clone() for k, v in state.items()}, path
+    ) if path.suffix == ".safetensors" else torch.save(state, path)
 
 
 @pytest.mark.parametrize("kind", LOADERS)
@@ -163,7 +169,9 @@ def test_numbers_that_cannot_be(kind, value, words, published_files, place):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_other_floats_are_converted(kind, dtype, published_files, place):
     path, given = place(kind, ".safetensors")
-    state = {key: value.to(dtype) if "mask" not in key else value for key, value in flat_state(kind, published_files).items()}
+    state = {
+        key: value.to(dtype) if "mask" not in key else value for key, value in flat_state(kind, published_files).items()
+    }
     save(state, path)
     if kind == "unet":
         loaded = load_unet(given, torch.float32)[0]
@@ -275,7 +283,12 @@ def test_a_tokenizer_that_is_damaged(published_files, tmp_path):
 @pytest.mark.parametrize("kind", ["imagebind", "prior", "adapter"])
 @pytest.mark.parametrize(
     ("dims", "words"),
-    [("{", "is not JSON"), ("[]", "is a list"), ('{"embed": 8}', "damaged sizes|lacks"), ('{"wings": 2}', "does not know: wings")],
+    [
+        ("{", "is not JSON"),
+        ("[]", "is a list"),
+        ('{"embed": 8}', "damaged sizes|lacks"),
+        ('{"wings": 2}', "does not know: wings"),
+    ],
 )
 def test_damaged_metadata_of_ours(kind, dims, words, networks, tmp_path):
     path = tmp_path / f"{kind}.safetensors"

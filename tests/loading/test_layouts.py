@@ -101,13 +101,20 @@ def test_one_key_less_more_or_of_another_shape_is_an_error_that_names_it(name, p
     more = {**layout, "model.surprise.weight": torch.empty(3, device="meta")}
     other = {**layout, key: torch.empty(7, 7, 7, device="meta")}
     less = {name: value for name, value in layout.items() if name != key}
-    for wrong, named in ((more, "not expected: model.surprise.weight"), (other, re.escape(f"{key} is (7, 7, 7)")), (less, key)):
+    for wrong, named in (
+        (more, "not expected: model.surprise.weight"),
+        (other, re.escape(f"{key} is (7, 7, 7)")),
+        (less, key),
+    ):
         with pytest.raises(CheckpointError, match=named):
             check_plan(plan_of(name, wrong))
 
 
 def test_the_sizes_are_the_published_ones(plan_of):
-    found = {name: json.loads(json.dumps(plan_of(name, read_layout(name)).dims)) for name in ("imagebind", "prior", "two_view")}
+    found = {
+        name: json.loads(json.dumps(plan_of(name, read_layout(name)).dims))
+        for name in ("imagebind", "prior", "two_view")
+    }
     assert files.build_dims(ImageBindDims, found["imagebind"], "x") == ImageBindDims.published()
     assert files.build_dims(PriorDims, found["prior"], "x") == PriorDims.published()
     assert files.build_dims(TwoViewDims, found["two_view"], "x") == TwoViewDims.published()

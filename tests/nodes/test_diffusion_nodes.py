@@ -109,14 +109,23 @@ def test_at_the_published_size_comfyui_finds_the_same_network_and_keys(tiny):
     for key in ("model_channels", "channel_mult", "num_res_blocks", "transformer_depth", "transformer_depth_output",
                 "transformer_depth_middle", "context_dim", "adm_in_channels", "in_channels", "use_linear_in_transformer",
                 "num_head_channels", "num_classes"):  # fmt: skip
-        assert list(theirs.unet_config[key]) == list(ours[key]) if isinstance(ours[key], list) else theirs.unet_config[key] == ours[key]
+        assert (
+            list(theirs.unet_config[key]) == list(ours[key])
+            if isinstance(ours[key], list)
+            else theirs.unet_config[key] == ours[key]
+        )
     names = comfy.utils.unet_to_diffusers(theirs.unet_config)
     assert {names[key] for key in state} == set(convert_keys(state, ours, "sdxl"))
 
 
 @pytest.mark.parametrize(
     ("precision", "dtype", "error"),
-    [("fp32", torch.float32, 1e-6), ("bf16", torch.bfloat16, 0.03), ("fp16", torch.float16, 0.005), ("fp8_e4m3fn", torch.float8_e4m3fn, 0.2)],
+    [
+        ("fp32", torch.float32, 1e-6),
+        ("bf16", torch.bfloat16, 0.03),
+        ("fp16", torch.float16, 0.005),
+        ("fp8_e4m3fn", torch.float8_e4m3fn, 0.2),
+    ],
 )
 def test_precision(run, release, precision, dtype, error):
     name, folder = release
@@ -160,7 +169,9 @@ def test_another_file_in_the_folder_is_named(run, tiny):
     import folder_paths
 
     folder = Path(folder_paths.models_dir, "any2pix", "unet")
-    torch.save({"image_proj.raw_embed": torch.ones(1), "ip_adapter.1.to_k_ip.weight": torch.ones(1)}, folder / "adapter.bin")
+    torch.save(
+        {"image_proj.raw_embed": torch.ones(1), "ip_adapter.1.to_k_ip.weight": torch.ones(1)}, folder / "adapter.bin"
+    )
     with pytest.raises(CheckpointError, match="two-view IP-Adapter file; it belongs in models/any2pix/adapter"):
         run(pack.LoadDiffusion, name="adapter.bin")
     (folder / "adapter.bin").unlink()
