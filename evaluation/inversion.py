@@ -195,7 +195,7 @@ def plot(measured: Sequence[Measured], ceiling: Rate, path: Path):
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     panels[0, 0].set_ylabel("PSNR of the picture that comes back, dB")
-    panels[0, -1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    panels[0, -1].legend(fontsize=8, handlelength=4, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
