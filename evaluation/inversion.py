@@ -137,11 +137,11 @@ def measured_of(record: dict) -> list[Measured]:
 
 
 class Record:
-    """The JSON file, written row by row, so that a run that was stopped goes on where it was. `path` None: not kept."""
+    """The JSON file, written row by row, so that a run that was stopped can go on where it was. `path` None: not kept."""
 
-    def __init__(self, path: Path | None, header: dict):
+    def __init__(self, path: Path | None, header: dict, resume: bool = False):
         self.path, self.header, self.rows = path, header, {}
-        if path is not None and path.is_file():
+        if resume and path is not None and path.is_file():
             old = json.loads(path.read_text())
             if {name: old.get(name) for name in header} == header:
                 self.rows = {(m.scheduler, m.steps, m.cfg, m.way): m for m in measured_of(old)}
@@ -211,7 +211,8 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)
     parser.add_argument("--tolerance", type=float, default=InversionOptions().tolerance)
     parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
-    parser.add_argument("--json", type=Path, help="an unfinished one of the same settings is continued")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--resume", action="store_true", help="go on with the JSON file of a run that was stopped")
     parser.add_argument("--plot", type=Path, help="PNG")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -220,7 +221,7 @@ def main(argv: list[str] | None = None):
     options = InversionOptions(arguments.iterations, arguments.tolerance)
     ceiling = Rate.of(source.ceiling.tolist())
     header = {name: getattr(arguments, name) for name in ("seed", "samples", "split", "iterations", "tolerance")}
-    record = Record(arguments.json, {**header, "vae psnr": ceiling.to_dict()})
+    record = Record(arguments.json, {**header, "vae psnr": ceiling.to_dict()}, arguments.resume)
     for setting in settings(arguments.schedulers, arguments.cfg):
         for way, invert in ways(options).items():
             if (*setting, way) not in record.rows:
