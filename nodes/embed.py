@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..stages.encode import AT_ONCE, encode_audios, encode_images, encode_text
+from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once
 from ..stages.types import Reference, References
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
@@ -137,7 +137,7 @@ def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any,
     """The network, with room made for the items of one pass, ``tokens`` each; and how many that are."""
     each = transformer_activations(tokens, width)
     room = management.get_total_memory(imagebind.device) // MEMORY_SHARE
-    at_once = max(1, min(items, AT_ONCE, room // each))
+    at_once = max(1, min(items, items_at_once(imagebind.device), room // each))
     return imagebind.load(at_once * each), at_once
 
 

@@ -8,6 +8,12 @@ import torch
 SECOND = 16_000
 
 
+@pytest.fixture(autouse=True)
+def like_a_gpu(monkeypatch):
+    """On the CPU passes are small."""
+    monkeypatch.setattr(embed, "items_at_once", lambda device: 16)
+
+
 @pytest.fixture
 def passes(networks):
     """How many items each pass through a trunk held, from now on."""
@@ -57,7 +63,7 @@ def test_a_batch_can_be_cancelled_between_passes(run, networks, passes, monkeypa
         if passes:
             raise Cancelled
 
-    monkeypatch.setattr(embed, "AT_ONCE", 2)
+    monkeypatch.setattr(embed, "items_at_once", lambda device: 2)
     monkeypatch.setattr(embed.management, "throw_exception_if_processing_interrupted", interrupted)
     with pytest.raises(Cancelled):
         run(pack.ImageEmbedding, imagebind=networks["imagebind"], image=torch.rand(5, 16, 16, 3))

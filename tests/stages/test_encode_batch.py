@@ -3,7 +3,7 @@
 import pytest
 import torch
 from any2pix.models.imagebind import ImageBind, ImageBindDims
-from any2pix.stages.encode import encode_audio, encode_audios, encode_image, encode_images
+from any2pix.stages.encode import encode_audio, encode_audios, encode_image, encode_images, items_at_once
 from torch.testing import assert_close
 
 RATE = 16_000
@@ -48,7 +48,7 @@ def test_pictures_of_any_sizes(imagebind, passes):
 
 def test_sounds_of_any_lengths(imagebind, passes):
     given = sounds(0.5, 2.0, 7.3)
-    together = encode_audios(imagebind, given, RATE)
+    together = encode_audios(imagebind, given, RATE, at_once=3)
     assert passes == [9]  # three clips of each in one pass
     assert_close(together, torch.stack([encode_audio(imagebind, s, RATE) for s in given]), rtol=1e-5, atol=1e-5)
     assert (together[0] - together[1]).abs().max() > 0.01
@@ -59,6 +59,12 @@ def test_a_batch_tensor_is_a_sequence_of_items(imagebind):
     assert_close(encode_images(imagebind, batch), encode_images(imagebind, list(batch)))
     batch = torch.stack(sounds(1.0, 1.0))
     assert_close(encode_audios(imagebind, batch, RATE), encode_audios(imagebind, list(batch), RATE))
+
+
+def test_passes_are_small_on_a_processor_and_large_elsewhere(imagebind, passes):
+    encode_images(imagebind, pictures(*[(8, 8)] * 5))
+    assert passes == [2, 2, 1]
+    assert items_at_once("cpu") == 2 and items_at_once("cuda:1") == 16
 
 
 def test_nothing_gives_nothing(imagebind):
