@@ -54,7 +54,7 @@ And the refiner: `sd_xl_refiner_1.0.safetensors` of [Stability AI](https://huggi
 Lower **alpha** on Latent Noise Mix (0.7 → 0.4); raise **scale** on the sampler (1 → 1.3).
 
 ### It changes too much?
-Raise **alpha** (0.7 → 0.9), or **base_weight** on Embedding Mix (0 → 0.3). With alpha at 1 set **iterations** of DDIM Invert to 5: it finds the noise more exactly.
+Raise **alpha** (0.7 → 0.9), or **base_weight** on Embedding Mix (0 → 0.3). With alpha at 1 set **iterations** of DDIM Invert to 10: it finds the noise more exactly.
 
 ### The caption is wrong?
 Another **seed** on Multimodal Instruction LLM (**temperature** 0.3 is the authors'; 0 always takes the likeliest word), or other words.
