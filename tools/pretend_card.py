@@ -7,12 +7,14 @@ it would be. ComfyUI has to be importable.
 
 import weakref
 from contextlib import ExitStack
+from itertools import count
 from typing import Any
 from unittest import mock
 
 import comfy.model_management as management
 import torch
 import torch.nn.functional as F
+from comfy.model_patcher import ModelPatcher
 from torch import nn
 from torch._subclasses import fake_tensor
 from torch.overrides import TorchFunctionMode
@@ -89,6 +91,11 @@ class PretendCard:
         }
         for name, value in pretended.items():
             self._stack.enter_context(mock.patch.object(management, name, value))
+        # ComfyUI loads the networks of one run in the order of a set: by their addresses, another one each time
+        numbers = count()
+        self._stack.enter_context(
+            mock.patch.object(ModelPatcher, "__hash__", lambda patcher: vars(patcher).setdefault("number", next(numbers)))
+        )
         self._stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         # a FakeTensorMode keeps single numbers real, and would send them to a real card
         self._stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", -1))
