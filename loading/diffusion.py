@@ -28,28 +28,33 @@ SOURCE = KINDS["unet"].source
 
 
 def load_unet(
-    path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
+    path: str | Path,
+    dtype: torch.dtype | None = None,
+    progress: Progress | None = None,
+    kinds: tuple[str, ...] = ("unet",),
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, keyword arguments of `UNet2DConditionModel`) of a file of ours or of a diffusers folder.
+
+    ``kinds``: what the file may say it is; a folder of diffusers' is a "unet".
 
     The projectors that the first release keeps in the UNet's own file are left aside; `load_adapter` reads them there.
     ``dtype`` of the weights; None: as they are stored, and then mapped from the disk.
     """
-    plan = plan_unet(path)
+    plan = plan_unet(path, kinds)
     check_unet(plan)
     plan = _without_projectors(plan)
     return plan.read(dtype, progress), dict(plan.dims)
 
 
-def plan_unet(path: str | Path) -> Plan:
+def plan_unet(path: str | Path, kinds: tuple[str, ...] = ("unet",)) -> Plan:
     """Everything in a UNet's file or folder, projectors included; `dims` is its config."""
     path = Path(path)
     if path.is_dir():
         config, weights = path / CONFIG_NAME, WeightFolder(path, WEIGHTS, SOURCE)
-        require_kind(path, ("unet",), weights.layout, weights.metadata)
+        require_kind(path, kinds, weights.layout, weights.metadata)
         plan = Plan("unet", weights, {name: name for name in weights.layout}, {})
     else:
-        config, plan = path.with_name(CONFIG_NAME), open_network(path, "unet")
+        config, plan = path.with_name(CONFIG_NAME), open_network(path, kinds)
     if not plan.dims:
         remedy = f"A UNet in diffusers format comes with its {CONFIG_NAME}: put both in one folder. {SOURCE}"
         fields = read_json(config, remedy)

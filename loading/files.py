@@ -15,6 +15,7 @@ from torch import Tensor
 from .errors import CheckpointError, file_error
 from .kinds import KINDS, recognise
 from .plan import Plan
+from .quantised import quantise_rows
 from .reader import WeightFile, as_dtype
 
 __all__ = (
@@ -123,13 +124,16 @@ def write_network_file(
     tokenizer_json: str | None = None,
     extra_metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
+    in_8_bits: bool = False,
 ) -> None:
-    """Write a safetensors file that ``read_network_file`` reads back. Floats are cast to ``dtype`` where it is given.
+    """Write a safetensors file that ``read_network_file`` reads back. Floats are cast to ``dtype`` where it is given, or
+    stored ``in_8_bits`` by rows (`quantised.py`): the reader gives float16 back.
 
     The file appears whole or not at all: it is written beside its place and moved there.
     """
     path = Path(path)
-    tensors = {key: _storable(value, dtype) for key, value in state_dict.items()}
+    stored = quantise_rows(state_dict) if in_8_bits else state_dict
+    tensors = {key: _storable(value, None if in_8_bits else dtype) for key, value in stored.items()}
     metadata = {META_KIND: kind, META_DIMS: json.dumps(dict(dims)), **(extra_metadata or {})}
     if tokenizer_json is not None:
         metadata[META_TOKENIZER] = tokenizer_json

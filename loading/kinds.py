@@ -56,6 +56,19 @@ KINDS = {
         ("conv_in.", "down_blocks.", "time_embedding."),
         "Put a diffusers UNet (diffusion_pytorch_model.safetensors) in models/any2pix/unet, or choose the miniature.",
     ),
+    # Their keys are those of any UNet: what they are is said in the metadata.
+    "text_unet": Kind(
+        "a text-conditioned UNet of the miniature",
+        "any2pix/unet",
+        ("conv_in.", "down_blocks.", "time_embedding."),
+        "Train it with python -m any2pix.training.train_text_diffusion.",
+    ),
+    "pix2pix": Kind(
+        "an InstructPix2Pix UNet",
+        "any2pix/pix2pix",
+        ("conv_in.", "down_blocks.", "time_embedding."),
+        "Put the folder of an InstructPix2Pix for SDXL in diffusers format in models/any2pix/pix2pix, or choose the miniature.",
+    ),
     "adapter": Kind(
         "an unCLIP projector file",
         "any2pix/adapter",
@@ -69,7 +82,12 @@ KINDS = {
         "Put a VAE in models/vae, or choose the miniature.",
     ),
     "clip_vision": Kind("a CLIP vision encoder", "clip_vision", ("vision_model.",)),
-    "text_encoder": Kind("a text encoder", "text_encoders", ("text_model.",)),
+    "text_encoder": Kind(
+        "a text encoder",
+        "text_encoders",
+        ("text_model.",),
+        "Take the one that was trained with the UNet: a file of this pack, or a text_encoder folder in transformers format.",
+    ),
     "language_model": Kind(
         "a plain language model without InstructAny2Pix's projectors", "text_encoders", ("lm_head.",)
     ),

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import file_error
+from .quantised import dequantise
 
 CODE_SIGNS = ("GLOBAL", "call reduce", "instantiate")  # in torch's message when a file asks for more than tensors
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -67,7 +68,7 @@ class WeightFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 self.metadata = file.metadata() or {}
-                return {name: file.get_tensor(name) for name in file.keys()}
+                return dequantise({name: file.get_tensor(name) for name in file.keys()})
         except SafetensorError as error:
             raise file_error(self.path, f"is damaged or was cut short ({error}).", self.remedy) from error
 

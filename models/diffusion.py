@@ -1,5 +1,6 @@
 """The embedding-conditioned SDXL UNet of the paper (sec. 3.3): diffusers' network, our projector, the paper's loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,32 @@ def default_time_ids(batch: int, height: int, width: int) -> Tensor:
     return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32).repeat(batch, 1)
 
 
+def noise_loss(
+    predict: Callable[[Tensor], Tensor],
+    alpha: Tensor,
+    latents: Tensor,
+    noise: Tensor,
+    weight: Tensor | None = None,
+    min_snr: float | None = MIN_SNR_GAMMA,
+) -> dict[str, Tensor]:
+    """Square error of the noise that `predict` finds in the noisy latents; alpha (B,) is their cumulative signal power.
+
+    `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Each sample is weighted
+    by min(SNR, min_snr) / SNR; all alike where `min_snr` is None.
+    """
+    alpha = alpha.view(-1, 1, 1, 1)
+    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    error = F.mse_loss(predict(noisy).float(), noise, reduction="none")
+    plain = error.mean(dim=(1, 2, 3))
+    if weight is not None:
+        error = error * weight
+    loss = error.mean(dim=(1, 2, 3))
+    if min_snr is not None:
+        snr = (alpha / (1 - alpha)).flatten()
+        loss = loss * (snr.clamp_max(min_snr) / snr)
+    return {"loss": loss.mean(), "mse": plain.mean()}
+
+
 class EmbeddingDiffusion(nn.Module):
     """UNet and unCLIP projector together, as they are trained."""
 
@@ -93,12 +120,8 @@ class EmbeddingDiffusion(nn.Module):
         `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Rows of zeros in
         `embedding` train the unconditional model.
         """
-        alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
-        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        error = F.mse_loss(self.predict_noise(noisy, timesteps, embedding).float(), noise, reduction="none")
-        plain = error.mean(dim=(1, 2, 3))
-        if weight is not None:
-            error = error * weight
-        snr = (alpha / (1 - alpha)).flatten()
-        share = snr.clamp_max(MIN_SNR_GAMMA) / snr
-        return {"loss": (error.mean(dim=(1, 2, 3)) * share).mean(), "mse": plain.mean()}
+
+        def predict(noisy: Tensor) -> Tensor:
+            return self.predict_noise(noisy, timesteps, embedding)
+
+        return noise_loss(predict, self.alphas[timesteps], latents, noise, weight)

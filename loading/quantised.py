@@ -1,0 +1,48 @@
+"""Weights stored as 8-bit whole numbers with one scale a row: a quarter of float32 on disk, floats again when they are read."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+SCALE_SUFFIX = ".row_scale"  # beside each stored weight: (rows,) float32
+LARGEST = 127  # the same either side of zero
+SMALLEST_WEIGHT = 4096  # numbers; below that the rows are few and their scales would eat the gain
+
+
+def quantise_rows(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every float weight of two dimensions or more and SMALLEST_WEIGHT numbers as int8 and ``<key>.row_scale``; the rest
+    (biases, norms, small weights) as float16.
+
+    Each number is then off by at most 1/254 of the largest of its row (one output channel).
+    """
+    stored = {}
+    for key, value in state_dict.items():
+        if not value.is_floating_point():
+            stored[key] = value
+        elif value.dim() < 2 or value.numel() < SMALLEST_WEIGHT:
+            stored[key] = value.detach().half()
+        else:
+            rows = value.detach().float().flatten(1)
+            scale = rows.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny * LARGEST) / LARGEST
+            stored[key] = (rows / scale[:, None]).round().to(torch.int8).view(value.shape)
+            stored[key + SCALE_SUFFIX] = scale
+    return stored
+
+
+def dequantise(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``quantise_rows`` stored as float16, whose rounding is a tenth of the 8 bits' own; any other file as it is."""
+    floats = {}
+    for key, value in state_dict.items():
+        scale = state_dict.get(key + SCALE_SUFFIX)
+        if scale is not None and value.dtype == torch.int8:
+            rows = value.flatten(1).float() * scale[:, None]
+            floats[key] = rows.half().view(value.shape)
+        elif not _is_scale(key, state_dict):
+            floats[key] = value
+    return floats
+
+
+def _is_scale(key: str, state_dict: Mapping[str, Tensor]) -> bool:
+    weight = state_dict.get(key.removesuffix(SCALE_SUFFIX))
+    return key.endswith(SCALE_SUFFIX) and weight is not None and weight.dtype == torch.int8

@@ -1,0 +1,77 @@
+"""Text encoder files -> `TextEncoder`: our safetensors, or one of a diffusers pipeline's text_encoder folders."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from ..models.text_encoder import TextEncoder, TextEncoderDims
+from .files import build_dims, file_error, open_network, open_tokenizer
+from .kinds import KINDS
+from .plan import Plan, Progress
+from .reader import read_json
+from .shards import WeightFolder
+
+SOURCE = KINDS["text_encoder"].source
+CONFIG_NAME = "config.json"
+WEIGHTS = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin")
+STORED_CONSTANT = "text_model.embeddings.position_ids"  # older transformers kept this counter beside the weights
+PROJECTION = "text_projection.weight"
+
+
+def load_text_encoder(
+    path: str | Path,
+    operations=torch.nn,
+    device="cpu",
+    dtype: torch.dtype | None = None,
+    tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
+) -> TextEncoder:
+    """The text encoder of a file of ours or of a folder with config.json; every key and shape is checked.
+
+    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own, a folder does not: give CLIP's.
+    """
+    plan = plan_text_encoder(path)
+    dims = build_dims(TextEncoderDims, plan.dims, path)
+    if plan.tokenizer_json is not None:
+        tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
+    if tokenizer is not None and tokenizer.get_vocab_size() > dims.vocab_size:
+        raise file_error(
+            path,
+            f"knows {dims.vocab_size} tokens, its tokenizer {tokenizer.get_vocab_size()}.",
+            "Use the tokenizer it was trained with.",
+        )
+    network = plan.build(lambda: TextEncoder(dims, operations))
+    plan.fill(network, dtype or torch.float32, progress)
+    for module in network.modules():  # constants that no file holds and that a network without weights leaves empty
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+                module.register_buffer(name, positions, persistent=False)
+    network.tokenizer = tokenizer
+    return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
+
+
+def plan_text_encoder(path: str | Path) -> Plan:
+    """What of a file or folder goes into the network; `dims` comes from the metadata or from config.json."""
+    path = Path(path)
+    if not path.is_dir():
+        plan = open_network(path, "text_encoder")
+        if not plan.dims:
+            raise file_error(path, "does not say its sizes.", f"Give the folder with its {CONFIG_NAME}. {SOURCE}")
+        return plan
+    weights = WeightFolder(path, WEIGHTS, SOURCE)
+    config = read_json(path / CONFIG_NAME, SOURCE)
+    known = {field.name for field in fields(TextEncoderDims)}
+    dims = {key: value for key, value in config.items() if key in known}
+    dims |= {"projected": PROJECTION in weights.layout, **_clip_end(dims)}
+    plan = Plan("text_encoder", weights, {name: name for name in weights.layout}, dims)
+    return plan.without([STORED_CONSTANT])
+
+
+def _clip_end(dims: dict) -> dict:
+    """Old configs of CLIP name token 2 as the end of text, which never was: it is the last of the vocabulary."""
+    vocabulary = dims.get("vocab_size", TextEncoderDims.vocab_size)
+    wrong = dims.get("eos_token_id", 2) == 2
+    return {"bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1} if wrong else {}

@@ -1,0 +1,93 @@
+"""The text-conditioned UNet, and InstructPix2Pix on top of it (Brooks et al., arXiv 2211.09800)."""
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from .diffusion import alphas_cumprod, default_time_ids, noise_loss
+from .text_encoder import TextEncoder
+
+SOURCE_CHANNELS = 4  # of the latent of the picture to edit, after those of the noisy latent
+
+
+def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNet2DConditionModel:
+    """The same UNet with ``extra`` more input channels whose weights are zero (sec. 3.2): at first it sees nothing in them.
+
+    The parameters of all other layers are shared with ``unet``, not copied.
+    """
+    channels = unet.config.in_channels
+    with torch.device("meta"):
+        wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels + extra})
+    state = unet.state_dict(keep_vars=True)
+    weight = state["conv_in.weight"].detach()
+    zeros = weight.new_zeros(weight.shape[0], extra, *weight.shape[2:])
+    state["conv_in.weight"] = nn.Parameter(torch.cat([weight, zeros], dim=1))
+    wide.load_state_dict(state, strict=True, assign=True)
+    return wide.train(unet.training)
+
+
+class TextDiffusion(nn.Module):
+    """A UNet with its text encoder; with ``SOURCE_CHANNELS`` more input channels than output channels, InstructPix2Pix.
+
+    ``min_snr`` caps the weight of a sample's loss by its signal-to-noise ratio; None: the papers' plain square error.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: TextEncoder, min_snr: float | None = None) -> None:
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+        self.min_snr = min_snr
+        self.register_buffer("alphas", alphas_cumprod().float(), persistent=False)
+        _require_fit(unet, text_encoder)
+
+    @property
+    def takes_source(self) -> bool:
+        return self.unet.config.in_channels > self.unet.config.out_channels
+
+    def predict_noise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, source: Tensor | None = None) -> Tensor:
+        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, tokens (B, L) -> eps (B, 4, h, w).
+
+        ``source`` (B, 4, h, w): the latent of the picture to edit as the VAE encodes it, without the VAE's scale and
+        without noise, as the published networks take it; None: no picture, zeros.
+        """
+        if source is not None and not self.takes_source:
+            raise ValueError(
+                f"This UNet has {self.unet.config.in_channels} input channels and cannot take a source picture. Widen "
+                "it first (widen_input), or load an InstructPix2Pix UNet."
+            )
+        context, pooled = self.text_encoder(tokens)
+        added = None
+        if self.unet.config.addition_embed_type == "text_time":  # SDXL; Stable Diffusion 1 has nothing of the kind
+            height, width = (8 * side for side in latents.shape[-2:])
+            added = {"text_embeds": pooled, "time_ids": default_time_ids(len(latents), height, width).to(latents.device)}
+        if self.takes_source:
+            latents = torch.cat([latents, torch.zeros_like(latents) if source is None else source], dim=1)
+        return self.unet(latents, timesteps, context, added_cond_kwargs=added).sample
+
+    def training_loss(
+        self,
+        latents: Tensor,
+        tokens: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,
+        source: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """||e - UNet(z_t, E(c_I), c_T)||^2 (eq. 1). Which samples go without picture or text is the caller's to say."""
+
+        def predict(noisy: Tensor) -> Tensor:
+            return self.predict_noise(noisy, timesteps, tokens, source)
+
+        return noise_loss(predict, self.alphas[timesteps], latents, noise, weight, self.min_snr)
+
+
+def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder) -> None:
+    width, wanted = text_encoder.dims.hidden_size, unet.config.cross_attention_dim
+    if width != wanted:
+        raise ValueError(f"The UNet reads texts of {wanted} channels, the text encoder gives {width}. Take the one it was trained with.")
+    extra = unet.config.in_channels - unet.config.out_channels
+    if extra not in (0, SOURCE_CHANNELS):
+        raise ValueError(
+            f"The UNet has {unet.config.in_channels} input and {unet.config.out_channels} output channels; "
+            f"InstructPix2Pix has {SOURCE_CHANNELS} more input than output channels, a UNet for text as many."
+        )
