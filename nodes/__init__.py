@@ -8,6 +8,7 @@ from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .example_inputs import copy_example_inputs
 from .folders import register_folders
 from .instruct import Instruct
+from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
 from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .refine import MixEmbeddings, Refine
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     NoiseMix,
     ApplyEmbedding,
     EmbeddingSampler,
+    InstructPix2PixGuider,
 ]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 TIME_IDS = 6  # SDXL's size conditioning: height, width, crop top, crop left, target height, target width
 STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of them in
+PIX2PIX_CHANNELS = 8  # InstructPix2Pix: noisy latent and source picture
 
 
 # What comfy's SDXL does without being told; a UNet that says otherwise in its config is another network.
@@ -118,7 +119,10 @@ def convert_keys(state_dict: dict[str, Tensor], unet_config: dict[str, Any], sou
 
 
 def _model_config(unet_config: dict[str, Any]) -> comfy.supported_models.SDXL:
-    class EmbeddingSDXL(comfy.supported_models.SDXL):
+    pix2pix = unet_config["in_channels"] == PIX2PIX_CHANNELS
+    base = comfy.supported_models.SDXL_instructpix2pix if pix2pix else comfy.supported_models.SDXL
+
+    class EmbeddingSDXL(base):
         # the base class would force heads of 64 channels
         unet_extra_config = {key: unet_config[key] for key in ("num_heads", "num_head_channels")}
 

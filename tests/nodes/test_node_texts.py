@@ -94,4 +94,5 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
         "Any2PixNoiseMix": ["seed", "alpha", "mode"],
         "Any2PixApplyEmbedding": ["scale", "start_percent", "end_percent", "view", "local_strength"],
         "Any2PixSampler": ["seed", "steps", "cfg", "sampler_name", "scheduler", "scale", "view", "local_strength"],
+        "Any2PixInstructPix2PixGuider": ["text_guidance", "image_guidance"],
     }

@@ -19,6 +19,7 @@ REQUIRED = {
     "Any2PixNoiseMix": {"latent", "seed", "alpha", "mode"},
     "Any2PixApplyEmbedding": {"model", "adapter", "embedding", "scale", "start_percent", "end_percent"},
     "Any2PixSampler": {"model", "adapter", "embedding", "latent", "seed", "steps", "cfg", "sampler_name", "scheduler"},
+    "Any2PixInstructPix2PixGuider": {"model", "positive", "image", "text_guidance", "image_guidance"},
 }
 
 

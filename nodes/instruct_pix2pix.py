@@ -1,0 +1,221 @@
+"""InstructPix2Pix Guidance: a picture edited by text, with one guidance for the text and one for the picture."""
+
+import math
+from typing import Any
+
+import comfy.model_base
+import comfy.samplers
+import node_helpers
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy.sampler_helpers import prepare_mask
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
+from .inverted import inversion_of
+from .sockets import CATEGORY
+
+SOURCE = "concat_latent_image"  # where ComfyUI's models look for what fills the extra channels; nothing there is zeros
+CHANNELS = 8  # 4 of the noisy latent, 4 of the source picture
+NEGATIVE = 1  # ComfyUI's number in cond_or_uncond; 0 is positive
+
+
+class InstructPix2PixGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixInstructPix2PixGuider",
+            display_name="InstructPix2Pix Guidance",
+            category=f"{CATEGORY}/sampling",
+            description="Edits a picture by a text instruction with an InstructPix2Pix model: one guidance for the "
+            "text, one for the picture.",
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="An InstructPix2Pix model, with 8 input channels: SD 1.5, SDXL or CosXL Edit. LoRAs count.",
+                ),
+                io.Conditioning.Input("positive", tooltip="The instruction: make it snow. From CLIP Text Encode."),
+                io.Latent.Input("image", tooltip="The picture to edit, from VAE Encode. Its mask limits the edit."),
+                io.Float.Input(
+                    "text_guidance",
+                    default=TEXT_GUIDANCE,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How strongly the instruction is followed (s_T of the paper). It changes too little? Raise "
+                    "this. Usual: 5 to 10.",
+                ),
+                io.Float.Input(
+                    "image_guidance",
+                    default=IMAGE_GUIDANCE,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    round=0.01,
+                    tooltip="How much of the picture stays (s_I of the paper). It changes too much? Raise this. Usual: "
+                    "1 to 2.5.",
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="The empty prompt: CLIP Text Encode with no text. A text here is what to avoid. Only "
+                    "with both guidances at 1 it is not needed.",
+                ),
+            ],
+            outputs=[
+                io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="An empty latent of the picture's size, for SamplerCustomAdvanced. With a mask it holds "
+                    "the picture outside the mask.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: list,
+        image: dict[str, Any],
+        text_guidance: float,
+        image_guidance: float,
+        negative: list | None = None,
+    ) -> io.NodeOutput:
+        _require_pix2pix(model)
+        _require_picture(image, model.get_model_object("latent_format").latent_channels)
+        if negative is None and not text_guidance == image_guidance == 1.0:
+            raise ValueError(
+                "InstructPix2Pix Guidance has no negative: it compares the instruction with the empty prompt. Connect "
+                "a second CLIP Text Encode, with no text in it, to negative."
+            )
+        guider = Pix2PixGuider(model, image["samples"])
+        guider.set_conds(positive, positive if negative is None else negative)
+        guider.set_cfg(text_guidance, image_guidance)
+        return io.NodeOutput(guider, _to_sample(image))
+
+
+class Pix2PixGuider(comfy.samplers.CFGGuider):
+    """ComfyUI's guider with three predictions instead of two: (no picture, no text), (picture, no text), (picture, text).
+
+    ``source``: (B, 4, h, w), the picture as a VAE encodes it. ComfyUI's models know what scale each wants it in.
+    """
+
+    def __init__(self, model: Any, source: Tensor) -> None:
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, __name__, _as_positive_and_negative)
+        super().__init__(model)
+        self.source = source
+
+    def set_conds(self, positive: list, negative: list) -> None:
+        self.texts = (positive, negative)
+
+    def set_cfg(self, text_guidance: float, image_guidance: float) -> None:
+        self.cfg, self.image_guidance = text_guidance, image_guidance
+
+    def sample(self, noise: Tensor, latent_image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        positive, negative = self.texts
+        source = _beside(self.source, latent_image)
+        # The names are those that ComfyUI shares areas and ControlNets between; the type is that of its DualCFGGuider.
+        with_picture = {SOURCE: source, "prompt_type": "negative"}
+        self.inner_set_conds(
+            {
+                "positive": node_helpers.conditioning_set_values(positive, {SOURCE: source}),
+                "middle": node_helpers.conditioning_set_values(negative, with_picture),
+                "negative": node_helpers.conditioning_set_values(negative, {SOURCE: None}),
+            }
+        )
+        return super().sample(noise, latent_image, *args, **kwargs)
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+        """The denoised latent. The part that the text adds goes through ComfyUI's own guidance, and so through whatever
+        other nodes hang on it (RescaleCFG, APG): from the picture's guidance without text to the same with text."""
+        conds = [self.conds["positive"], self.conds["middle"], self.conds["negative"]]
+        text, image, plain = comfy.samplers.calc_cond_batch(
+            self.inner_model, self._needed(conds, model_options), x, timestep, model_options
+        )
+        without, with_text = (guide_edit(plain, image, text, scale, self.image_guidance) for scale in (0.0, 1.0))
+        for fn in model_options.get("sampler_pre_cfg_function", []):
+            told = {"conds": conds[:2], "conds_out": [with_text, without], "cond_scale": self.cfg, "timestep": timestep,
+                    "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options}  # fmt: skip
+            with_text, without = fn(told)
+        return comfy.samplers.cfg_function(
+            self.inner_model, with_text, without, self.cfg, x, timestep, model_options, cond=conds[0], uncond=conds[1]
+        )
+
+    def _needed(self, conds: list, model_options: dict) -> list:
+        """None, which costs nothing and predicts zeros, for the predictions that these guidances leave out."""
+        if model_options.get("disable_cfg1_optimization", False) or not math.isclose(self.image_guidance, 1.0):
+            return conds
+        text, image, _ = conds
+        return [text, None if math.isclose(self.cfg, 1.0) else image, None]
+
+
+def _as_positive_and_negative(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    """Three predictions are 0, 1 and 2 in cond_or_uncond. Other packs' patches know 0, positive, and 1, negative, and
+    fail at 2 with an IndexError; both predictions without text are negative to them."""
+    # apply_model(x, t, c_concat, c_crossattn, control, transformer_options, ...)
+    options = kwargs["transformer_options"] if "transformer_options" in kwargs else args[5]
+    options["cond_or_uncond"] = [min(kind, NEGATIVE) for kind in options["cond_or_uncond"]]
+    return executor(*args, **kwargs)
+
+
+def _beside(source: Tensor, latent: Tensor) -> Tensor:
+    """The source once for each sample of the latent. ComfyUI would stretch what does not fit, and shift the pixels."""
+    if source.shape[1:] != latent.shape[1:]:
+        raise ValueError(
+            f"The latent to sample is {_size(latent)}, the picture of InstructPix2Pix Guidance {_size(source)}. Connect "
+            "the latent output of InstructPix2Pix Guidance to the sampler, or scale the picture before VAE Encode."
+        )
+    copies, rest = divmod(len(latent), len(source))
+    if rest:
+        raise ValueError(
+            f"{len(latent)} latents are to be sampled from {len(source)} pictures. Connect the latent output of "
+            "InstructPix2Pix Guidance to the sampler, or repeat it a whole number of times."
+        )
+    return source.repeat(copies, 1, 1, 1)  # in turns, as RepeatLatentBatch does
+
+
+def _to_sample(image: dict[str, Any]) -> dict[str, Any]:
+    """The picture's LATENT with zeros in it. Under a soft or open part of the mask the picture stays: the sampler shows it."""
+    mask, samples = image.get("noise_mask"), image["samples"]
+    if mask is None:
+        return {**image, "samples": torch.zeros_like(samples)}
+    kept = prepare_mask(mask, samples.shape, samples.device) < 1.0
+    return {**image, "samples": samples * kept}
+
+
+def _require_pix2pix(model: Any) -> None:
+    channels = model.model.model_config.unet_config.get("in_channels")
+    remedy = "Connect an InstructPix2Pix model: SD 1.5 InstructPix2Pix, SDXL InstructPix2Pix or CosXL Edit."
+    if channels != CHANNELS:
+        raise ValueError(
+            f"The model has {'an unknown number of' if channels is None else channels} input channels; InstructPix2Pix "
+            f"needs {CHANNELS}, for the noisy latent and the picture. {remedy}"
+        )
+    if not isinstance(model.model, comfy.model_base.IP2P):
+        raise ValueError(
+            f"The model has {CHANNELS} input channels, but ComfyUI loaded it as {type(model.model).__name__}, which fills "
+            f"them with something else than the picture to edit. {remedy}"
+        )
+
+
+def _require_picture(image: dict[str, Any], channels: int) -> None:
+    samples = image["samples"]
+    if inversion_of(image) is not None:
+        raise ValueError("The image is an inverted latent, which is noise. Connect VAE Encode's latent.")
+    if samples.ndim != 4 or samples.shape[1] != channels:
+        raise ValueError(
+            f"The image is a latent of shape {tuple(samples.shape)}; this model needs (batch, {channels}, height, "
+            "width). Encode it with the VAE that belongs to the model."
+        )
+    if torch.count_nonzero(samples) == 0:
+        raise ValueError(
+            "The image is an empty latent: there is no picture in it to edit. Connect VAE Encode to image."
+        )
+
+
+def _size(latent: Tensor) -> str:
+    return f"{latent.shape[-1]} x {latent.shape[-2]} with {latent.shape[1]} channels"
