@@ -36,7 +36,6 @@ def load_unet(
     """(state dict, keyword arguments of `UNet2DConditionModel`) of a file of ours or of a diffusers folder.
 
     ``kinds``: what the file may say it is; a folder of diffusers' is a "unet".
-
     The projectors that the first release keeps in the UNet's own file are left aside; `load_adapter` reads them there.
     ``dtype`` of the weights; None: as they are stored, and then mapped from the disk.
     """

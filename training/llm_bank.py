@@ -95,7 +95,7 @@ def embedding_bank(
     by_combination = defaultdict(list)
     for index, scene in enumerate(bank.scenes):
         by_combination[scene.combination].append(index)
-    return EmbeddingBank(bank.scenes, pictures, sounds, _pairs(bank.scenes), dict(by_combination))
+    return EmbeddingBank(bank.scenes, pictures, sounds, edit_pairs(bank.scenes), dict(by_combination))
 
 
 @torch.no_grad()
@@ -122,7 +122,7 @@ def _waveform(kind: str, seed: int) -> tuple[Tensor, int]:
     return torch.from_numpy(samples), rate
 
 
-def _pairs(scenes: Sequence[Scene]) -> tuple[np.ndarray, ...]:
+def edit_pairs(scenes: Sequence[Scene]) -> tuple[np.ndarray, ...]:
     """Ordered pairs within each family, sorted by how many attributes they change."""
     found: tuple[list, ...] = ([], [], [])
     for start in range(0, len(scenes), FAMILY):

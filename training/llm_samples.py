@@ -1,6 +1,5 @@
 """From a Toyland edit to what the instruction LLM trains on: prompt, answer, embeddings in and out."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..datagen.instructions import COMPOSITION_SHARES, GENERATE_SHARE, EditSample, ReferenceSpec, sample_edit
+from ..datagen.plain_text import without_base_mark
 from ..datagen.sounds import SOUND_KINDS
 from ..datagen.toyland import caption
 from ..models.mm_llm import IGNORE_INDEX, LLMBatch
@@ -16,9 +16,6 @@ from ..stages.marks import MARK_PATTERN, resolve_marks
 from ..stages.prompt import build_prompt, build_target
 from ..stages.types import Reference
 from .llm_bank import EmbeddingBank
-
-UNNAMED_BASE = ("it", "the picture", "this picture", "the image", "my picture")
-TO_BASE = re.compile(r" (?:in|into|to|from|out of|of|on|onto|for) \[image\d+\]")
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,7 @@ def reword(sample: EditSample, rng: np.random.Generator, wordings: Wordings) -> 
     )
     if only_image and rng.random() < wordings.base_unnamed:
         mark = sample.references[base].mark
-        if rng.random() < 0.5:
-            text = TO_BASE.sub(lambda match: "" if mark in match[0] else match[0], text)
-        text = text.replace(mark, str(rng.choice(UNNAMED_BASE)))
+        text = without_base_mark(text, mark, rng)
         dropped |= {i for i in unnamed if sample.references[i].modality == "image"}
     kept = [i for i in range(len(sample.references)) if i not in dropped]
     return _renumbered(text, sample.references, kept), kept, base

@@ -1,6 +1,6 @@
 """Train the whole miniature, in order, skipping what is done: python -m any2pix.training.miniature [--work DIR] [--out DIR] [--only NAME ...].
 
-About five hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows above, so a row's are
+About seven hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows above, so a row's are
 trained side by side when `--jobs` is 2 (one thread each is the fastest way to use two cores).
 """
 
@@ -40,6 +40,14 @@ ROWS = (
         Stage("llm", "llm.safetensors", ("imagebind.safetensors",)),
     ),
     (Stage("prior", "prior.safetensors", ("imagebind.safetensors",)), Stage("judge", "judge.safetensors")),
+    (Stage("text_diffusion", "text_unet.safetensors", ("vae.safetensors",)),),
+    (
+        Stage(
+            "instructpix2pix",
+            "pix2pix.safetensors",
+            ("vae.safetensors", "text_unet.safetensors", "text_encoder.safetensors"),
+        ),
+    ),
 )
 STAGES = tuple(stage for row in ROWS for stage in row)
 

@@ -3,13 +3,14 @@
 Needs the frozen VAE and ImageBind of the miniature: latents and embeddings of every picture are computed once.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from .loop import LoopConfig, fit
 from .train_autoencoder import VAE_FILE, subject_masks
 
 UNET_FILE, ADAPTER_FILE = "unet.safetensors", "adapter.safetensors"
+PROBES = 256  # pictures that a probe looks at
 
 
 @torch.no_grad()
@@ -75,7 +77,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     side = latents.shape[-1]
     torch.manual_seed(data["seed"])
     network = build(config, embeddings.shape[-1], side)
-    probe = _noise_probe(latents, embeddings)
+    probe = noise_probe(latents[0, :PROBES].float(), scale_embedding(embeddings[0, :PROBES]))
 
     def make_batch(step: int, generator: torch.Generator):
         count = loop.batch_size
@@ -107,17 +109,20 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     return {"probe_loss": probe(network)}
 
 
-def _noise_probe(latents: Tensor, embeddings: Tensor, count: int = 256):
-    """The same noise on the same pictures each time: a loss that can be compared between checkpoints."""
+def noise_probe(latents: Tensor, condition: Tensor, *more: Tensor) -> Callable[[nn.Module], float]:
+    """The same noise on the same pictures each time: a loss that can be compared between checkpoints.
+
+    `more`: what the network's training loss takes after latents, condition, noise and timesteps.
+    """
     generator = torch.Generator().manual_seed(0)
-    z, H = latents[0, :count].float(), scale_embedding(embeddings[0, :count])
-    noise = torch.randn(z.shape, generator=generator)
-    timesteps = torch.randint(TRAIN_TIMESTEPS, (len(z),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    timesteps = torch.randint(TRAIN_TIMESTEPS, (len(latents),), generator=generator)
+    parts = (latents, condition, noise, timesteps, *more)
 
     @torch.no_grad()
-    def loss(module: EmbeddingDiffusion) -> float:
-        chunks = zip(z.split(64), H.split(64), noise.split(64), timesteps.split(64))
-        return sum(float(module.training_loss(*chunk)["mse"]) * len(chunk[0]) for chunk in chunks) / len(z)
+    def loss(module: nn.Module) -> float:
+        chunks = zip(*(part.split(64) for part in parts))
+        return sum(float(module.training_loss(*chunk)["mse"]) * len(chunk[0]) for chunk in chunks) / len(latents)
 
     return loss
 

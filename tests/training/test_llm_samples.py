@@ -7,7 +7,7 @@ from any2pix.datagen.instructions import EditSample, ReferenceSpec, edits_betwee
 from any2pix.datagen.toyland import HELD_OUT, Scene, caption
 from any2pix.models.mm_llm import IGNORE_INDEX
 from any2pix.stages.prompt import special_id
-from any2pix.training.llm_bank import FAMILY, EmbeddingBank, _pairs, draw_family
+from any2pix.training.llm_bank import FAMILY, EmbeddingBank, edit_pairs, draw_family
 from any2pix.training.llm_samples import ExampleMaker, Wordings, collate, reword
 from any2pix.training.llm_tokenizer import build_tokenizer
 
@@ -63,7 +63,7 @@ def test_families_hold_edits_of_the_train_split(rng):
     assert all(
         len({scene.combination for scene in scenes[i : i + FAMILY]}) == FAMILY for i in range(0, len(scenes), FAMILY)
     )
-    pairs = _pairs(scenes)
+    pairs = edit_pairs(scenes)
     assert sum(map(len, pairs)) == 20 * FAMILY * (FAMILY - 1)
     for count, group in enumerate(pairs, start=1):
         assert all(len(edits_between(scenes[a], scenes[b])) == count for a, b in group)
@@ -77,7 +77,7 @@ def maker():
     for index, scene in enumerate(scenes):
         by_combination[scene.combination].append(index)
     pictures = torch.nn.functional.one_hot(torch.arange(len(scenes))).float()
-    bank = EmbeddingBank(tuple(scenes), pictures, torch.zeros(10, 2, len(scenes)), _pairs(scenes), dict(by_combination))
+    bank = EmbeddingBank(tuple(scenes), pictures, torch.zeros(10, 2, len(scenes)), edit_pairs(scenes), dict(by_combination))
     return ExampleMaker(
         bank, build_tokenizer(["add a cat", "[a cat]"] * 3, 700), lambda text: torch.zeros(len(scenes)), Wordings()
     )

@@ -60,7 +60,7 @@ def test_a_network_made_from_others_is_trained_again_when_one_of_them_changes(tm
     trained.clear()
     (tmp_path / "out/vae.safetensors").write_bytes(b"another VAE")
     main(arguments)
-    assert trained == ["diffusion"]
+    assert trained == ["diffusion", "text_diffusion", "instructpix2pix"]
 
 
 def test_what_finished_is_written_down_when_its_neighbour_fails(tmp_path, monkeypatch, trained):

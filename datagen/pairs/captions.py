@@ -1,0 +1,125 @@
+"""Stage 1: captions -> (instruction, edited caption) by a language model, read strictly.
+
+    python -m any2pix.datagen.pairs.captions --captions captions.txt --writer FOLDER --form few-shot --out data/captions
+    python -m any2pix.datagen.pairs.captions --toyland 2000 --out data/captions
+
+Each shard answers `--shard-size` captions. A record: {"source", "instruction", "edited"}.
+"""
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..toyland import caption, sample_scene
+from .shards import ShardFolder, told
+from .writers import BETWEEN, PROMPTS, STOP, TEMPERATURE, CausalWriter, Writer, toyland_writer
+
+NAME = "captions"
+LONGEST = 300  # characters of an instruction or a caption; CLIP reads 77 tokens, about as much
+REASONS = ("no end mark", "not two parts", "empty part", "more than one line", "too long", "no-op", "duplicate")
+
+
+def plain(text: str) -> str:
+    """A text as compared: no case, no outer full stops, single spaces."""
+    return " ".join(text.lower().split()).strip(" .!?")
+
+
+def parse_answer(source: str, answer: str) -> tuple[dict[str, str] | None, str]:
+    """(record, "") of an answer in the one form allowed, else (None, reason)."""
+    if STOP not in answer:
+        return None, "no end mark"
+    parts = answer[: answer.index(STOP)].split(BETWEEN)
+    if len(parts) != 2:
+        return None, "not two parts"
+    instruction, edited = (part.strip() for part in parts)
+    if not plain(instruction) or not plain(edited):
+        return None, "empty part"
+    if "\n" in instruction or "\n" in edited:
+        return None, "more than one line"
+    if max(len(instruction), len(edited)) > LONGEST:
+        return None, "too long"
+    if plain(edited) == plain(source):
+        return None, "no-op"
+    return {"source": source, "instruction": instruction, "edited": edited}, ""
+
+
+def key_of(record: dict[str, str]) -> tuple[str, str]:
+    """Two records with the same captions are duplicates, however their instructions say it."""
+    return plain(record["source"]), plain(record["edited"])
+
+
+def write_captions(shards: ShardFolder, captions: Sequence[str], writer: Writer, size: int, batch: int, seed: int) -> Counter:
+    """Answer all captions, shard by shard in order, so that a stopped run drops the same duplicates as a whole one."""
+    seen: set[tuple[str, str]] = set()
+
+    def make(index: int, counts: Counter) -> Iterator[dict]:
+        # What earlier shards hold: read anew, they may be those of an earlier run.
+        seen.clear()
+        for earlier in range(index):
+            seen.update(map(key_of, shards.read(earlier)))
+        part = captions[index * size : (index + 1) * size]
+        for start in range(0, len(part), batch):
+            texts = part[start : start + batch]
+            answers = writer(texts, _seed(seed, index, start))
+            if len(answers) != len(texts):
+                raise ValueError(f"The writer gave {len(answers)} answers to {len(texts)} captions; it must give one each.")
+            for text, answer in zip(texts, answers):
+                record, reason = parse_answer(text, answer)
+                if record and key_of(record) in seen:
+                    record, reason = None, "duplicate"
+                if record is None:
+                    counts[reason] += 1
+                    continue
+                seen.add(key_of(record))
+                yield record
+
+    return shards.run(range(-(-len(captions) // size)), make)
+
+
+def toyland_captions(number: int, seed: int) -> list[str]:
+    """Captions of random training scenes."""
+    rng = np.random.default_rng(seed)
+    return [caption(sample_scene(rng, "train")) for _ in range(number)]
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def main(argv: list[str] | None = None) -> Counter:
+    """The command line of this stage."""
+    parser = argparse.ArgumentParser(description="Captions to instructions and edited captions; goes on where it stopped.")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--captions", type=Path, help="text file, one caption a line")
+    given.add_argument("--toyland", type=int, metavar="N", help="captions of N random scenes of Toyland")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--writer", default="toyland", help="folder of a transformers causal model (default: Toyland's grammar)")
+    parser.add_argument("--form", default="few-shot", choices=PROMPTS, help="how the model is asked (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: likeliest token (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--shard-size", type=int, default=1000, help="captions a shard (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="captions at once (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.toyland is not None:
+        captions = toyland_captions(options.toyland, options.seed)
+    else:
+        captions = [line.strip() for line in options.captions.read_text(encoding="utf-8").splitlines() if line.strip()]
+    shards = ShardFolder(options.out, NAME, ".jsonl")
+    names = ("captions", "toyland", "writer", "form", "temperature", "shard_size", "batch", "seed")
+    shards.begin({name: value if isinstance(value := getattr(options, name), (int, float)) else str(value) for name in names})
+    writer = toyland_writer
+    if options.writer != "toyland":
+        writer = CausalWriter.load(options.writer, options.form, options.device, temperature=options.temperature)
+    totals = write_captions(shards, captions, writer, options.shard_size, options.batch, options.seed)
+    logging.getLogger(__name__).info("all: %s", told(totals))
+    return totals
+
+
+if __name__ == "__main__":
+    main()

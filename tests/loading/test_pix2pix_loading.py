@@ -1,0 +1,99 @@
+"""Text-conditioned UNets, InstructPix2Pix UNets and text encoders: ours, and as diffusers and transformers write them."""
+
+import json
+
+import pytest
+import torch
+from any2pix.loading.errors import CheckpointError
+from any2pix.loading.files import write_network_file
+from any2pix.loading.pix2pix import load_pix2pix_unet, load_text_diffusion, load_text_unet
+from any2pix.loading.text_encoder import load_text_encoder
+from any2pix.models.diffusion import DiffusionDims
+from any2pix.models.text_diffusion import widen_input
+from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
+from any2pix.training.clip_tokenizer import train_clip_tokenizer
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+DIMS = DiffusionDims(widths=(32, 64), transformers=(0, 1), resnets=1, head_width=16, context=32, pooled=32, sample_size=8)
+CLIP = {
+    "vocab_size": 600, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "max_position_embeddings": 16, "projection_dim": 32, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**DIMS.unet_config())
+    write_network_file(folder / "text.safetensors", "text_unet", unet.state_dict(), DIMS.unet_config())
+    wide = widen_input(unet)
+    config = {**DIMS.unet_config(), "in_channels": 8}
+    write_network_file(folder / "pix2pix.safetensors", "pix2pix", wide.state_dict(), config, in_8_bits=True)
+    wide.save_pretrained(folder / "diffusers")
+    tokenizer = train_clip_tokenizer(["a cat in the meadow"], 520)
+    tokens = tokenizer.get_vocab_size()
+    dims = TextEncoderDims(
+        vocab_size=tokens, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=tokens - 2, eos_token_id=tokens - 1,
+    )  # fmt: skip
+    encoder = TextEncoder(dims)
+    write_network_file(folder / "encoder.safetensors", "text_encoder", encoder.state_dict(), dims.to_dict(), tokenizer.to_str())
+    return folder
+
+
+@pytest.mark.parametrize("name", ("pix2pix.safetensors", "diffusers"))
+def test_an_instructpix2pix_unet_is_ours_or_diffusers(files, name):
+    state_dict, config = load_pix2pix_unet(files / name, torch.float32)
+    assert config["in_channels"] == 8 and state_dict["conv_in.weight"].shape[1] == 8
+    assert (state_dict["conv_in.weight"][:, 4:] == 0).all()
+
+
+def test_networks_that_are_something_else_are_named(files):
+    with pytest.raises(CheckpointError, match="text.safetensors .*a text-conditioned UNet of the miniature"):
+        load_pix2pix_unet(files / "text.safetensors")
+    with pytest.raises(CheckpointError, match="8 input channels.*has 4"):
+        load_text_unet(files / "diffusers")
+    with pytest.raises(CheckpointError, match="an InstructPix2Pix UNet"):
+        load_text_unet(files / "pix2pix.safetensors")
+    with pytest.raises(CheckpointError, match="is a text encoder"):
+        load_pix2pix_unet(files / "encoder.safetensors")
+
+
+def test_unet_and_text_encoder_together(files):
+    network = load_text_diffusion(files / "pix2pix.safetensors", files / "encoder.safetensors", source=True)
+    assert network.takes_source and not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert network.text_encoder.tokenizer.get_vocab_size() == network.text_encoder.dims.vocab_size
+
+
+@pytest.mark.parametrize("kind", (CLIPTextModelWithProjection, CLIPTextModel))
+def test_a_text_encoder_folder_of_a_diffusers_pipeline(tmp_path, kind):
+    torch.manual_seed(0)
+    theirs = kind(CLIPTextConfig(**CLIP)).eval()  # token 2 as the end of text, as the published configs say
+    theirs.save_pretrained(tmp_path)
+    ours = load_text_encoder(tmp_path)
+    assert ours.dims.projected == (kind is CLIPTextModelWithProjection)
+    tokens = torch.tensor([[598, 5, 8, 599, 0, 0]])
+    with torch.no_grad():
+        context, pooled = ours(tokens)
+        expected = theirs(tokens)
+    torch.testing.assert_close(context, expected.last_hidden_state)
+    torch.testing.assert_close(pooled, expected.text_embeds if ours.dims.projected else expected.pooler_output)
+
+
+def test_a_text_encoder_whose_sizes_do_not_fit(tmp_path):
+    CLIPTextModelWithProjection(CLIPTextConfig(**CLIP)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
+    with pytest.raises(CheckpointError, match="of another shape"):
+        load_text_encoder(tmp_path)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_network(files):
+    dims_too_few = train_clip_tokenizer(["a cat in the meadow by the sea"] * 3, 560)
+    folder = files / "clip"
+    CLIPTextModel(CLIPTextConfig(**{**CLIP, "vocab_size": 515})).save_pretrained(folder)
+    with pytest.raises(CheckpointError, match="knows 515 tokens"):
+        load_text_encoder(folder, tokenizer=dims_too_few)

@@ -1,0 +1,120 @@
+"""Both text-conditioned trainings, end to end on tiny networks, and the shares of what is dropped."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from any2pix.datagen.plain_text import mirrored_text, text_instruction
+from any2pix.datagen.toyland import Scene
+from any2pix.loading.files import write_network_file
+from any2pix.loading.pix2pix import load_text_diffusion
+from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
+from any2pix.training import train_instructpix2pix, train_text_diffusion
+from any2pix.training.command import load_config
+from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Dropout, toyland_pairs
+from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
+
+LOOP = {"steps": 3, "batch_size": 4, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
+NETWORK = {"widths": [32, 32], "transformers": [0, 1], "resnets": 1, "head_width": 16}
+TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def text_config():
+    config = copy.deepcopy(load_config("text_diffusion"))
+    sizes = {"network": NETWORK, "text_encoder": {**TEXT, "max_position_embeddings": 40}, "vocabulary": 600, "loop": LOOP}
+    return {**config, **sizes, "data": {"pictures": 6, "seed": 3, "messy_share": 0.0}}
+
+
+def pix2pix_config(**changes):
+    return {**load_config("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, **changes}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(work, out) after a few steps of both trainings."""
+    work, out = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("out")
+    torch.manual_seed(0)
+    dims = AutoencoderDims(widths=(32, 32, 32), blocks=1, patch=2)
+    write_network_file(out / "vae.safetensors", "vae", Autoencoder(dims).state_dict(), vars(dims))
+    results = [
+        train_text_diffusion.train(text_config(), work, out),
+        train_instructpix2pix.train(pix2pix_config(), work, out),
+    ]
+    assert all(0 < result["probe_loss"] < 10 for result in results)
+    return work, out
+
+
+def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
+    _, out = trained
+    network = load_text_diffusion(out / PIX2PIX_FILE, out / PIX2PIX_TEXT_FILE, source=True)
+    z, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
+    dims = network.text_encoder.dims
+    tokens = torch.tensor([[dims.bos_token_id, 5, 7, dims.eos_token_id, *[0] * 36]])
+    with torch.no_grad():
+        plain = network.predict_noise(z, t, tokens)
+        other_picture = network.predict_noise(z, t, tokens, torch.ones_like(z))
+        other_text = network.predict_noise(z, t, tokens.roll(1, dims=1))
+    assert not torch.allclose(plain, other_picture) and not torch.allclose(plain, other_text)
+    assert load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE).text_encoder.tokenizer is not None
+
+
+def test_a_stopped_run_goes_on_where_it_was(trained):
+    work, out = trained
+    before = (work / "instructpix2pix/log.jsonl").read_text().splitlines()
+    train_instructpix2pix.train(pix2pix_config(), work, out)  # nothing is left to do
+    assert (work / "instructpix2pix/log.jsonl").read_text().splitlines() == before
+
+
+def test_a_frozen_text_encoder_stays_as_it_was(trained, tmp_path):
+    _, out = trained
+    config = pix2pix_config(train_text_encoder=False)
+    network, _ = train_instructpix2pix.build(config, out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    assert not any(p.requires_grad for p in network.text_encoder.parameters())
+    assert all(p.requires_grad for p in network.unet.parameters())
+
+
+def test_dropout_has_the_papers_shares_and_no_others():
+    no_image, no_text = Dropout().draw(40_000, torch.Generator().manual_seed(0))
+    shares = [(no_image & ~no_text), (~no_image & no_text), (no_image & no_text), ~(no_image | no_text)]
+    for share, expected in zip(shares, (0.05, 0.05, 0.05, 0.85)):
+        assert share.float().mean().item() == pytest.approx(expected, abs=0.005)
+    no_image, no_text = Dropout(image_only=1, text_only=0, both=0).draw(10, torch.Generator())
+    assert no_image.all() and not no_text.any()
+
+
+def test_pairs_are_source_and_target_of_their_instruction(trained):
+    work, out = trained
+    pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4)
+    index, texts = pairs.draw(np.random.default_rng(0), 20)
+    for (source, target), text in zip(index.tolist(), texts, strict=True):
+        before, after = pairs.scenes[source], pairs.scenes[target]
+        assert (before.background, before.seed) == (after.background, after.seed) and before != after
+        if before.style != after.style:
+            assert after.style in text.lower()
+    source, target = pairs.batch(index, torch.zeros(20, dtype=torch.long))
+    torch.testing.assert_close(source * SDXL_SCALE, pairs.latents[0, index[:, 0]].float())
+    torch.testing.assert_close(target, pairs.latents[0, index[:, 1]].float())
+    weight = pairs.place_weights(index, torch.ones(20, dtype=torch.long), 2.0)
+    torch.testing.assert_close(weight.mean(dim=(1, 2, 3)), torch.ones(20))
+
+
+def test_instructions_are_words_alone():
+    rng = np.random.default_rng(0)
+    before = Scene("meadow", "cat", "rain", "ink", 1)
+    for after in (Scene("meadow", "frog", "snow", "flat", 1), Scene("meadow", "none", "rain", "ink", 1)):
+        texts = [text_instruction(rng, before, after) for _ in range(100)]
+        assert not any("[" in text or "{" in text for text in texts) and len(set(texts)) > 20
+        assert not any(text.lower().startswith("take the cat") and text.rstrip(".").endswith("cat") for text in texts)
+    with pytest.raises(ValueError, match="two scenes that differ"):
+        text_instruction(rng, before, before)
+
+
+def test_a_mirrored_description_is_true_of_the_mirrored_picture():
+    assert mirrored_text("a cat on the left in the rain") == "a cat on the right in the rain"
+    assert mirrored_text("one bird on the right") == "one bird on the left"
+    assert mirrored_text("a cat in the middle") == "a cat in the middle"
+
+
+def test_dropped_texts_are_empty_prompts():
+    assert without_some(["a", "b", "c"], torch.tensor([False, True, False])) == ["a", "", "c"]

@@ -1,0 +1,158 @@
+"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--config FILE] [--work DIR] [--out DIR].
+
+A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit; the
+text is an instruction. Toyland's pairs of pictures. Needs the miniature's VAE; the UNet and the text encoder to start from
+are the miniature's, or any that diffusers writes (`start` in the configuration).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ..datagen.instructions import COMPOSITION_SHARES
+from ..datagen.plain_text import text_instruction
+from ..datagen.toyland import Scene
+from ..loading.autoencoder import load_autoencoder
+from ..loading.diffusion import build_unet
+from ..loading.files import write_network_file
+from ..loading.pix2pix import load_text_unet
+from ..loading.text_encoder import load_text_encoder
+from ..models.autoencoder import SDXL_SCALE
+from ..models.diffusion import TRAIN_TIMESTEPS
+from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, widen_input
+from ..stages.preprocess import tokenize_clip
+from .bank import cached
+from .command import fingerprint, run_command
+from .llm_bank import edit_pairs, family_bank
+from .loop import LoopConfig, fit
+from .train_autoencoder import VAE_FILE, subject_masks
+from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
+from .train_text_diffusion import (
+    TEXT_ENCODER_FILE, TEXT_UNET_FILE, numpy_generator, without_some, write_text_encoder,
+)  # fmt: skip
+
+PIX2PIX_FILE, PIX2PIX_TEXT_FILE = "pix2pix.safetensors", "pix2pix_text_encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of the samples that are trained without a condition (sec. 3.2.1: 5 % each)."""
+
+    image_only: float = 0.05
+    text_only: float = 0.05
+    both: float = 0.05
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """-> (count,) bool twice: the samples that lose their picture, and those that lose their text."""
+        drawn = torch.rand(count, generator=generator)
+        image_end, both_end = self.image_only, self.image_only + self.both
+        return drawn < both_end, (drawn >= image_end) & (drawn < both_end + self.text_only)
+
+
+@dataclass(frozen=True)
+class ToylandPairs:
+    """Families of pictures whose latents and subject masks are at hand; ``pairs[n]`` (P, 2) change n + 1 attributes.
+
+    ``latents`` (2, N, 4, h, w): unit variance, of the pictures and of their mirror images.
+    """
+
+    scenes: tuple[Scene, ...]
+    latents: Tensor
+    masks: np.ndarray
+    pairs: tuple[np.ndarray, ...]
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
+        """-> source and target of each edit, indices (count, 2), and the instruction that leads from one to the other."""
+        drawn = [self.pairs[i] for i in rng.choice(len(COMPOSITION_SHARES), count, p=COMPOSITION_SHARES)]
+        index = np.stack([pairs[rng.integers(len(pairs))] for pairs in drawn])
+        return torch.from_numpy(index), [text_instruction(rng, *(self.scenes[i] for i in pair)) for pair in index]
+
+    def batch(self, index: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices (B, 2), mirrored or not (B,) -> (source, target): the source as the VAE encodes it, the target with the
+        VAE's scale, as InstructPix2Pix takes them."""
+        source, target = (self.latents[flip, index[:, side]].float() for side in (0, 1))
+        return source / SDXL_SCALE, target
+
+    def place_weights(self, index: Tensor, flip: Tensor, subject_weight: float) -> Tensor:
+        """Loss weight of each latent place, (B, 1, h, w), mean 1: where the subject is, before and after the edit."""
+        side = self.latents.shape[-1]
+        weight = sum(place_weights(self.masks, index[:, end], side, subject_weight) for end in (0, 1)) / 2
+        return torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
+
+
+def toyland_pairs(work: Path, vae: Path, families: int, seed: int) -> ToylandPairs:
+    """Draw and encode (or read back) ``families`` families of the train split."""
+    bank = family_bank(work, families, seed)
+    key = f"families-{families}-{seed}"
+    latents = cached(work, f"latents-{key}", vae, lambda: latent_bank(load_autoencoder(vae), bank))
+    return ToylandPairs(bank.scenes, latents, subject_masks(bank, work / f"masks-{key}.npy"), edit_pairs(bank.scenes))
+
+
+def start_files(start: dict, out: Path) -> tuple[Path, Path]:
+    """UNet and text encoder to start from: those of the configuration, else the miniature's."""
+    return Path(start["unet"] or out / TEXT_UNET_FILE), Path(start["text_encoder"] or out / TEXT_ENCODER_FILE)
+
+
+def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, dict]:
+    """The text-conditioned network of these files, widened, and its UNet's config."""
+    state_dict, unet_config = load_text_unet(unet, torch.float32)
+    network = build_unet(state_dict, unet_config, unet).requires_grad_(True)
+    tokenizer = config["start"]["tokenizer"]
+    encoder = load_text_encoder(text_encoder, tokenizer=Tokenizer.from_file(tokenizer) if tokenizer else None)
+    if encoder.tokenizer is None:
+        raise ValueError(f"{text_encoder} comes without a tokenizer. Name its tokenizer.json in start: tokenizer.")
+    encoder.requires_grad_(config["train_text_encoder"])
+    wide = {**unet_config, "in_channels": unet_config["in_channels"] + SOURCE_CHANNELS}
+    return TextDiffusion(widen_input(network), encoder, config["min_snr"]), wide
+
+
+def train(config: dict, work: Path, out: Path) -> dict[str, float]:
+    """Train the widened UNet, write it at every checkpoint; returns the last losses."""
+    data, loop, dropout = config["data"], LoopConfig(**config["loop"]), Dropout(**config["dropout"])
+    vae, start = out / VAE_FILE, start_files(config["start"], out)
+    pairs = toyland_pairs(work, vae, data["families"], data["seed"])
+    network, unet_config = build(config, *start)
+    encoder = network.text_encoder
+    length = encoder.dims.max_position_embeddings
+
+    def tokens(texts: Sequence[str]) -> Tensor:
+        return tokenize_clip(encoder.tokenizer, texts, length)
+
+    index, texts = pairs.draw(np.random.default_rng(0), PROBES)
+    source, target = pairs.batch(index, torch.zeros(PROBES, dtype=torch.long))
+    probe = noise_probe(target, tokens(texts), source)
+
+    def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        count = loop.batch_size
+        index, texts = pairs.draw(numpy_generator(generator), count)
+        flip = torch.randint(2, (count,), generator=generator)
+        source, target = pairs.batch(index, flip)
+        no_image, no_text = dropout.draw(count, generator)
+        source = source * ~no_image.view(-1, 1, 1, 1)
+        noise = torch.randn(target.shape, generator=generator)
+        timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
+        weight = pairs.place_weights(index, flip, config["subject_weight"])
+        return target, tokens(without_some(texts, no_text)), noise, timesteps, source, weight
+
+    def save(module: TextDiffusion, step: int) -> None:
+        write_network_file(out / PIX2PIX_FILE, "pix2pix", module.unet.state_dict(), unet_config, in_8_bits=True)
+        write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder)
+        with open(work / "instructpix2pix.log", "a") as log:
+            log.write(f"step {step}: probe loss {probe(module):.4f}\n")
+
+    def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return module.training_loss(*batch)
+
+    made_from = fingerprint(config, [path for path in (vae, *start) if path.is_file()])
+    fit("instructpix2pix", network, make_batch, loss, loop, work, made_from, on_checkpoint=save)
+    save(network, loop.steps)
+    return {"probe_loss": probe(network)}
+
+
+if __name__ == "__main__":
+    run_command(train, "instructpix2pix")

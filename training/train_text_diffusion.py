@@ -1,0 +1,115 @@
+"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--config FILE] [--work DIR] [--out DIR].
+
+Toyland's captions and descriptions; an empty prompt trains the unconditional model. Needs the frozen VAE of the miniature.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ..datagen.plain_text import mirrored_text
+from ..datagen.toyland import caption, describe
+from ..loading.autoencoder import load_autoencoder
+from ..loading.files import write_network_file
+from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims
+from ..models.text_diffusion import TextDiffusion
+from ..models.text_encoder import TextEncoder, TextEncoderDims
+from ..stages.preprocess import tokenize_clip
+from .bank import cached, scene_bank
+from .clip_tokenizer import train_clip_tokenizer
+from .command import fingerprint, run_command
+from .imagebind_data import vocabulary_texts
+from .loop import LoopConfig, fit
+from .train_autoencoder import VAE_FILE, subject_masks
+from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
+
+TEXT_UNET_FILE, TEXT_ENCODER_FILE = "text_unet.safetensors", "text_encoder.safetensors"
+
+
+def build(config: dict, tokenizer: Tokenizer, side: int) -> TextDiffusion:
+    """A fresh UNet and text encoder of the configured widths."""
+    encoder = TextEncoder(text_dims(config["text_encoder"], tokenizer))
+    encoder.tokenizer = tokenizer
+    return TextDiffusion(UNet2DConditionModel(**unet_config(config, side)), encoder, config["min_snr"])
+
+
+def text_dims(sizes: dict, tokenizer: Tokenizer) -> TextEncoderDims:
+    """Configured sizes with the vocabulary of a tokenizer of ours, whose last tokens are start and end of text."""
+    tokens = tokenizer.get_vocab_size()
+    return TextEncoderDims(**sizes, vocab_size=tokens, bos_token_id=tokens - 2, eos_token_id=tokens - 1)
+
+
+def unet_config(config: dict, side: int) -> dict:
+    """The UNet's config: it reads the text encoder's states, and its projected end as the pooled text."""
+    width = config["text_encoder"]["hidden_size"]
+    return DiffusionDims(**config["network"], context=width, pooled=width, sample_size=side).unet_config()
+
+
+def without_some(texts: list[str], dropped: Tensor) -> list[str]:
+    """The texts with the empty prompt in the place of those that are `dropped`, (B,) bool."""
+    return ["" if drop else text for text, drop in zip(texts, dropped.tolist(), strict=True)]
+
+
+def numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    """numpy's random numbers, seeded by torch's: Toyland's sentences are drawn with them."""
+    return np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+
+
+def write_text_encoder(path: Path, encoder: TextEncoder) -> None:
+    write_network_file(
+        path, "text_encoder", encoder.state_dict(), encoder.dims.to_dict(), encoder.tokenizer.to_str(), in_8_bits=True
+    )
+
+
+def train(config: dict, work: Path, out: Path) -> dict[str, float]:
+    """Train UNet and text encoder, write them at every checkpoint; returns the last losses."""
+    data, loop = config["data"], LoopConfig(**config["loop"])
+    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
+    key = f"{data['pictures']}-{data['seed']}"
+    masks = subject_masks(bank, work / f"masks-{key}.npy")
+    vae = out / VAE_FILE
+    latents = cached(work, f"latents-{key}", vae, lambda: latent_bank(load_autoencoder(vae), bank))
+    tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
+    length, side = config["text_encoder"]["max_position_embeddings"], latents.shape[-1]
+    torch.manual_seed(data["seed"])
+    network = build(config, tokenizer, side)
+    probed = [caption(scene) for scene in bank.scenes[:PROBES]]
+    probe = noise_probe(latents[0, :PROBES].float(), tokenize_clip(tokenizer, probed, length))
+
+    def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        count = loop.batch_size
+        index = torch.randint(len(bank.scenes), (count,), generator=generator)
+        flip = torch.randint(2, (count,), generator=generator)
+        rng = numpy_generator(generator)
+        texts = [describe(bank.scenes[i], rng) for i in index.tolist()]
+        texts = [mirrored_text(text) if mirror else text for text, mirror in zip(texts, flip.tolist())]
+        texts = without_some(texts, torch.rand(count, generator=generator) < config["condition_dropout"])
+        weight = place_weights(masks, index, side, config["subject_weight"])
+        weight = torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
+        z = latents[flip, index].float()
+        noise = torch.randn(z.shape, generator=generator)
+        timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
+        return z, tokenize_clip(tokenizer, texts, length), noise, timesteps, weight
+
+    def save(module: TextDiffusion, step: int) -> None:
+        state = module.unet.state_dict()
+        write_network_file(out / TEXT_UNET_FILE, "text_unet", state, unet_config(config, side), in_8_bits=True)
+        write_text_encoder(out / TEXT_ENCODER_FILE, module.text_encoder)
+        with open(work / "text_diffusion.log", "a") as log:
+            log.write(f"step {step}: probe loss {probe(module):.4f}\n")
+
+    def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        *inputs, weight = batch
+        return module.training_loss(*inputs, weight=weight)
+
+    fit("text_diffusion", network, make_batch, loss, loop, work, fingerprint(config, [vae]), on_checkpoint=save)
+    save(network, loop.steps)
+    return {"probe_loss": probe(network)}
+
+
+if __name__ == "__main__":
+    run_command(train, "text_diffusion")
