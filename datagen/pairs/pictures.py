@@ -1,0 +1,145 @@
+"""Stage 2: caption pairs -> N candidate picture pairs each, by Prompt-to-Prompt.
+
+    python -m any2pix.datagen.pairs.pictures --captions data/captions --model FOLDER --out data/pictures --device cuda
+
+One shard of pictures for each shard of captions. A sample: source.png, edited.png, and json with the record of the
+captions, its number `pair`, and what was drawn: `seed`, `share` (p), `guidance`. Several machines share the work with
+--part 0/4, --part 1/4 ... into one folder.
+"""
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .alignment import align, choose_method, token_weights
+from .attention_control import MAPS
+from .captions import NAME as CAPTIONS
+from .painter import Painter, load_painter
+from .prompt_to_prompt import GUIDANCE_RANGE, SHARE_RANGE, draw, sample_pairs
+from .shards import ShardFolder, told
+
+NAME = "pictures"
+PAIRS_A_SHARD = 100_000  # no shard of captions holds more: the number of a pair tells its shard
+
+
+@dataclass(frozen=True)
+class PaintOptions:
+    """How stage 2 samples. The published data set used 100 candidates and 100 steps."""
+
+    candidates: int = 8
+    at_once: int = 4
+    steps: int = 30
+    shares: tuple[float, float] = SHARE_RANGE
+    guidance: tuple[float, float] = GUIDANCE_RANGE
+    maps: str = "both"
+    method: str = "auto"
+    seed: int = 0
+
+
+def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int) -> Iterator[dict]:
+    """The candidates of one caption pair: {"seed", "share", "guidance", "pictures": (source, edited)}.
+
+    A record may hold "weights", words of the edited caption with the factor of their attention.
+    """
+    source, edited = record["source"], record["edited"]
+    texts = painter.encode(["", source, edited])
+    length = texts.context.shape[1]
+    ids = [painter.token_ids(text) for text in (source, edited)]
+    phrases = {tuple(painter.token_ids(words)[1:-1]): factor for words, factor in record.get("weights", {}).items()}
+    method = choose_method(source, edited) if options.method == "auto" else options.method
+    alignment = align(*ids, length, method, token_weights(ids[1], phrases, length))
+    for start in range(0, options.candidates, options.at_once):
+        seeds = [_seed(seed, number) for number in range(start, min(start + options.at_once, options.candidates))]
+        generators = [torch.Generator().manual_seed(number) for number in seeds]
+        shares = torch.cat([draw(1, options.shares, generator) for generator in generators])
+        guidance = torch.cat([draw(1, options.guidance, generator) for generator in generators])
+        noise = torch.stack([torch.randn(painter.latent_shape, generator=generator) for generator in generators])
+        latents = sample_pairs(
+            painter.unet, painter.scheduler, texts, alignment, noise.to(painter.device, texts.context.dtype), shares,
+            guidance, options.steps, options.maps, painter.time_ids,
+        )  # fmt: skip
+        for number, share, scale, pair in zip(seeds, shares.tolist(), guidance.tolist(), latents):
+            yield {"seed": number, "share": share, "guidance": scale, "pictures": painter.pictures(pair)}
+
+
+def paint_shards(captions: ShardFolder, shards: ShardFolder, indices: Iterable[int], painter: Painter, options: PaintOptions) -> Counter:
+    """Paint shards of captions. A pair that cannot be painted is dropped and counted."""
+
+    def make(index: int, counts: Counter) -> Iterator[dict]:
+        for row, record in enumerate(tqdm(list(captions.read(index)), desc="pairs", leave=False)):
+            number = index * PAIRS_A_SHARD + row
+            if reason := _unfit(painter, record):
+                counts[reason] += options.candidates
+                continue
+            for candidate, found in enumerate(paint_pair(painter, record, options, _seed(options.seed, number))):
+                before, after = found.pop("pictures")
+                about = {**record, "pair": number, **found}
+                yield {"__key__": f"{number:09d}_{candidate:03d}", "source.png": before, "edited.png": after, "json": about}
+
+    return shards.run(indices, make)
+
+
+def _unfit(painter: Painter, record: dict) -> str:
+    """Why a caption pair cannot be painted, or nothing."""
+    length = painter.encode([""]).context.shape[1]
+    ids = [painter.token_ids(record[name]) for name in ("source", "edited")]
+    if max(map(len, ids)) > length:
+        return "too many tokens"
+    if ids[0] == ids[1]:
+        return "the same tokens"
+    return ""
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """ "2/8" -> (2, 8): the third of eight parts."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f'a part is "K/N" with K from 0 to N - 1, not "{text}"')
+    return int(index), int(count)
+
+
+def main(argv: list[str] | None = None) -> Counter:
+    """The command line of this stage."""
+    plain = PaintOptions()
+    parser = argparse.ArgumentParser(description="Caption pairs to candidate picture pairs; goes on where it stopped.")
+    parser.add_argument("--captions", type=Path, required=True, help="folder of the captions stage")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--model", default="miniature", help="diffusers folder of SD or SDXL (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="pixels of a side (default: what the UNet was made for)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--part", type=part_of, default=(0, 1), metavar="K/N", help="every N-th shard from the K-th on")
+    for name in ("candidates", "at_once", "steps", "seed"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(plain, name), help="default: %(default)s")
+    for name in ("shares", "guidance"):
+        parser.add_argument(f"--{name}", type=float, nargs=2, default=getattr(plain, name), help="range, default: %(default)s")
+    parser.add_argument("--maps", choices=MAPS, default=plain.maps, help="attention maps injected (default: %(default)s)")
+    parser.add_argument("--method", choices=("auto", "swap", "refine"), default=plain.method, help="default: %(default)s")
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = PaintOptions(
+        given.candidates, given.at_once, given.steps, tuple(given.shares), tuple(given.guidance), given.maps,
+        given.method, given.seed,
+    )  # fmt: skip
+    captions, shards = ShardFolder(given.captions, CAPTIONS, ".jsonl"), ShardFolder(given.out, NAME, ".tar")
+    shards.begin({"captions": captions.settings(), "model": str(given.model), "size": given.size, "dtype": given.dtype, **vars(options)})
+    painter = load_painter(given.model, given.device, getattr(torch, given.dtype), given.size)
+    index, count = given.part
+    totals = paint_shards(captions, shards, [i for i in captions.finished() if i % count == index], painter, options)
+    logging.getLogger(__name__).info("all: %s", told(totals))
+    return totals
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""CLIP similarities of picture pairs and their captions, with whatever network embeds both (InstructPix2Pix sec. 3.1.2)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ...loading.imagebind import load_imagebind
+from ...stages.encode import encode_images, encode_text
+
+MINIATURE = Path(__file__).parents[2] / "miniature" / "imagebind.safetensors"
+PUBLISHED_CLIP = "openai/clip-vit-large-patch14"  # the ViT-L/14 of the authors' metrics/clip_similarity.py
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Two functions into one space: pictures -> (B, D), texts -> (B, D), of any length of vector."""
+
+    pictures: Callable[[Sequence[Image.Image]], Tensor]
+    texts: Callable[[Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Cosines in [-1, 1]: between the pictures, of each with its caption, and of the change in pictures with that in captions."""
+
+    image_image: float
+    source_caption: float
+    edited_caption: float
+    direction: float
+
+
+def measure(embedder: Embedder, pairs: Sequence[tuple[Image.Image, Image.Image]], source: str, edited: str) -> list[Similarity]:
+    """The similarities of some candidates of one caption pair."""
+    images = F.normalize(embedder.pictures([picture for pair in pairs for picture in pair]).float(), dim=-1)
+    before, after = images[0::2], images[1::2]
+    texts = F.normalize(embedder.texts([source, edited]).float(), dim=-1)
+    columns = (
+        (before * after).sum(-1),
+        before @ texts[0],
+        after @ texts[1],
+        F.cosine_similarity(after - before, (texts[1] - texts[0])[None]),
+    )
+    return [Similarity(*row) for row in torch.stack(columns, 1).tolist()]
+
+
+def load_embedder(place: str | Path, device="cpu", dtype=torch.float32) -> Embedder:
+    """`place`: "miniature", an ImageBind file, or a folder or name of a transformers CLIP."""
+    if place == "miniature" or Path(place).is_file():
+        return imagebind_embedder(load_imagebind(MINIATURE if place == "miniature" else place, device=device, dtype=dtype))
+    from transformers import CLIPModel, CLIPProcessor
+
+    return clip_embedder(CLIPModel.from_pretrained(place).to(device, dtype).eval(), CLIPProcessor.from_pretrained(place))
+
+
+def clip_embedder(model, processor) -> Embedder:
+    """Of a transformers CLIPModel with its processor; captions are cut at CLIP's length."""
+
+    @torch.no_grad()
+    def pictures(images: Sequence[Image.Image]) -> Tensor:
+        pixels = processor.image_processor(images=list(images), return_tensors="pt").pixel_values
+        return _features(model.get_image_features(pixel_values=pixels.to(model.device, model.dtype)))
+
+    @torch.no_grad()
+    def texts(lines: Sequence[str]) -> Tensor:
+        tokens = processor.tokenizer(list(lines), padding=True, truncation=True, return_tensors="pt").to(model.device)
+        return _features(model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask))
+
+    return Embedder(pictures, texts)
+
+
+def imagebind_embedder(imagebind) -> Embedder:
+    """Of an ImageBind that has its tokenizer."""
+
+    def pictures(images: Sequence[Image.Image]) -> Tensor:
+        return encode_images(imagebind, [torch.from_numpy(np.array(image.convert("RGB"))).float() / 255 for image in images])
+
+    def texts(lines: Sequence[str]) -> Tensor:
+        return torch.stack([encode_text(imagebind, line) for line in lines])
+
+    return Embedder(pictures, texts)
+
+
+def _features(found) -> Tensor:
+    """transformers 5 returns the features inside an output object, transformers 4 as they are."""
+    return found if isinstance(found, Tensor) else found.pooler_output

@@ -1,0 +1,266 @@
+"""Stages 2 to 4 on small random networks: painting, filtering, streaming and the page, stopped and resumed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from any2pix.datagen.pairs import filter as pair_filter
+from any2pix.datagen.pairs.filter import Thresholds, choose, filter_shards
+from any2pix.datagen.pairs.painter import Painter, from_pipeline, load_painter
+from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shards, part_of
+from any2pix.datagen.pairs.prompt_to_prompt import Conditioning
+from any2pix.datagen.pairs.shards import ShardFolder, stream
+from any2pix.datagen.pairs.sheet import write_sheet
+from any2pix.datagen.pairs.similarity import Embedder, Similarity, clip_embedder, load_embedder, measure
+from any2pix.models.diffusion import DiffusionDims, default_time_ids
+from collections import Counter
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection,
+    CLIPTokenizerFast,
+)  # fmt: skip
+
+ROOT = Path(__file__).resolve().parents[3]
+LENGTH = 12
+WORDS = ["<|startoftext|>", "<|endoftext|>", "a", "cat", "dog", "at", "night", "in", "the", "rain"]
+OPTIONS = PaintOptions(candidates=3, at_once=2, steps=2)
+RECORD = {"source": "a cat in the rain", "instruction": "make it a dog", "edited": "a dog in the rain"}
+
+
+@pytest.fixture
+def painter():
+    """Words are tokens, vectors and pooled texts random."""
+    torch.manual_seed(0)
+    table = torch.randn(len(WORDS), 16)
+    unet = UNet2DConditionModel.from_config(DiffusionDims((32, 64), (0, 1), 1, 32, 16, 8, sample_size=8).unet_config()).eval()
+
+    def token_ids(text):
+        return [0, *(WORDS.index(word) for word in text.split()), 1]
+
+    def encode(texts):
+        rows = [token_ids(text) + [1] * LENGTH for text in texts]
+        context = torch.stack([table[row[:LENGTH]] for row in rows])
+        return Conditioning(context, context.mean(1)[:, :8])
+
+    return Painter(unet, DDIMScheduler(clip_sample=False), encode, token_ids, lambda z: z[:, :3].sigmoid(), (4, 8, 8), default_time_ids(1, 64, 64))
+
+
+@pytest.fixture
+def captions(tmp_path):
+    shards = ShardFolder(tmp_path / "captions", "captions", ".jsonl")
+    long = {**RECORD, "edited": "a " * LENGTH + "cat"}
+    same = {**RECORD, "edited": RECORD["source"]}
+    rows = {0: [RECORD, long], 1: [{**RECORD, "edited": "a cat at night"}, same]}
+    shards.run(rows, lambda index, counts: iter(rows[index]))
+    return shards
+
+
+def embedder():
+    """Mean colours as the space of pictures, the words as directions in it."""
+
+    def pictures(images):
+        return torch.stack([torch.tensor(np.array(image), dtype=torch.float32).mean((0, 1)) for image in images])
+
+    def texts(lines):
+        return torch.tensor([[float(len(line)), line.count("a"), line.count("t")] for line in lines])
+
+    return Embedder(pictures, texts)
+
+
+def painted(captions, folder, painter, **changes):
+    shards = ShardFolder(folder, "pictures", ".tar")
+    return shards, paint_shards(captions, shards, captions.finished(), painter, OPTIONS)
+
+
+def test_candidates_come_out_again_for_a_seed_and_differ_among_themselves(painter):
+    first, again = (list(paint_pair(painter, RECORD, OPTIONS, 7)) for _ in range(2))
+    assert len(first) == 3 and len({found["seed"] for found in first}) == 3
+    assert all(0.1 <= found["share"] <= 0.9 and 7.5 <= found["guidance"] <= 15 for found in first)
+    for one, other in zip(first, again):
+        assert one["pictures"][0].tobytes() == other["pictures"][0].tobytes()
+        assert one["pictures"][0].tobytes() != one["pictures"][1].tobytes()
+
+
+def test_weights_of_a_record_reach_the_attention(painter):
+    weighted = {**RECORD, "weights": {"the rain": 5.0}}
+    options = PaintOptions(candidates=1, at_once=1, steps=2, shares=(1.0, 1.0))
+    plain_pair, changed = (next(paint_pair(painter, record, options, 7))["pictures"] for record in (RECORD, weighted))
+    assert plain_pair[0].tobytes() == changed[0].tobytes() and plain_pair[1].tobytes() != changed[1].tobytes()
+
+
+def test_stages_stop_resume_and_count(painter, captions, tmp_path, monkeypatch):
+    whole, totals = painted(captions, tmp_path / "whole", painter)
+    assert totals == {"kept": 6, "too many tokens": 3, "the same tokens": 3}
+    decode, calls = painter.decode, []
+
+    def stopping(latents):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return decode(latents)
+
+    painter.decode = stopping
+    with pytest.raises(KeyboardInterrupt):
+        painted(captions, tmp_path / "stopped", painter)
+    painter.decode = decode
+    stopped, resumed = painted(captions, tmp_path / "stopped", painter)
+    assert resumed == totals
+    for index in (0, 1):
+        assert whole.path(index).read_bytes() == stopped.path(index).read_bytes()
+    samples = list(whole.read(0))
+    assert [sample["__key__"] for sample in samples] == [f"000000000_{i:03d}" for i in range(3)]
+    assert samples[0]["source.png"].size == (8, 8) and samples[0]["json"]["instruction"] == "make it a dog"
+
+
+def test_filter_keeps_the_best_and_the_page_shows_them(painter, captions, tmp_path):
+    pictures, _ = painted(captions, tmp_path / "pictures", painter)
+    shards = ShardFolder(tmp_path / "pairs", "filter", ".tar")
+    totals = filter_shards(pictures, shards, [0, 1], embedder(), Thresholds(-1, -1, -1, best=1))
+    assert totals == {"kept": 2, "not among the best": 4}
+    kept = next(shards.read(0))["json"]["similarity"]["direction"]
+    everything = [(sample["source.png"], sample["edited.png"]) for sample in pictures.read(0)]
+    assert kept == max(found.direction for found in measure(embedder(), everything, RECORD["source"], RECORD["edited"]))
+    assert write_sheet(shards, tmp_path / "sheet.html", 5) == 2
+    page = (tmp_path / "sheet.html").read_text()
+    assert page.count("data:image/png") == 4 and "make it a dog" in page and "4 not among the best" in page
+    nothing = filter_shards(pictures, ShardFolder(tmp_path / "none", "filter", ".tar"), [0], embedder(), Thresholds(image_image=2))
+    assert nothing == {"image-image below threshold": 3, "caption pairs without a picture pair": 1}
+
+
+def test_a_trainer_streams_the_shards(painter, captions, tmp_path):
+    pytest.importorskip("datasets", reason="comes with the [train] extra")
+    pictures, _ = painted(captions, tmp_path / "pictures", painter)
+    rows = list(stream(tmp_path / "pictures", "pictures").shuffle(seed=0, buffer_size=4))
+    assert len(rows) == 6 and {row["json"]["pair"] for row in rows} == {0, 100_000}
+    for row, sample in zip(stream(tmp_path / "pictures", "pictures"), [*pictures.read(0), *pictures.read(1)]):
+        assert row["edited.png"].convert("RGB").tobytes() == sample["edited.png"].tobytes()
+    with pytest.raises(FileNotFoundError, match="Run that stage first"):
+        stream(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "numbers, reason",
+    [
+        ((0.75, 0.2, 0.2, 0.2), ""),
+        ((0.74, 0.2, 0.2, 0.2), "image-image"),
+        ((0.75, 0.19, 0.2, 0.2), "source image-caption"),
+        ((0.75, 0.2, 0.19, 0.2), "edited image-caption"),
+        ((0.75, 0.2, 0.2, 0.19), "direction"),
+        ((0.75, 0.2, 0.2, float("nan")), "direction"),
+    ],
+)
+def test_published_thresholds(numbers, reason):
+    assert Thresholds().reason(Similarity(*numbers)).startswith(reason) and bool(reason) == bool(Thresholds().reason(Similarity(*numbers)))
+
+
+def test_the_best_are_those_of_the_clearest_direction():
+    counts = Counter()
+    found = [Similarity(0.9, 0.3, 0.3, direction) for direction in (0.3, 0.1, 0.5, 0.4)]
+    assert choose(found, Thresholds(best=2), counts) == [2, 3]
+    assert counts == {"direction below threshold": 1, "not among the best": 1}
+
+
+def test_similarities_are_the_cosines_they_are_called():
+    vectors = iter([torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[5.0, 0.0], [0.0, 7.0]])])
+    spoken = Embedder(lambda images: next(vectors), lambda texts: next(vectors))
+    (found,) = measure(spoken, [(None, None)], "a", "b")
+    assert found == Similarity(0.0, 1.0, 1.0, pytest.approx(1.0))
+
+
+def test_the_miniature_imagebind_knows_what_a_picture_shows():
+    from any2pix.datagen.toyland import Scene, caption, render
+
+    scenes = [Scene("beach", "car", "sunny", "flat", 5), Scene("beach", "car", "night", "flat", 5)]
+    before, after = (Image.fromarray(render(scene)) for scene in scenes)
+    right, wrong = (
+        measure(load_embedder("miniature"), [pair], *map(caption, scenes))[0]
+        for pair in ((before, after), (after, before))
+    )
+    assert right.direction > 0.2 > 0 > wrong.direction
+    assert right.source_caption > wrong.source_caption and right.image_image == pytest.approx(wrong.image_image)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "a"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(single=f"{WORDS[0]} $A {WORDS[1]}", special_tokens=[(WORDS[0], 0), (WORDS[1], 1)])
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token=WORDS[0], eos_token=WORDS[1], pad_token=WORDS[1], model_max_length=LENGTH
+    )
+
+
+def text_config(**changes):
+    sizes = {"vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return {**sizes, "max_position_embeddings": LENGTH, "projection_dim": 8, "bos_token_id": 0, "eos_token_id": 1, **changes}
+
+
+@pytest.mark.parametrize("shape", ["SD", "SDXL"])
+def test_any_diffusers_pipeline_paints(shape, tokenizer):
+    torch.manual_seed(0)
+    vae = AutoencoderKL(block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4)
+    sizes = {"block_out_channels": (32, 64), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 1, "sample_size": 8}
+    if shape == "SD":
+        unet = UNet2DConditionModel(**sizes, cross_attention_dim=16, attention_head_dim=4)
+        encoder = CLIPTextModel(CLIPTextConfig(**text_config()))
+        pipeline = StableDiffusionPipeline(vae, encoder, tokenizer, unet, DDIMScheduler(clip_sample=False), None, None, requires_safety_checker=False)
+    else:
+        unet = UNet2DConditionModel.from_config(DiffusionDims((32, 64), (0, 1), 1, 32, 32, 8, sample_size=8).unet_config())
+        first, second = CLIPTextModel(CLIPTextConfig(**text_config())), CLIPTextModelWithProjection(CLIPTextConfig(**text_config()))
+        pipeline = StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, DDIMScheduler(clip_sample=False))
+    painter = from_pipeline(pipeline)
+    (found,) = paint_pair(painter, RECORD, PaintOptions(candidates=1, at_once=1, steps=2), 3)
+    assert [picture.size for picture in found["pictures"]] == [(16, 16), (16, 16)]
+    assert painter.token_ids("a cat") == [0, 2, 3, 1]
+    with pytest.raises(ValueError, match="multiple of 4"):
+        from_pipeline(pipeline, 10)
+
+
+def test_clip_through_transformers_gives_its_own_features(tokenizer):
+    torch.manual_seed(0)
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
+    model = CLIPModel(CLIPConfig(text_config=text_config(), vision_config=vision, projection_dim=8)).eval()
+    images = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    holder = type("Processor", (), {"image_processor": images, "tokenizer": tokenizer})
+    found = clip_embedder(model, holder)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 8, 3), dtype=np.uint8))
+    with torch.no_grad():
+        joined = model(
+            input_ids=torch.tensor([[0, 2, 3, 1], [0, 2, 1, 1]]), attention_mask=torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
+            pixel_values=images(images=[picture], return_tensors="pt").pixel_values,
+        )  # fmt: skip
+    torch.testing.assert_close(torch.nn.functional.normalize(found.pictures([picture])), joined.image_embeds)
+    torch.testing.assert_close(torch.nn.functional.normalize(found.texts(["a cat", "a"])), joined.text_embeds)
+
+
+def test_parts_share_the_shards():
+    assert part_of("2/8") == (2, 8)
+    with pytest.raises(Exception, match="K from 0"):
+        part_of("8/8")
+
+
+def test_a_stage_without_the_one_before_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Run the stage before"):
+        pair_filter.main(["--pictures", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.skipif(not (ROOT / "miniature" / "text_unet.safetensors").exists(), reason="the text miniature is not trained yet")
+def test_a_larger_share_keeps_more_of_the_layout():
+    """On the trained miniature: the edited picture comes closer to the source, step by step of p."""
+    painter = load_painter("miniature")
+    records = [
+        {"source": "a cat in the meadow in the sun, flat style", "edited": "a robot in the meadow in the sun, flat style"},
+        {"source": "a car on the beach in the sun, flat style", "edited": "a car on the beach at night, flat style"},
+    ]
+    distances = []
+    for share in (0.0, 0.5, 1.0):
+        options = PaintOptions(candidates=4, at_once=4, steps=12, shares=(share, share), guidance=(3.0, 3.0))
+        found = [candidate["pictures"] for record in records for candidate in paint_pair(painter, record, options, 11)]
+        gaps = [np.abs(np.asarray(a, dtype=float).mean(-1) - np.asarray(b, dtype=float).mean(-1)).mean() for a, b in found]
+        distances.append(float(np.mean(gaps)))
+    assert distances[0] > distances[1] > distances[2] > 0
