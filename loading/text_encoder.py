@@ -66,7 +66,9 @@ def plan_text_encoder(path: str | Path) -> Plan:
     known = {field.name for field in fields(TextEncoderDims)}
     dims = {key: value for key, value in config.items() if key in known}
     dims |= {"projected": PROJECTION in weights.layout, **_clip_end(dims)}
-    plan = Plan("text_encoder", weights, {name: name for name in weights.layout}, dims)
+    # transformers 5 writes an encoder without projection without the prefix of its keys
+    names = {name if name.startswith("text_") else f"text_model.{name}": name for name in weights.layout}
+    plan = Plan("text_encoder", weights, names, dims)
     return plan.without([STORED_CONSTANT])
 
 

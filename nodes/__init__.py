@@ -11,6 +11,7 @@ from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
 from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
+from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
 from .retrieve import RetrieveBase
 from .sampler import EmbeddingSampler
@@ -21,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPrior,
     LoadAdapter,
     LoadDiffusion,
+    LoadInstructPix2Pix,
     ImageEmbedding,
     AudioEmbedding,
     TextEmbedding,

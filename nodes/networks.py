@@ -27,6 +27,7 @@ TITLES = {  # class of a network -> the artist's word for it
     "UnclipProjector": "unCLIP projector",
     "TwoViewAdapter": "Two-view IP-Adapter",
     "SDXL": "SDXL UNet",
+    "SDXL_instructpix2pix": "InstructPix2Pix UNet",
     "FirstStage": "VAE",
     "AutoencoderKL": "VAE",
 }

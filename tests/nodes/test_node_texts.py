@@ -83,6 +83,7 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
         "Any2PixLoadPrior": ["name", "precision"],
         "Any2PixLoadAdapter": ["name", "precision"],
         "Any2PixLoadDiffusion": ["name", "precision"],
+        "Any2PixLoadInstructPix2Pix": ["name", "precision"],
         "Any2PixImageEmbedding": [],
         "Any2PixAudioEmbedding": [],
         "Any2PixTextEmbedding": ["text"],

@@ -8,6 +8,7 @@ REQUIRED = {
     "Any2PixLoadPrior": {"name"},
     "Any2PixLoadAdapter": {"name"},
     "Any2PixLoadDiffusion": {"name"},
+    "Any2PixLoadInstructPix2Pix": {"name"},
     "Any2PixImageEmbedding": {"imagebind", "image"},
     "Any2PixAudioEmbedding": {"imagebind", "audio"},
     "Any2PixTextEmbedding": {"imagebind", "text"},

@@ -1,0 +1,69 @@
+"""Our text encoder as a genuine ComfyUI CLIP, so that stock CLIP Text Encode, Set Last Layer and LoRA loaders take it."""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.sd
+from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from ..models.text_encoder import TextEncoder, TextEncoderDims
+from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT
+
+PADDING = 0  # what stages.preprocess.tokenize_clip puts after the end of text
+
+
+def build_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
+    """A text encoder with its tokenizer -> CLIP; its weights are copied, in the precision ComfyUI has text encoders in."""
+    dims = encoder.dims
+    target = SimpleNamespace(
+        params={},
+        clip=partial(SD1ClipModel, clip_model=partial(_ClipModel, dims)),
+        tokenizer=partial(SD1Tokenizer, tokenizer=partial(_tokenizer, encoder.tokenizer, dims)),
+    )
+    clip = comfy.sd.CLIP(target, parameters=sum(p.numel() for p in encoder.parameters()))
+    clip.cond_stage_model.clip_l.transformer.load_state_dict(encoder.state_dict())  # strict: every key has a place
+    return clip
+
+
+class _ClipModel(SDClipModel):
+    """comfy's CLIP with our sizes. Its context is the last hidden state after the final norm, as the UNet was trained."""
+
+    def __init__(self, dims: TextEncoderDims, **options: Any) -> None:
+        special = {"start": dims.bos_token_id, "end": dims.eos_token_id, "pad": PADDING}
+        super().__init__(
+            max_length=dims.max_position_embeddings,
+            textmodel_json_config=dims.clip_config(),
+            special_tokens=special,
+            **options,
+        )
+        words = self.transformer.get_input_embeddings().weight  # comfy knows CLIP's own vocabulary only
+        table = self.operations.Embedding(dims.vocab_size, dims.hidden_size, dtype=words.dtype, device=words.device)
+        self.transformer.set_input_embeddings(table.requires_grad_(False))
+
+
+def _tokenizer(tokenizer: Tokenizer, dims: TextEncoderDims, embedding_directory: Any, tokenizer_data: dict) -> SDTokenizer:
+    return SDTokenizer(
+        tokenizer_path=tokenizer.to_str(),
+        tokenizer_class=_FromText,
+        max_length=dims.max_position_embeddings,
+        pad_with_end=False,
+        pad_token=PADDING,
+        embedding_directory=embedding_directory,
+        embedding_size=dims.hidden_size,
+        tokenizer_data=tokenizer_data,
+    )
+
+
+class _FromText:
+    """Where comfy opens a tokenizer from a path, ours is at hand as text."""
+
+    @staticmethod
+    def from_pretrained(text: str, **_: Any) -> PreTrainedTokenizerFast:
+        tokenizer = Tokenizer.from_str(text)
+        ends = [(mark, tokenizer.token_to_id(mark)) for mark in (START_OF_TEXT, END_OF_TEXT)]
+        tokenizer.post_processor = TemplateProcessing(single=f"{START_OF_TEXT} $A {END_OF_TEXT}", special_tokens=ends)
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer)

@@ -1,0 +1,94 @@
+"""Load InstructPix2Pix: an SDXL UNet with four more channels for the picture to edit, its text encoder and its VAE."""
+
+from pathlib import Path
+
+import comfy.sd
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..loading.pix2pix import load_pix2pix_unet
+from ..loading.text_encoder import load_text_encoder
+from .clip import build_clip
+from .diffusion import AUTO, load_vae
+from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .networks import describe, loading_progress
+from .precision import PRECISIONS, choose_dtype
+from .sdxl import build_model
+from .sockets import CATEGORY
+
+OUR_TEXT_ENCODER = "pix2pix_text_encoder.safetensors"
+PIPELINE_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")  # folders of a diffusers SDXL pipeline, beside unet/
+PIPELINE_WEIGHTS = ("model.safetensors", "model.fp16.safetensors")
+
+
+class LoadInstructPix2Pix(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixLoadInstructPix2Pix",
+            display_name="Load InstructPix2Pix",
+            category=f"{CATEGORY}/loaders",
+            description="Loads an InstructPix2Pix UNet of SDXL's build, the bundled miniature included, as an ordinary "
+            "MODEL with its CLIP and VAE.",
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=list_names("pix2pix"),
+                    tooltip="'miniature' is the small network that comes with the pack. Others lie in "
+                    "models/any2pix/pix2pix: a diffusers folder of an SDXL InstructPix2Pix, or a file with its "
+                    "config.json beside it.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=PRECISIONS,
+                    default="auto",
+                    optional=True,
+                    tooltip="How the UNet's weights are kept. auto: as ComfyUI chooses for any diffusion model.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="A MODEL of 8 input channels, for InstructPix2Pix Guidance."
+                ),
+                io.Clip.Output(
+                    display_name="clip",
+                    tooltip="For CLIP Text Encode. Where no text encoder lies beside the UNet, use ComfyUI's "
+                    "DualCLIPLoader.",
+                ),
+                io.Vae.Output(
+                    display_name="vae",
+                    tooltip="The VAE found beside the UNet. Where there is none, use ComfyUI's Load VAE.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str) -> bool | str:
+        return check_name("pix2pix", name)
+
+    @classmethod
+    def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        path = find_weights("pix2pix", name)
+        dtype = None if precision == AUTO else choose_dtype(precision)
+        model = build_model(*load_pix2pix_unet(path, progress=loading_progress()), source=path.name, dtype=dtype)
+        clip = load_clip(path, name)
+        notes = () if clip else ("no text encoder beside it: use DualCLIPLoader",)
+        return io.NodeOutput(model, clip, load_vae(path, name), ui=ui.PreviewText(describe(model, path, *notes)))
+
+
+def load_clip(unet: Path, name: str) -> comfy.sd.CLIP | None:
+    """The text encoder that belongs to a UNet: ours, or the pair of a diffusers pipeline; None where there is none."""
+    folders = [MINIATURE_FOLDER] if name == MINIATURE else [unet, unet.parent]
+    for folder in folders:
+        if (ours := folder / OUR_TEXT_ENCODER).is_file():
+            return build_clip(load_text_encoder(ours))
+        pair = [_first_file(folder / below) for below in PIPELINE_TEXT_ENCODERS]
+        if all(pair):
+            return comfy.sd.load_clip(
+                [str(path) for path in pair], folder_paths.get_folder_paths("embeddings"), comfy.sd.CLIPType.STABLE_DIFFUSION
+            )
+    return None
+
+
+def _first_file(folder: Path) -> Path | None:
+    return next((folder / name for name in PIPELINE_WEIGHTS if (folder / name).is_file()), None)
