@@ -129,7 +129,7 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
         )
         return super().sample(noise, latent_image, *args, **kwargs)
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None) -> Tensor:
         """The denoised latent. The part that the text adds goes through ComfyUI's own guidance, and so through whatever
         other nodes hang on it (RescaleCFG, APG): from the picture's guidance without text to the same with text."""
         conds = [self.conds["positive"], self.conds["middle"], self.conds["negative"]]

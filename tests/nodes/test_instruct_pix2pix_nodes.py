@@ -294,7 +294,7 @@ def test_an_inverted_latent_is_refused(run, networks, texts, sdxl, guided):
 
 
 def test_a_latent_of_another_size_or_number_is_refused(sdxl, guided, source):
-    guider, latent = guided(sdxl)
+    guider, _ = guided(sdxl)
     with pytest.raises(ValueError, match="14 x 10 with 4 channels, the picture of InstructPix2Pix Guidance 14 x 9"):
         sample(guider, {"samples": torch.zeros(1, 4, 10, 14)}, SIGMAS)
     guider, _ = guided(sdxl, image={"samples": source.repeat(2, 1, 1, 1)})
