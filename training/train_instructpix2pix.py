@@ -33,8 +33,12 @@ from .loop import LoopConfig, fit
 from .train_autoencoder import VAE_FILE, subject_masks
 from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
 from .train_text_diffusion import (
-    TEXT_ENCODER_FILE, TEXT_UNET_FILE, numpy_generator, without_some, write_text_encoder,
-)  # fmt: skip
+    TEXT_ENCODER_FILE,
+    TEXT_UNET_FILE,
+    numpy_generator,
+    without_some,
+    write_text_encoder,
+)
 
 PIX2PIX_FILE, PIX2PIX_TEXT_FILE = "pix2pix.safetensors", "pix2pix_text_encoder.safetensors"
 
