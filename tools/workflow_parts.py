@@ -168,6 +168,27 @@ def add_sampler(
     return Group("5 · Paint", PAINT_COLOR, (*extra, last, ("saved",)) if mask else (*extra, (*last, "saved")))
 
 
+def add_stock_sampler(plan: Plan, steps: int, cfg: float, sampler_name: str, scheduler: str) -> None:
+    """ComfyUI's own sampler for what the node "edit" gives. The latent holds its noise already, so none is added."""
+    plan.add(
+        "sampled",
+        "KSamplerAdvanced",
+        model=("edit", "model"),
+        positive=("edit", "positive"),
+        negative=("edit", "negative"),
+        latent_image=("noise", "latent"),
+        add_noise="disable",
+        noise_seed=0,
+        steps=steps,
+        cfg=cfg,
+        sampler_name=sampler_name,
+        scheduler=scheduler,
+        start_at_step=0,
+        end_at_step=10000,
+        return_with_leftover_noise="disable",
+    )
+
+
 def add_masked_paste(plan: Plan, mask: Link) -> None:
     """Decodes the untouched latent too, and pastes what was painted into it.
 

@@ -15,6 +15,7 @@ from workflow_parts import (
     add_lora_and_controlnet,
     add_references,
     add_sampler,
+    add_stock_sampler,
 )
 from workflow_published import published_plan
 
@@ -47,23 +48,7 @@ def stock_plan(name: str, instruction: str, *sources: Source) -> Plan:
         positive=("guided", "positive"),
         negative=("guided", "negative"),
     )
-    plan.add(
-        "sampled",
-        "KSamplerAdvanced",
-        model=("edit", "model"),
-        positive=("edit", "positive"),
-        negative=("edit", "negative"),
-        latent_image=("noise", "latent"),
-        add_noise="disable",
-        noise_seed=0,
-        steps=25,
-        cfg=3.0,
-        sampler_name="euler",
-        scheduler="normal",
-        start_at_step=0,
-        end_at_step=10000,
-        return_with_leftover_noise="disable",
-    )
+    add_stock_sampler(plan, steps=25, cfg=3.0, sampler_name="euler", scheduler="normal")
     painted = add_sampler(plan, ("sampled", "LATENT"), (("edit",), ("sampled",)))
     plan.rows.append([noise, painted, add_comparison(plan)])
     return plan

@@ -18,6 +18,7 @@ from workflow_parts import (
     add_instruction,
     add_look,
     add_references,
+    add_stock_sampler,
 )
 
 # Defaults of the released pipeline.
@@ -140,23 +141,7 @@ def add_lcm_painter(plan: Plan) -> Group:
         positive=("words", "CONDITIONING"),
         negative=("avoid", "CONDITIONING"),
     )
-    plan.add(
-        "sampled",
-        "KSamplerAdvanced",
-        model=("edit", "model"),
-        positive=("edit", "positive"),
-        negative=("edit", "negative"),
-        latent_image=("noise", "latent"),
-        add_noise="disable",
-        noise_seed=0,
-        steps=LCM_STEPS,
-        cfg=LCM_CFG,
-        sampler_name="lcm",
-        scheduler=LCM_SAMPLER_SCHEDULER,
-        start_at_step=0,
-        end_at_step=10000,
-        return_with_leftover_noise="disable",
-    )
+    add_stock_sampler(plan, LCM_STEPS, LCM_CFG, sampler_name="lcm", scheduler=LCM_SAMPLER_SCHEDULER)
     painted = add_result(plan, ("sampled", "LATENT"))
     return Group(
         "6 · Paint in eight steps", PAINT_COLOR, (("lora", "lcm", "adapter"), ("edit",), ("sampled",), painted)
