@@ -97,7 +97,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     def save(module: EmbeddingDiffusion, step: int):
         out.mkdir(parents=True, exist_ok=True)
         unet_config = DiffusionDims(**config["network"], sample_size=side).unet_config()
-        write_network_file(out / UNET_FILE, "unet", module.unet.state_dict(), unet_config, dtype=torch.float16)
+        write_network_file(out / UNET_FILE, "unet", module.unet.state_dict(), unet_config, in_8_bits=True)
         write_network_file(out / ADAPTER_FILE, "adapter", module.projector.state_dict(), asdict(module.projector.dims), dtype=torch.float16)
         (work / "diffusion.log").open("a").write(f"step {step}: probe loss {probe(module):.4f}\n")
 
