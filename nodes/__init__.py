@@ -7,6 +7,7 @@ from .diffusion import LoadDiffusion
 from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .example_inputs import copy_example_inputs
 from .folders import register_folders
+from .grid import GridValues, LabelledGrid
 from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
@@ -35,6 +36,8 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyEmbedding,
     EmbeddingSampler,
     InstructPix2PixGuider,
+    GridValues,
+    LabelledGrid,
 ]
 
 

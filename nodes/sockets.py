@@ -14,6 +14,21 @@ AdapterSocket = io.Custom("MM_ADAPTER")
 ReferencesSocket = io.Custom("MM_REFERENCES")
 EmbeddingSocket = io.Custom("MM_EMBEDDING")
 SubjectsSocket = io.Custom("MM_SUBJECTS")
+AxesSocket = io.Custom("MM_AXES")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What an MM_AXES socket carries: the names and numbers of a grid's columns (x) and rows (y)."""
+
+    x_name: str
+    x_values: tuple[float, ...]
+    y_name: str
+    y_values: tuple[float, ...]
+
+    @property
+    def cells(self) -> int:
+        return len(self.x_values) * len(self.y_values)
 
 
 @dataclass(frozen=True)

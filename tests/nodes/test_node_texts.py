@@ -96,4 +96,6 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
         "Any2PixApplyEmbedding": ["scale", "start_percent", "end_percent", "view", "local_strength"],
         "Any2PixSampler": ["seed", "steps", "cfg", "sampler_name", "scheduler", "scale", "view", "local_strength"],
         "Any2PixInstructPix2PixGuider": ["text_guidance", "image_guidance"],
+        "Any2PixGridValues": ["x_name", "x_values", "y_name", "y_values"],
+        "Any2PixLabelledGrid": [],
     }

@@ -21,6 +21,8 @@ REQUIRED = {
     "Any2PixApplyEmbedding": {"model", "adapter", "embedding", "scale", "start_percent", "end_percent"},
     "Any2PixSampler": {"model", "adapter", "embedding", "latent", "seed", "steps", "cfg", "sampler_name", "scheduler"},
     "Any2PixInstructPix2PixGuider": {"model", "positive", "image", "text_guidance", "image_guidance"},
+    "Any2PixGridValues": {"x_name", "x_values", "y_name", "y_values"},
+    "Any2PixLabelledGrid": {"images", "axes"},
 }
 
 

@@ -1,0 +1,191 @@
+"""Grid Values and Labelled Grid: a picture for every combination of two values in one run, shown on labelled axes."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .sockets import CATEGORY, Axes, AxesSocket
+
+MAX_CELLS = 100  # pictures of one run; a typed 1000 steps would hold the queue for a day
+SMALLEST_LETTERS, CELL_TO_LETTERS = 14, 14  # pixels; how many times the letters' size goes into a cell
+GROUND, INK = "white", "black"
+
+
+class GridValues(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixGridValues",
+            display_name="Grid Values",
+            category=f"{CATEGORY}/grid",
+            description="Every combination of two rows of numbers: what they are connected to runs once for each.",
+            inputs=[
+                io.String.Input(
+                    "x_name",
+                    default="text_guidance",
+                    tooltip="What stands above the columns. Only a label: what the numbers do is where you connect x.",
+                ),
+                io.String.Input(
+                    "x_values", default="3, 7.5, 12", tooltip="Numbers with commas between them, one for each column."
+                ),
+                io.String.Input("y_name", default="image_guidance", tooltip="What stands beside the rows."),
+                io.String.Input(
+                    "y_values", default="1, 1.5, 2", tooltip="Numbers with commas between them, one for each row."
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    display_name="x",
+                    is_output_list=True,
+                    tooltip="For the widget that changes from column to column, such as text_guidance.",
+                ),
+                io.Float.Output(
+                    display_name="y",
+                    is_output_list=True,
+                    tooltip="For the widget that changes from row to row, such as image_guidance.",
+                ),
+                AxesSocket.Output(display_name="axes", tooltip="For Labelled Grid."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, x_name: str, x_values: str, y_name: str, y_values: str) -> io.NodeOutput:
+        axes = read_axes(x_name, x_values, y_name, y_values)
+        cells = [(x, y) for y in axes.y_values for x in axes.x_values]
+        return io.NodeOutput([x for x, _ in cells], [y for _, y in cells], axes)
+
+
+class LabelledGrid(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixLabelledGrid",
+            display_name="Labelled Grid",
+            category=f"{CATEGORY}/grid",
+            description="The pictures of Grid Values side by side in one picture, with names and numbers at its sides.",
+            is_input_list=True,
+            inputs=[
+                io.Image.Input(
+                    "images", tooltip="The pictures that x and y of Grid Values led to, for example from VAE Decode."
+                ),
+                AxesSocket.Input("axes", tooltip="From the same Grid Values."),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="One picture, its cells untouched. Batches give one grid for each picture of the batch.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images: list[Tensor], axes: list[Axes]) -> io.NodeOutput:
+        return io.NodeOutput(draw_grid(images, axes[0]))
+
+
+def read_axes(x_name: str, x_values: str, y_name: str, y_values: str) -> Axes:
+    """The widgets as Axes; an error names the widget and the text that does not fit."""
+    for widget, name in (("x_name", x_name), ("y_name", y_name)):
+        if not name.isascii():
+            raise ValueError(f"{widget} is {name!r}; the labels have plain Latin letters only. Write it with these.")
+    axes = Axes(x_name.strip(), parse_values("x_values", x_values), y_name.strip(), parse_values("y_values", y_values))
+    if axes.cells > MAX_CELLS:
+        raise ValueError(
+            f"x_values has {len(axes.x_values)} numbers and y_values {len(axes.y_values)}: that is {axes.cells} "
+            f"pictures in one run, and {MAX_CELLS} is the most. Take some numbers out."
+        )
+    return axes
+
+
+def parse_values(widget: str, text: str) -> tuple[float, ...]:
+    """ "3, 7.5, 12" -> (3.0, 7.5, 12.0)."""
+    values = []
+    for part in re.split("[,，]", text):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{widget} holds {part.strip()!r}, which is no number. Write numbers with commas between them: 3, 7.5, 12"
+            )
+        values.append(value)
+    return tuple(values)
+
+
+def draw_grid(pictures: Sequence[Tensor], axes: Axes) -> Tensor:
+    """Pictures (B, H, W, 3) in [0, 1], row by row -> (B, height, width, 3): one grid for each picture of the batch.
+
+    The cells hold the pictures as they are; letters grow with the cells, so that they can be read at any size.
+    """
+    _require_cells(pictures, axes)
+    height, width = pictures[0].shape[1:3]
+    sheet, corners = draw_axes(axes, width, height)
+    grid = torch.from_numpy(np.array(sheet)).to(pictures[0]) / 255
+    grid = grid.repeat(len(pictures[0]), 1, 1, 1)
+    for picture, (x, y) in zip(pictures, corners):
+        grid[:, y : y + height, x : x + width] = picture[..., :3]
+    return grid
+
+
+def draw_axes(axes: Axes, width: int, height: int) -> tuple[Image.Image, list[tuple[int, int]]]:
+    """Size of a cell in pixels -> names and numbers around empty cells, and the cells' upper left corners row by row."""
+    size = max(SMALLEST_LETTERS, min(height, width) // CELL_TO_LETTERS)
+    font = ImageFont.load_default(size)
+    gap, line = size // 2, size + size // 2
+    columns, rows = ([f"{value:g}" for value in values] for values in (axes.x_values, axes.y_values))
+    step_x = max(width, _widest(font, columns)) + gap
+    step_y = max(height, size) + gap
+    top = gap + line * (2 if axes.x_name else 1)
+    left = gap + _widest(font, rows) + gap + (line if axes.y_name else 0)
+    # A name longer than its side makes the picture larger.
+    across = max(step_x * len(columns), _widest(font, [axes.x_name]) + gap)
+    down = max(step_y * len(rows), _widest(font, [axes.y_name]) + gap)
+
+    sheet = Image.new("RGB", (left + across, top + down), GROUND)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((left + across / 2, gap + size / 2), axes.x_name, INK, font, anchor="mm")
+    sheet.paste(_upwards(axes.y_name, down, size, font), (gap, top))
+    for column, label in enumerate(columns):
+        draw.text((left + column * step_x + width / 2, top - gap - size / 2), label, INK, font, anchor="mm")
+    for row, label in enumerate(rows):
+        draw.text((left - gap, top + row * step_y + height / 2), label, INK, font, anchor="rm")
+    return sheet, [(left + x * step_x, top + y * step_y) for y in range(len(rows)) for x in range(len(columns))]
+
+
+def _widest(font: ImageFont.FreeTypeFont, texts: Sequence[str]) -> int:
+    """Pixels that the longest of the texts takes."""
+    return max(math.ceil(font.getlength(text)) for text in texts)
+
+
+def _upwards(text: str, length: int, size: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """The text in the middle of a strip as high as ``length``, to be read from below."""
+    strip = Image.new("RGB", (length, size), GROUND)
+    ImageDraw.Draw(strip).text((length / 2, size / 2), text, INK, font, anchor="mm")
+    return strip.transpose(Image.Transpose.ROTATE_90)
+
+
+def _require_cells(pictures: Sequence[Tensor], axes: Axes) -> None:
+    columns, rows = len(axes.x_values), len(axes.y_values)
+    if len(pictures) != axes.cells:
+        raise ValueError(
+            f"Labelled Grid has {columns} x {rows} = {axes.cells} cells and got {len(pictures)} pictures. Connect x and y "
+            "of Grid Values to the widgets that vary, and what comes of them to images, one by one and not as a batch."
+        )
+    for number, picture in enumerate(pictures, start=1):
+        if picture.shape != pictures[0].shape:
+            raise ValueError(
+                f"Picture {number} of Labelled Grid is {_size(picture)}, the first one {_size(pictures[0])}. All cells "
+                "need one size: put the same size on everything that Grid Values runs."
+            )
+
+
+def _size(picture: Tensor) -> str:
+    batch, height, width = picture.shape[:3]
+    return f"{width} x {height}" + (f" in a batch of {batch}" if batch > 1 else "")

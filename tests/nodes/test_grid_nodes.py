@@ -1,0 +1,150 @@
+"""Grid Values and Labelled Grid: all combinations row by row, cells untouched, labels beside them, one error for bad input."""
+
+import pytest
+import torch
+from any2pix.nodes import GridValues, LabelledGrid
+from any2pix.nodes.grid import MAX_CELLS, SMALLEST_LETTERS
+from harness.unet_eps import seeded
+from torch.testing import assert_close
+
+WIDGETS = {"x_name": "text_guidance", "x_values": "3, 7.5,12", "y_name": "image_guidance", "y_values": " 1 ，2 "}
+
+
+@pytest.fixture
+def values(run):
+    """Grid Values with some widgets changed -> x, y, axes."""
+    return lambda **changes: run(GridValues, **{**WIDGETS, **changes})
+
+
+@pytest.fixture
+def grid(run):
+    """Labelled Grid as ComfyUI calls it, with lists -> (B, H, W, 3)."""
+    return lambda images, axes: run(LabelledGrid, images=images, axes=[axes])[0]
+
+
+def pictures(count: int, height: int = 128, width: int = 128, batch: int = 1) -> list[torch.Tensor]:
+    return [seeded(batch, height, width, 3, seed=seed).sigmoid() for seed in range(count)]
+
+
+def ink(picture: torch.Tensor) -> torch.Tensor:
+    """(H, W) bool: where letters stand on the white ground."""
+    return picture.mean(-1) < 0.5
+
+
+def found_at(picture: torch.Tensor, cell: torch.Tensor) -> tuple[int, int]:
+    """Row and column of the pixel from which on the cell stands in the picture, exactly."""
+    height, width = cell.shape[:2]
+    for y, x in (picture == cell[0, 0]).all(-1).nonzero().tolist():
+        if torch.equal(picture[y : y + height, x : x + width], cell):
+            return y, x
+    raise AssertionError("the cell is not in the picture, or not as it was")
+
+
+def test_every_combination_row_by_row(values):
+    x, y, axes = values()
+    assert list(zip(x, y)) == [(3, 1), (7.5, 1), (12, 1), (3, 2), (7.5, 2), (12, 2)]
+    assert (axes.x_name, axes.y_name, axes.cells) == ("text_guidance", "image_guidance", 6)
+
+
+def test_comfyui_is_told_which_sockets_carry_lists(tiny):
+    assert GridValues.OUTPUT_IS_LIST == [True, True, False] and not GridValues.INPUT_IS_LIST
+    assert LabelledGrid.INPUT_IS_LIST and LabelledGrid.OUTPUT_IS_LIST == [False]
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (64, 200), (8, 8)])
+def test_the_cells_stand_in_rows_and_columns_and_are_untouched(values, grid, height, width):
+    cells = pictures(6, height, width)
+    (shown,) = grid(cells, values()[2])
+    corners = [found_at(shown, cell[0]) for cell in cells]
+    rows, columns = sorted({y for y, _ in corners}), sorted({x for _, x in corners})
+    assert corners == [(y, x) for y in rows for x in columns]
+    assert (len(rows), len(columns)) == (2, 3)
+    assert rows[1] - rows[0] > height and columns[1] - columns[0] > width, "cells lie on each other"
+
+
+@pytest.mark.parametrize("side", [64, 128, 1024])
+def test_names_and_numbers_stand_beside_the_cells_and_can_be_read(values, grid, side):
+    cells = [torch.ones(1, side, side, 3) for _ in range(6)]
+    (shown,) = grid(cells, values()[2])
+    letters = ink(shown)
+    above, beside = letters[: shown.shape[0] - 2 * side], letters[:, : shown.shape[1] - 3 * side]
+    assert above.any() and beside.any()
+    assert not letters[-2 * side :, -3 * side :].any(), "nothing is written on the cells"
+    lines = above.any(1).int().diff().eq(1).nonzero()[:2].flatten()
+    assert len(lines) == 2, "the name of the columns, and their numbers"
+    assert (lines[1] - lines[0]).item() >= max(SMALLEST_LETTERS, side // 14), "letters of less than that are too small"
+
+
+def test_a_number_stands_at_its_own_column_and_row(values, grid):
+    cells = pictures(6)
+    shown = grid(cells, values()[2])[0]
+    left, lower = found_at(shown, cells[1][0])[1], found_at(shown, cells[5][0])[0]
+    for change, axis, start in (({"x_values": "3, 8.5, 12"}, 1, left), ({"y_values": "1, 4"}, 0, lower)):
+        changed = (shown != grid(cells, values(**change)[2])[0]).any(-1).any(1 - axis).nonzero()
+        assert start < changed.min() and changed.max() < start + 128, "no other number changes"
+
+
+def test_a_grid_without_names_has_numbers_alone(values, grid):
+    cells = [torch.ones(1, 128, 128, 3) for _ in range(6)]
+    named, nameless = (grid(cells, values(**names)[2]) for names in ({}, {"x_name": " ", "y_name": ""}))
+    assert nameless.shape[1] < named.shape[1] and nameless.shape[2] < named.shape[2]
+    assert ink(nameless[0]).any()
+
+
+def test_long_names_make_the_picture_larger_and_are_whole(values, grid):
+    cells = [torch.ones(1, 32, 32, 3)]
+    single = {"x_values": "1", "y_values": "1"}
+    (short,) = grid(cells, values(**single, x_name="x", y_name="y")[2])
+    (long,) = grid(cells, values(**single, x_name="x" * 40, y_name="y" * 40)[2])
+    assert long.shape[0] > short.shape[0] and long.shape[1] > short.shape[1]
+    edges = torch.cat([ink(long)[0], ink(long)[-1], ink(long)[:, 0], ink(long)[:, -1]])
+    assert not edges.any(), "letters run out of the picture"
+
+
+def test_every_picture_of_a_batch_has_its_own_grid(values, grid):
+    cells = pictures(6, 40, 48, batch=2)
+    both = grid(cells, values()[2])
+    for number in range(2):
+        alone = grid([cell[number : number + 1] for cell in cells], values()[2])
+        assert_close(both[number : number + 1], alone, rtol=0, atol=0)
+
+
+def test_a_fourth_channel_is_left_out(values, grid):
+    cells = pictures(6, 40, 40)
+    see_through = [torch.cat([cell, torch.zeros(1, 40, 40, 1)], -1) for cell in cells]
+    assert_close(grid(see_through, values()[2]), grid(cells, values()[2]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_values": "3, much"}, "x_values holds 'much', which is no number.*3, 7.5, 12"),
+        ({"x_values": "3,,4"}, "x_values holds '', which is no number"),
+        ({"y_values": ""}, "y_values holds '', which is no number"),
+        ({"y_values": "1, nan"}, "y_values holds 'nan'"),
+        ({"x_values": "inf"}, "x_values holds 'inf'"),
+        ({"x_values": "1e999"}, "x_values holds '1e999'"),
+        ({"x_values": "1 2"}, "x_values holds '1 2'"),
+        (
+            {"x_values": ",".join(["1"] * MAX_CELLS)},
+            f"{2 * MAX_CELLS} pictures in one run, and {MAX_CELLS} is the most",
+        ),
+        ({"x_name": "文本引导"}, "x_name is '文本引导'; the labels have plain Latin letters only"),
+    ],
+)
+def test_bad_values_are_named(values, changes, message):
+    with pytest.raises(ValueError, match=message):
+        values(**changes)
+
+
+@pytest.mark.parametrize("count", [1, 5, 7])
+def test_another_number_of_pictures_is_an_error(values, grid, count):
+    with pytest.raises(ValueError, match=f"3 x 2 = 6 cells and got {count} pictures. Connect x and y"):
+        grid(pictures(count, 16, 16), values()[2])
+
+
+def test_pictures_of_other_sizes_are_an_error(values, grid):
+    with pytest.raises(ValueError, match="Picture 6 of Labelled Grid is 24 x 16, the first one 16 x 16"):
+        grid(pictures(5, 16, 16) + pictures(1, 16, 24), values()[2])
+    with pytest.raises(ValueError, match="Picture 6 of Labelled Grid is 16 x 16 in a batch of 2"):
+        grid(pictures(5, 16, 16) + pictures(1, 16, 16, batch=2), values()[2])
