@@ -1,16 +1,21 @@
 """Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--config FILE] [--work DIR] [--out DIR].
 
 A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit; the
-text is an instruction. Toyland's pairs of pictures. Needs the miniature's VAE; the UNet and the text encoder to start from
-are the miniature's, or any that diffusers writes (`start` in the configuration).
+text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that diffusers
+writes (`start` in the configuration: unet, text_encoder, tokenizer and, with shards, vae).
+
+The pairs are Toyland's own (`data: {families, seed}`), or those of the data pipeline, streamed from its shards:
+`data: {shards: FOLDER}`, with `seed`, `stage` and `flip` of shard_pairs.ShardPairs where they should differ.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -30,6 +35,7 @@ from .bank import cached
 from .command import fingerprint, run_command
 from .llm_bank import edit_pairs, family_bank
 from .loop import LoopConfig, fit
+from .shard_pairs import Edits, ShardPairs, load_vae
 from .train_autoencoder import VAE_FILE, subject_masks
 from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
 from .train_text_diffusion import (
@@ -62,13 +68,27 @@ class Dropout:
 class ToylandPairs:
     """Families of pictures whose latents and subject masks are at hand; ``pairs[n]`` (P, 2) change n + 1 attributes.
 
-    ``latents`` (2, N, 4, h, w): unit variance, of the pictures and of their mirror images.
+    ``latents`` (2, N, 4, h, w): unit variance, of the pictures and of their mirror images. ``subject_weight``: how much
+    the loss counts where the subject is, before or after the edit.
     """
 
     scenes: tuple[Scene, ...]
     latents: Tensor
     masks: np.ndarray
     pairs: tuple[np.ndarray, ...]
+    subject_weight: float = 1.0
+    files: ClassVar[tuple[Path, ...]] = ()  # read at every step: none, all is in memory
+
+    def edits(self, step: int, generator: torch.Generator, count: int) -> Edits:
+        """The batch of a training step."""
+        index, texts = self.draw(numpy_generator(generator), count)
+        flip = torch.randint(2, (count,), generator=generator)
+        return Edits(*self.batch(index, flip), texts, self.place_weights(index, flip))
+
+    def probe(self, count: int) -> Edits:
+        """Always the same edits."""
+        index, texts = self.draw(np.random.default_rng(0), count)
+        return Edits(*self.batch(index, torch.zeros(count, dtype=torch.long)), texts)
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
         """-> source and target of each edit, indices (count, 2), and the instruction that leads from one to the other."""
@@ -82,19 +102,33 @@ class ToylandPairs:
         source, target = (self.latents[flip, index[:, side]].float() for side in (0, 1))
         return source / SDXL_SCALE, target
 
-    def place_weights(self, index: Tensor, flip: Tensor, subject_weight: float) -> Tensor:
+    def place_weights(self, index: Tensor, flip: Tensor) -> Tensor:
         """Loss weight of each latent place, (B, 1, h, w), mean 1: where the subject is, before and after the edit."""
         side = self.latents.shape[-1]
-        weight = sum(place_weights(self.masks, index[:, end], side, subject_weight) for end in (0, 1)) / 2
+        weight = sum(place_weights(self.masks, index[:, end], side, self.subject_weight) for end in (0, 1)) / 2
         return torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
 
 
-def toyland_pairs(work: Path, vae: Path, families: int, seed: int) -> ToylandPairs:
+def toyland_pairs(work: Path, vae: Path, families: int, seed: int, subject_weight: float = 1.0) -> ToylandPairs:
     """Draw and encode (or read back) ``families`` families of the train split."""
     bank = family_bank(work, families, seed)
     key = f"families-{families}-{seed}"
     latents = cached(work, f"latents-{key}", vae, lambda: latent_bank(load_autoencoder(vae), bank))
-    return ToylandPairs(bank.scenes, latents, subject_masks(bank, work / f"masks-{key}.npy"), edit_pairs(bank.scenes))
+    masks = subject_masks(bank, work / f"masks-{key}.npy")
+    return ToylandPairs(bank.scenes, latents, masks, edit_pairs(bank.scenes), subject_weight)
+
+
+def open_pairs(config: dict, unet_config: dict, vae: Path, work: Path) -> ToylandPairs | ShardPairs:
+    """The pairs of the configuration: `data` names either families or shards."""
+    data = config["data"]
+    if ("shards" in data) == ("families" in data):
+        raise ValueError("The configuration's data names both shards and families, or neither. Give one of them.")
+    if "families" in data:
+        return toyland_pairs(work, vae, **data, subject_weight=config["subject_weight"])
+    coder = load_vae(vae)
+    step = coder.downscale * 2 ** (len(unet_config["block_out_channels"]) - 1)
+    options = {name: value for name, value in data.items() if name != "shards"}
+    return ShardPairs(data["shards"], coder, step, **options, process=PartialState().process_index)
 
 
 def start_files(start: dict, out: Path) -> tuple[Path, Path]:
@@ -117,31 +151,27 @@ def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train the widened UNet, write it at every checkpoint; returns the last losses."""
-    data, loop, dropout = config["data"], LoopConfig(**config["loop"]), Dropout(**config["dropout"])
-    vae, start = out / VAE_FILE, start_files(config["start"], out)
-    pairs = toyland_pairs(work, vae, data["families"], data["seed"])
+    loop, dropout = LoopConfig(**config["loop"]), Dropout(**config["dropout"])
+    vae, start = Path(config["start"].get("vae") or out / VAE_FILE), start_files(config["start"], out)
     network, unet_config = build(config, *start)
+    pairs = open_pairs(config, unet_config, vae, work)
     encoder = network.text_encoder
     length = encoder.dims.max_position_embeddings
 
     def tokens(texts: Sequence[str]) -> Tensor:
         return tokenize_clip(encoder.tokenizer, texts, length)
 
-    index, texts = pairs.draw(np.random.default_rng(0), PROBES)
-    source, target = pairs.batch(index, torch.zeros(PROBES, dtype=torch.long))
-    probe = noise_probe(target, tokens(texts), source)
+    probed = pairs.probe(PROBES)
+    probe = noise_probe(probed.target, tokens(probed.texts), probed.source)
 
-    def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def make_batch(step: int, generator: torch.Generator) -> tuple:
         count = loop.batch_size
-        index, texts = pairs.draw(numpy_generator(generator), count)
-        flip = torch.randint(2, (count,), generator=generator)
-        source, target = pairs.batch(index, flip)
+        edits = pairs.edits(step, generator, count)
         no_image, no_text = dropout.draw(count, generator)
-        source = source * ~no_image.view(-1, 1, 1, 1)
-        noise = torch.randn(target.shape, generator=generator)
+        source = edits.source * ~no_image.view(-1, 1, 1, 1)
+        noise = torch.randn(edits.target.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
-        weight = pairs.place_weights(index, flip, config["subject_weight"])
-        return target, tokens(without_some(texts, no_text)), noise, timesteps, source, weight
+        return edits.target, tokens(without_some(edits.texts, no_text)), noise, timesteps, source, edits.weight
 
     def save(module: TextDiffusion, step: int) -> None:
         write_network_file(out / PIX2PIX_FILE, "pix2pix", module.unet.state_dict(), unet_config, in_8_bits=True)
@@ -152,7 +182,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch)
 
-    made_from = fingerprint(config, [path for path in (vae, *start) if path.is_file()])
+    files = [path for path in (vae, *start, *pairs.files) if path.is_file()]
+    made_from = fingerprint(config, files)
     fit("instructpix2pix", network, make_batch, loss, loop, work, made_from, on_checkpoint=save)
     save(network, loop.steps)
     return {"probe_loss": probe(network)}

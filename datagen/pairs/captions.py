@@ -7,6 +7,7 @@ Each shard answers `--shard-size` captions. A record: {"source", "instruction", 
 """
 
 import argparse
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..toyland import caption, sample_scene
+from .arguments import positive
 from .shards import ShardFolder, told
 from .writers import BETWEEN, PROMPTS, STOP, TEMPERATURE, CausalWriter, Writer, toyland_writer
 
@@ -86,6 +88,14 @@ def toyland_captions(number: int, seed: int) -> list[str]:
     return [caption(sample_scene(rng, "train")) for _ in range(number)]
 
 
+def read_captions(path: Path) -> list[str]:
+    """One caption a line; empty lines are skipped."""
+    captions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not captions:
+        raise ValueError(f"{path} holds no captions. Write one a line.")
+    return captions
+
+
 def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
@@ -95,24 +105,22 @@ def main(argv: list[str] | None = None) -> Counter:
     parser = argparse.ArgumentParser(description="Captions to instructions and edited captions; goes on where it stopped.")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--captions", type=Path, help="text file, one caption a line")
-    given.add_argument("--toyland", type=int, metavar="N", help="captions of N random scenes of Toyland")
+    given.add_argument("--toyland", type=positive, metavar="N", help="captions of N random scenes of Toyland")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     parser.add_argument("--writer", default="toyland", help="folder of a transformers causal model (default: Toyland's grammar)")
     parser.add_argument("--form", default="few-shot", choices=PROMPTS, help="how the model is asked (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: likeliest token (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--shard-size", type=int, default=1000, help="captions a shard (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="captions at once (default: %(default)s)")
+    parser.add_argument("--shard-size", type=positive, default=1000, help="captions a shard (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, default=16, help="captions at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.toyland is not None:
-        captions = toyland_captions(options.toyland, options.seed)
-    else:
-        captions = [line.strip() for line in options.captions.read_text(encoding="utf-8").splitlines() if line.strip()]
+    captions = toyland_captions(options.toyland, options.seed) if options.toyland else read_captions(options.captions)
     shards = ShardFolder(options.out, NAME, ".jsonl")
-    names = ("captions", "toyland", "writer", "form", "temperature", "shard_size", "batch", "seed")
-    shards.begin({name: value if isinstance(value := getattr(options, name), (int, float)) else str(value) for name in names})
+    names = ("toyland", "writer", "form", "temperature", "shard_size", "batch", "seed")
+    digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:12]
+    shards.begin({"captions": digest, **{name: getattr(options, name) for name in names}})
     writer = toyland_writer
     if options.writer != "toyland":
         writer = CausalWriter.load(options.writer, options.form, options.device, temperature=options.temperature)

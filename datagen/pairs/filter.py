@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from .arguments import part_of, positive
 from .pictures import NAME as PICTURES
-from .pictures import part_of
 from .shards import ShardFolder, told
 from .similarity import PUBLISHED_CLIP, Embedder, Similarity, load_embedder, measure
 
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> Counter:
     parser.add_argument("--part", type=part_of, default=(0, 1), metavar="K/N", help="every N-th shard from the K-th on")
     for name in ("image_image", "image_caption", "direction"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(plain, name), help="least similarity, default: %(default)s")
-    parser.add_argument("--best", type=int, default=plain.best, help="kept of each caption pair (default: %(default)s)")
+    parser.add_argument("--best", type=positive, default=plain.best, help="kept of each caption pair (default: %(default)s)")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     thresholds = Thresholds(given.image_image, given.image_caption, given.direction, given.best)

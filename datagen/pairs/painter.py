@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...loading.autoencoder import load_autoencoder
-from ...loading.diffusion import build_unet, load_unet
+from ...loading.diffusion import build_unet
+from ...loading.pix2pix import load_text_unet
 from ...loading.text_encoder import load_text_encoder
 from ...models.autoencoder import SDXL_SCALE
 from ...models.diffusion import BETA_RANGE, default_time_ids
@@ -18,6 +19,7 @@ from ...stages.preprocess import tokenize_clip
 from .prompt_to_prompt import Conditioning
 
 MINIATURE = Path(__file__).parents[2] / "miniature"
+TEXT_UNET = "text_unet.safetensors"
 
 
 @dataclass
@@ -48,12 +50,19 @@ class Painter:
 
 
 def load_painter(place: str | Path, device="cpu", dtype=torch.float32, size: int | None = None) -> Painter:
-    """`place`: "miniature" or the folder of a Stable Diffusion or SDXL pipeline as diffusers writes it.
+    """`place`: "miniature", a folder with files like the miniature's, or one of a Stable Diffusion or SDXL pipeline as
+    diffusers writes it.
 
     `size`: pixels of a side, None for what the UNet was made for.
     """
-    if place == "miniature":
-        return load_miniature(MINIATURE, device, dtype, size)
+    folder = MINIATURE if place == "miniature" else Path(place)
+    if folder == MINIATURE or (folder / TEXT_UNET).exists():
+        return load_miniature(folder, device, dtype, size)
+    if not (folder / "model_index.json").exists():
+        raise FileNotFoundError(
+            f"{folder} is no model to paint with: there is neither model_index.json nor {TEXT_UNET} in it. Give the folder "
+            "of a Stable Diffusion or SDXL pipeline in diffusers' format."
+        )
     pipeline = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype).to(device)
     return from_pipeline(pipeline, size)
 
@@ -89,7 +98,7 @@ def from_pipeline(pipeline, size: int | None = None) -> Painter:
 def load_miniature(folder: str | Path, device="cpu", dtype=torch.float32, size: int | None = None) -> Painter:
     """text_unet, text_encoder and vae of the bundled miniature."""
     folder = Path(folder)
-    unet = build_unet(*load_unet(folder / "text_unet.safetensors")).to(device, dtype)
+    unet = build_unet(*load_text_unet(folder / TEXT_UNET)).to(device, dtype)
     text_encoder = load_text_encoder(folder / "text_encoder.safetensors", device=device, dtype=dtype)
     vae = load_autoencoder(folder / "vae.safetensors", device=device, dtype=dtype)
     return from_networks(unet, text_encoder, vae, size)
@@ -115,8 +124,9 @@ def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
     return Painter(
         unet=unet,
         scheduler=DDIMScheduler(
-            beta_start=first, beta_end=last, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
-        ),
+            beta_start=first, beta_end=last, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+            timestep_spacing="trailing",  # from the noisiest step on, however few there are
+        ),  # fmt: skip
         encode=encode,
         token_ids=token_ids,
         decode=lambda latents: vae.decode(latents / SDXL_SCALE) / 2 + 0.5,

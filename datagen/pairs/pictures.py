@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from .alignment import align, choose_method, token_weights
+from .arguments import part_of, positive
 from .attention_control import MAPS
 from .captions import NAME as CAPTIONS
 from .painter import Painter, load_painter
@@ -101,27 +102,20 @@ def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def part_of(text: str) -> tuple[int, int]:
-    """ "2/8" -> (2, 8): the third of eight parts."""
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f'a part is "K/N" with K from 0 to N - 1, not "{text}"')
-    return int(index), int(count)
-
-
 def main(argv: list[str] | None = None) -> Counter:
     """The command line of this stage."""
     plain = PaintOptions()
     parser = argparse.ArgumentParser(description="Caption pairs to candidate picture pairs; goes on where it stopped.")
     parser.add_argument("--captions", type=Path, required=True, help="folder of the captions stage")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
-    parser.add_argument("--model", default="miniature", help="diffusers folder of SD or SDXL (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="pixels of a side (default: what the UNet was made for)")
+    parser.add_argument("--model", default="miniature", help="folder of the miniature, or of SD or SDXL in diffusers' format (default: %(default)s)")
+    parser.add_argument("--size", type=positive, help="pixels of a side (default: what the UNet was made for)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--part", type=part_of, default=(0, 1), metavar="K/N", help="every N-th shard from the K-th on")
-    for name in ("candidates", "at_once", "steps", "seed"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(plain, name), help="default: %(default)s")
+    for name in ("candidates", "at_once", "steps"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=positive, default=getattr(plain, name), help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=plain.seed)
     for name in ("shares", "guidance"):
         parser.add_argument(f"--{name}", type=float, nargs=2, default=getattr(plain, name), help="range, default: %(default)s")
     parser.add_argument("--maps", choices=MAPS, default=plain.maps, help="attention maps injected (default: %(default)s)")

@@ -34,9 +34,13 @@ class ShardFolder:
         """Where a shard lies or will lie."""
         return self.folder / f"{self.name}-{index:05d}{self.suffix}"
 
+    def counts_path(self, index: int) -> Path:
+        """Where the counts of a finished shard lie."""
+        return self.folder / f"{self.name}-{index:05d}.counts.json"
+
     def counts(self, index: int) -> Counter | None:
         """What a finished shard kept and dropped, by reason; None while it is not finished."""
-        place = self._counts_path(index)
+        place = self.counts_path(index)
         return Counter(json.loads(place.read_text(encoding="utf-8"))) if place.exists() else None
 
     def finished(self) -> list[int]:
@@ -93,10 +97,7 @@ class ShardFolder:
         write = _write_lines if self.suffix == ".jsonl" else _write_tar
         counts[KEPT] += write(part, samples)
         os.replace(part, place)
-        _replace(self._counts_path(index), json.dumps(counts, indent=2, sort_keys=True).encode())
-
-    def _counts_path(self, index: int) -> Path:
-        return self.folder / f"{self.name}-{index:05d}.counts.json"
+        _replace(self.counts_path(index), json.dumps(counts, indent=2, sort_keys=True).encode())
 
 
 def told(counts: Counter) -> str:

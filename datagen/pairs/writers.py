@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ..instructions import ATTRIBUTE, EDIT_KINDS
-from ..phrasing import choose, write_instruction
-from ..toyland import ATTRIBUTES, Scene, caption, parse_caption
+from ..phrasing import choose
+from ..plain_text import text_instruction
+from ..toyland import ATTRIBUTES, HELD_OUT, Scene, caption, parse_caption
 
 # Delimiters of the authors' dataset_creation/generate_txt_dataset.py
 ASK, BETWEEN, STOP = "\n##\n", "\n%%\n", "\nEND"
@@ -85,7 +86,7 @@ class CausalWriter:
 
 
 def toyland_writer(captions: Sequence[str], seed: int) -> list[str]:
-    """Toyland's grammar: one edit a caption. A caption that it does not know gets an empty answer."""
+    """Toyland's grammar: one edit a caption, never to a held-out combination. A caption unknown to it gets an empty answer."""
     rng = np.random.default_rng(seed)
     return [_toyland_answer(text, rng) for text in captions]
 
@@ -95,12 +96,15 @@ def _toyland_answer(text: str, rng: np.random.Generator) -> str:
     if attributes is None:
         return ""
     source = Scene(**attributes, seed=0)
-    kinds = [kind for kind in EDIT_KINDS if (kind == "add") == (source.subject == "none") or ATTRIBUTE[kind] != "subject"]
-    kind = choose(rng, kinds)
+    targets = {kind: found for kind in EDIT_KINDS if (found := _targets(source, kind))}
+    target = choose(rng, targets[choose(rng, list(targets))])
+    return text_instruction(rng, source, target) + BETWEEN + caption(target) + STOP
+
+
+def _targets(source: Scene, kind: str) -> list[Scene]:
+    """Every scene that one edit of this kind leads to, but for the held-out combinations."""
     name = ATTRIBUTE[kind]
-    others = [value for value in ATTRIBUTES[name] if value != getattr(source, name)]
-    if name == "subject":
-        others = ["none"] if kind == "remove" else [value for value in others if value != "none"]
-    target = replace(source, **{name: choose(rng, others)})
-    instruction = write_instruction(rng, source, target, (kind,), {kind: "text"}, {"base": "the picture"})
-    return instruction + BETWEEN + caption(target) + STOP
+    if name == "subject" and (kind == "add") != (source.subject == "none"):
+        return []
+    values = ["none"] if kind == "remove" else [v for v in ATTRIBUTES[name] if v not in ("none", getattr(source, name))]
+    return [scene for value in values if (scene := replace(source, **{name: value})).combination not in HELD_OUT]

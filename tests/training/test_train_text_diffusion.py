@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from any2pix.datagen.pairs.shards import ShardFolder
 from any2pix.datagen.plain_text import mirrored_text, text_instruction
-from any2pix.datagen.toyland import Scene
+from any2pix.datagen.toyland import Scene, render
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
@@ -14,6 +15,7 @@ from any2pix.training import train_instructpix2pix, train_text_diffusion
 from any2pix.training.command import load_config
 from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Dropout, toyland_pairs
 from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
+from PIL import Image
 
 LOOP = {"steps": 3, "batch_size": 4, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
 NETWORK = {"widths": [32, 32], "transformers": [0, 1], "resnets": 1, "head_width": 16}
@@ -66,6 +68,44 @@ def test_a_stopped_run_goes_on_where_it_was(trained):
     assert (work / "instructpix2pix/log.jsonl").read_text().splitlines() == before
 
 
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Six pairs of drawings, as the data pipeline leaves them."""
+    folder = ShardFolder(tmp_path_factory.mktemp("pairs"), "filter", ".tar")
+
+    def make(index, counts):
+        for number in range(3):
+            scenes = [Scene("meadow", "cat", weather, "flat", 10 * index + number) for weather in ("rain", "night")]
+            pictures = {name: Image.fromarray(render(scene)) for name, scene in zip(("source.png", "edited.png"), scenes)}
+            yield {"__key__": f"{index}{number}", **pictures, "json": {"instruction": "make it night"}}
+
+    folder.begin({"seed": 1})
+    folder.run([0, 1], make)
+    return folder
+
+
+def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
+    _, out = trained
+    starts = {"unet": str(out / TEXT_UNET_FILE), "text_encoder": str(out / TEXT_ENCODER_FILE), "vae": str(out / "vae.safetensors")}
+    config = pix2pix_config(data={"shards": str(shards.folder), "seed": 2}, start={"tokenizer": None, **starts})
+    result = train_instructpix2pix.train(config, tmp_path, tmp_path)
+    assert 0 < result["probe_loss"] < 10 and (tmp_path / PIX2PIX_FILE).exists()
+    log = tmp_path / "instructpix2pix" / "log.jsonl"
+    before = log.read_text()
+    assert len(before.splitlines()) == LOOP["steps"]
+    assert train_instructpix2pix.train(config, tmp_path, tmp_path) == result and log.read_text() == before
+    shards.counts_path(1).write_text('{"kept": 3, "no-op": 1}')  # other shards: not the same training
+    train_instructpix2pix.train(config, tmp_path, tmp_path)
+    assert (tmp_path / "instructpix2pix" / "former.pt").exists()
+
+
+@pytest.mark.parametrize("data", [{}, {"families": 3, "seed": 4, "shards": "somewhere"}])
+def test_pairs_come_from_one_place(trained, tmp_path, data):
+    _, out = trained
+    with pytest.raises(ValueError, match="both shards and families, or neither"):
+        train_instructpix2pix.train(pix2pix_config(data=data), tmp_path, out)
+
+
 def test_a_frozen_text_encoder_stays_as_it_was(trained, tmp_path):
     _, out = trained
     config = pix2pix_config(train_text_encoder=False)
@@ -85,7 +125,7 @@ def test_dropout_has_the_papers_shares_and_no_others():
 
 def test_pairs_are_source_and_target_of_their_instruction(trained):
     work, out = trained
-    pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4)
+    pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4, subject_weight=2.0)
     index, texts = pairs.draw(np.random.default_rng(0), 20)
     for (source, target), text in zip(index.tolist(), texts, strict=True):
         before, after = pairs.scenes[source], pairs.scenes[target]
@@ -95,7 +135,7 @@ def test_pairs_are_source_and_target_of_their_instruction(trained):
     source, target = pairs.batch(index, torch.zeros(20, dtype=torch.long))
     torch.testing.assert_close(source * SDXL_SCALE, pairs.latents[0, index[:, 0]].float())
     torch.testing.assert_close(target, pairs.latents[0, index[:, 1]].float())
-    weight = pairs.place_weights(index, torch.ones(20, dtype=torch.long), 2.0)
+    weight = pairs.place_weights(index, torch.ones(20, dtype=torch.long))
     torch.testing.assert_close(weight.mean(dim=(1, 2, 3)), torch.ones(20))
 
 

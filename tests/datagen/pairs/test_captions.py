@@ -7,7 +7,7 @@ import torch
 from any2pix.datagen.pairs.captions import main, parse_answer, toyland_captions, write_captions
 from any2pix.datagen.pairs.shards import ShardFolder
 from any2pix.datagen.pairs.writers import CausalWriter, few_shot_prompt, fine_tuned_prompt, toyland_writer
-from any2pix.datagen.toyland import parse_caption
+from any2pix.datagen.toyland import HELD_OUT, parse_caption
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -44,7 +44,7 @@ def test_toyland_writes_edits_that_its_captions_show():
         assert not reason
         before, after = parse_caption(record["source"]), parse_caption(record["edited"])
         assert sum(before[name] != after[name] for name in before) == 1
-        assert "[" not in record["instruction"]
+        assert "[" not in record["instruction"] and tuple(after.values()) not in HELD_OUT
     assert toyland_writer(["a photograph of a horse"], 0) == [""]
 
 
@@ -92,6 +92,22 @@ def test_the_command_runs_counts_and_refuses_other_settings(tmp_path):
     assert len(records) == totals["kept"]
     with pytest.raises(ValueError, match="seed 0 -> 1"):
         main([*arguments, "--seed", "1"])
+
+
+def test_captions_of_a_file(tmp_path, capsys):
+    lines = tmp_path / "captions.txt"
+    lines.write_text("a cat in the meadow in the sun, flat style\n\na photograph of a horse\n")
+    arguments = ["--captions", str(lines), "--out", str(tmp_path / "out")]
+    assert main(arguments) == {"kept": 1, "no end mark": 1}
+    lines.write_text("other captions\n")
+    with pytest.raises(ValueError, match="begun with other settings .captions"):
+        main(arguments)
+    lines.write_text("\n")
+    with pytest.raises(ValueError, match="holds no captions"):
+        main(arguments)
+    with pytest.raises(SystemExit):
+        main([*arguments, "--shard-size", "0"])
+    assert "whole number of at least 1" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,45 @@
 """Stages 2 to 4 on small random networks: painting, filtering, streaming and the page, stopped and resumed."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from any2pix.datagen.pairs import captions as captions_stage
 from any2pix.datagen.pairs import filter as pair_filter
+from any2pix.datagen.pairs import pictures as pictures_stage
+from any2pix.datagen.pairs import sheet
+from any2pix.datagen.pairs.arguments import part_of, positive
 from any2pix.datagen.pairs.filter import Thresholds, choose, filter_shards
 from any2pix.datagen.pairs.painter import Painter, from_pipeline, load_painter
-from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shards, part_of
+from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shards
 from any2pix.datagen.pairs.prompt_to_prompt import Conditioning
 from any2pix.datagen.pairs.shards import ShardFolder, stream
 from any2pix.datagen.pairs.sheet import write_sheet
 from any2pix.datagen.pairs.similarity import Embedder, Similarity, clip_embedder, load_embedder, measure
 from any2pix.models.diffusion import DiffusionDims, default_time_ids
-from collections import Counter
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
-    CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection,
-    CLIPTokenizerFast,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
 )  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[3]
 LENGTH = 12
+LOOSE = ("--image-image", "-1", "--image-caption", "-1", "--direction", "-1")
 WORDS = ["<|startoftext|>", "<|endoftext|>", "a", "cat", "dog", "at", "night", "in", "the", "rain"]
 OPTIONS = PaintOptions(candidates=3, at_once=2, steps=2)
 RECORD = {"source": "a cat in the rain", "instruction": "make it a dog", "edited": "a dog in the rain"}
@@ -242,6 +257,10 @@ def test_parts_share_the_shards():
     assert part_of("2/8") == (2, 8)
     with pytest.raises(Exception, match="K from 0"):
         part_of("8/8")
+    assert positive("3") == 3
+    for text in ("0", "-1", "many"):
+        with pytest.raises(Exception, match="at least 1"):
+            positive(text)
 
 
 def test_a_stage_without_the_one_before_says_so(tmp_path):
@@ -249,7 +268,35 @@ def test_a_stage_without_the_one_before_says_so(tmp_path):
         pair_filter.main(["--pictures", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")])
 
 
-@pytest.mark.skipif(not (ROOT / "miniature" / "text_unet.safetensors").exists(), reason="the text miniature is not trained yet")
+def test_a_model_to_paint_with_that_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither model_index.json nor text_unet.safetensors"):
+        load_painter(tmp_path)
+
+
+needs_weights = pytest.mark.skipif(
+    not (ROOT / "miniature" / "text_unet.safetensors").exists(), reason="the text miniature is not trained yet"
+)
+
+
+@needs_weights
+def test_all_commands_in_a_row(tmp_path):
+    """On the miniature, few steps and no thresholds; run again they find all done."""
+    places = {name: str(tmp_path / name) for name in ("captions", "pictures", "pairs")}
+    lines = (
+        (captions_stage, ["--toyland", "3", "--shard-size", "2", "--out", places["captions"]]),
+        (pictures_stage, ["--captions", places["captions"], "--candidates", "2", "--steps", "2", "--out", places["pictures"]]),
+        (pair_filter, ["--pictures", places["pictures"], "--out", places["pairs"], "--best", "1", *LOOSE]),
+    )  # fmt: skip
+    totals = [stage.main(line) for stage, line in lines]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tar")}
+    assert totals == [stage.main(line) for stage, line in lines]
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tar")}
+    assert totals[0]["kept"] == 3 and totals[1]["kept"] == 6 and totals[2] == {"kept": 3, "not among the best": 3}
+    page = tmp_path / "sheet.html"
+    assert sheet.main(["--pairs", places["pairs"], "--out", str(page)]) == 3 and page.read_text().count("<figure>") == 3
+
+
+@needs_weights
 def test_a_larger_share_keeps_more_of_the_layout():
     """On the trained miniature: the edited picture comes closer to the source, step by step of p."""
     painter = load_painter("miniature")
