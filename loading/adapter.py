@@ -1,6 +1,7 @@
 """Adapter files -> `UnclipProjector` or `TwoViewAdapter`: ours, or the published tensors wherever they lie."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,18 +9,19 @@ from torch import Tensor
 
 from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.two_view import TwoViewAdapter, TwoViewDims
-from .files import NetworkFile, build_dims, file_error, read_network_file
+from .files import build_dims, file_error, open_network, require_kind
 from .kinds import KINDS
-from .strict import EmptyWeights, load_strict
+from .plan import Plan
+from .shards import WeightFolder
 
 Adapter = UnclipProjector | TwoViewAdapter
 
 PROJECTOR_ROOTS = ("projector_unclip.", "projector_unclip2.")
-UNET_FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-)
+UNET_STEM = "diffusion_pytorch_model"
+UNET_WEIGHTS = (
+    f"{UNET_STEM}.safetensors.index.json", f"{UNET_STEM}.safetensors", f"{UNET_STEM}.safetensors.index.fp16.json",
+    f"{UNET_STEM}.fp16.safetensors", f"{UNET_STEM}.bin.index.json", f"{UNET_STEM}.bin",
+)  # fmt: skip
 ADAPTER_KINDS = ("two_view", "adapter", "unet")
 REMEDY = "It is cut short, or of another release: download it again."
 
@@ -31,24 +33,43 @@ def load_adapter(path: str | Path, operations=torch.nn, device="cpu", dtype: tor
     The sizes come from the file's metadata, or from the shapes where it has none. ``dtype`` None: the unCLIP projector, which
     is small, comes in float32, a two-view adapter (349 million parameters as published) as its file keeps it.
     """
-    path = _weights_of(Path(path))
-    file = _read(path)
-    if file.kind == "two_view":
-        network = _build_two_view(file, operations, path)
+    plan = plan_adapter(path)
+    if plan.kind == "two_view":
+        dims, network_class = build_dims(TwoViewDims, plan.dims, path), TwoViewAdapter
     else:
-        network, dtype = _build_unclip(file, operations, path), dtype or torch.float32
+        dims, network_class = build_dims(UnclipDims, plan.dims, path), UnclipProjector
+        dtype = dtype or torch.float32
+    network = plan.build(lambda: network_class(dims, operations))
+    plan.fill(network, dtype)
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def projector_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The projector's tensors of a state dict under their bare names; a wrapper's prefix ("module.", "unet.") is dropped."""
-    found = {}
-    for key, value in state_dict.items():
+def plan_adapter(path: str | Path) -> Plan:
+    """A two-view IP-Adapter, or unCLIP projectors: of their own file, or out of that of a UNet, where the first release keeps
+    them."""
+    path = Path(path)
+    if path.is_dir():
+        weights = WeightFolder(path, UNET_WEIGHTS, KINDS["adapter"].source)
+        kind = require_kind(path, ADAPTER_KINDS, weights.layout, weights.metadata)
+        plan = Plan(kind, weights, {name: name for name in weights.layout}, {})
+    else:
+        plan = open_network(path, ADAPTER_KINDS)
+    if plan.kind == "two_view":
+        return plan if plan.dims else replace(plan, dims=two_view_dims(plan.layout, path).to_dict())
+    return plan_projectors(plan)
+
+
+def plan_projectors(plan: Plan) -> Plan:
+    """Of a plan's tensors only the projectors', under their bare names; a wrapper's prefix ("module.", "unet.") is dropped."""
+    names = {}
+    for key, name in plan.names.items():
         for root in PROJECTOR_ROOTS:
             prefix, mark, rest = key.partition(root)
             if mark and (not prefix or prefix.endswith(".")):
-                found[root + rest] = value
-    return found
+                names[root + rest] = name
+    dims = plan.dims if plan.kind == "adapter" else {}  # a UNet's dims are the UNet's
+    plan = replace(plan, kind="adapter", names=names, metadata={})
+    return replace(plan, dims=dims or unclip_dims(plan.layout, plan.weights.path).to_dict())
 
 
 def unclip_dims(tensors: Mapping[str, Tensor], path: str | Path) -> UnclipDims:
@@ -80,38 +101,3 @@ def two_view_dims(tensors: Mapping[str, Tensor], path: str | Path) -> TwoViewDim
     except KeyError as error:
         raise file_error(path, f"lacks {error.args[0]}.", REMEDY) from error
     return TwoViewDims(embed, context, tuple(widths[number] for number in sorted(widths)), tokens=out // context)
-
-
-def _weights_of(path: Path) -> Path:
-    """The weight file of a diffusers UNet's folder; any other path as it is."""
-    if not path.is_dir():
-        return path
-    for name in UNET_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise file_error(path, "holds no weights.", f"A UNet's folder holds {UNET_FILES[0]}. {KINDS['adapter'].source}")
-
-
-def _read(path: Path) -> NetworkFile:
-    """The file, as whichever adapter it is. Of a UNet's file, where the first release keeps its projector, only that is read."""
-    kind = read_network_file(path, ADAPTER_KINDS, keep=lambda key: False).kind
-    if kind == "two_view":
-        return read_network_file(path, kind)
-    return read_network_file(path, kind, keep=lambda key: any(root in key for root in PROJECTOR_ROOTS))
-
-
-def _build_unclip(file: NetworkFile, operations, path: Path) -> UnclipProjector:
-    tensors = projector_tensors(file.state_dict)
-    ours = file.kind == "adapter" and file.dims  # a UNet's dims are the UNet's
-    dims = build_dims(UnclipDims, file.dims, path) if ours else unclip_dims(tensors, path)
-    network = UnclipProjector(dims, operations)
-    load_strict(network, tensors, source=path)
-    return network
-
-
-def _build_two_view(file: NetworkFile, operations, path: Path) -> TwoViewAdapter:
-    dims = build_dims(TwoViewDims, file.dims, path) if file.dims else two_view_dims(file.state_dict, path)
-    with EmptyWeights():
-        network = TwoViewAdapter(dims, operations)
-    load_strict(network, file.state_dict, source=path)
-    return network

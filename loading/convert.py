@@ -21,27 +21,16 @@ from ..models.imagebind import ImageBind, ImageBindDims
 from ..models.mm_llm import MMLLMDims, MultimodalLLM
 from ..models.prior import PriorDims, RefinementPrior
 from ..models.two_view import TwoViewAdapter, TwoViewDims
-from .adapter import ADAPTER_KINDS, PROJECTOR_ROOTS, projector_tensors, two_view_dims, unclip_dims
-from .diffusion import WEIGHTS as UNET_WEIGHTS
+from .adapter import PROJECTOR_ROOTS, UNET_WEIGHTS, plan_adapter, plan_projectors
 from .diffusion import check_unet, plan_unet
 from .errors import CheckpointError, file_error
-from .files import (
-    META_DIMS,
-    META_KIND,
-    META_TOKENIZER,
-    build_dims,
-    find_kind,
-    open_network,
-    open_tokenizer,
-    require_kind,
-)
+from .files import META_DIMS, META_KIND, META_TOKENIZER, build_dims, find_kind, open_tokenizer
 from .imagebind import plan_imagebind
 from .kinds import KINDS
 from .llm import plan_llm
 from .plan import Plan
 from .prior import plan_prior
 from .reader import WeightFile
-from .shards import WeightFolder
 from .stream import PART, Stream, write_stream
 from .strict import check_fit
 
@@ -110,32 +99,13 @@ def plan_source(source: str | Path, kind: str | None = None) -> Plan:
     raise file_error(source, f"is {title}.", f"What can be converted here: {wanted}.")
 
 
-def plan_adapter(source: Path) -> Plan:
-    """A two-view IP-Adapter, or unCLIP projectors: of their own file, or out of that of a UNet."""
-    if source.is_dir():
-        weights = WeightFolder(source, UNET_WEIGHTS, KINDS["adapter"].source)
-        kind = require_kind(source, ADAPTER_KINDS, weights.layout, weights.metadata)
-        plan = Plan(kind, weights, {name: name for name in weights.layout}, {})
-    else:
-        plan = open_network(source, ADAPTER_KINDS)
-    if plan.kind == "two_view":
-        return plan if plan.dims else replace(plan, dims=two_view_dims(plan.layout, source).to_dict())
-    return _projectors_of(plan)
-
-
-def _projectors_of(plan: Plan) -> Plan:
-    dims = plan.dims if plan.kind == "adapter" else {}  # a UNet's dims are the UNet's
-    plan = replace(plan, kind="adapter", names=projector_tensors(plan.names), metadata={})
-    return replace(plan, dims=dims or unclip_dims(plan.layout, plan.weights.path).to_dict())
-
-
 def check_plan(plan: Plan) -> None:
     """CheckpointError unless the keys, shapes and types are exactly those of the network that the sizes describe."""
     path = plan.weights.path
     if plan.kind == "unet":
         check_unet(plan)
         if any(key.startswith(PROJECTOR_ROOTS) for key in plan.names):
-            check_plan(_projectors_of(plan))
+            check_plan(plan_projectors(plan))
         return
     dims, network = NETWORKS[plan.kind]
     check_fit(plan.build(lambda: network(build_dims(dims, plan.dims, path))), plan.layout, path)

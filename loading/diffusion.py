@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..models.diffusion import EmbeddingDiffusion
-from .adapter import PROJECTOR_ROOTS, load_adapter
+from .adapter import PROJECTOR_ROOTS, UNET_WEIGHTS, load_adapter
 from .files import file_error, open_network, require_kind
 from .kinds import KINDS
 from .plan import Plan, Progress
@@ -18,49 +18,47 @@ from .shards import WeightFolder
 from .strict import check_fit, load_strict
 
 CONFIG_NAME = "config.json"
-STEM = "diffusion_pytorch_model"
-WEIGHTS = (
-    f"{STEM}.safetensors.index.json", f"{STEM}.safetensors", f"{STEM}.safetensors.index.fp16.json",
-    f"{STEM}.fp16.safetensors", f"{STEM}.bin.index.json", f"{STEM}.bin",
-)  # fmt: skip
 SIZES = ("block_out_channels", "down_block_types", "in_channels", "out_channels", "cross_attention_dim")
-SOURCE = KINDS["unet"].source
 
 
 def load_unet(
-    path: str | Path,
-    dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
-    kinds: tuple[str, ...] = ("unet",),
+    path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, keyword arguments of `UNet2DConditionModel`) of a file of ours or of a diffusers folder.
 
-    ``kinds``: what the file may say it is; a folder of diffusers' is a "unet".
     The projectors that the first release keeps in the UNet's own file are left aside; `load_adapter` reads them there.
     ``dtype`` of the weights; None: as they are stored, and then mapped from the disk.
     """
-    plan = plan_unet(path, kinds)
+    return read_unet(plan_unet(path), dtype, progress)
+
+
+def read_unet(
+    plan: Plan, dtype: torch.dtype | None = None, progress: Progress | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As ``load_unet``, of what ``plan_unet`` found."""
     check_unet(plan)
-    plan = _without_projectors(plan)
-    return plan.read(dtype, progress), dict(plan.dims)
+    return _without_projectors(plan).read(dtype, progress), dict(plan.dims)
 
 
 def plan_unet(path: str | Path, kinds: tuple[str, ...] = ("unet",)) -> Plan:
-    """Everything in a UNet's file or folder, projectors included; `dims` is its config."""
-    path = Path(path)
+    """Everything in a UNet's file or folder, projectors included; `dims` is its config.
+
+    ``kinds``: what the file may say it is, what is wanted first; a folder of diffusers' is a "unet".
+    """
+    path, source = Path(path), KINDS[kinds[0]].source
     if path.is_dir():
-        config, weights = path / CONFIG_NAME, WeightFolder(path, WEIGHTS, SOURCE)
+        config, weights = path / CONFIG_NAME, WeightFolder(path, UNET_WEIGHTS, source)
         require_kind(path, kinds, weights.layout, weights.metadata)
         plan = Plan("unet", weights, {name: name for name in weights.layout}, {})
     else:
         config, plan = path.with_name(CONFIG_NAME), open_network(path, kinds)
     if not plan.dims:
-        remedy = f"A UNet in diffusers format comes with its {CONFIG_NAME}: put both in one folder. {SOURCE}"
+        remedy = f"A UNet in diffusers format comes with its {CONFIG_NAME}: put both in one folder. {source}"
         fields = read_json(config, remedy)
         plan = replace(plan, dims={key: value for key, value in fields.items() if not key.startswith("_")})
     if lacking := [name for name in SIZES if plan.dims.get(name) is None]:
         raise file_error(
-            config, f"lacks {', '.join(lacking)}.", f"Take the {CONFIG_NAME} it was published with. {SOURCE}"
+            config, f"lacks {', '.join(lacking)}.", f"Take the {CONFIG_NAME} it was published with. {source}"
         )
     return plan
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from .reader import WeightFile, as_dtype
 
 __all__ = (
     "CheckpointError", "NetworkFile", "build_dims", "file_error", "find_kind", "open_network", "open_tokenizer",
-    "read_metadata", "read_network_file", "read_tensors", "require_kind", "write_network_file",
+    "read_metadata", "read_network_file", "read_tensors", "require_kind", "require_tokens", "write_network_file",
 )  # fmt: skip
 
 META_KIND = "any2pix.kind"
@@ -38,23 +38,15 @@ class NetworkFile:
     dims: dict[str, Any]
     tokenizer_json: str | None
     metadata: dict[str, str]
-    kind: str  # the one of the kinds asked for that it is
 
 
-def read_network_file(
-    path: str | Path,
-    kind: str | tuple[str, ...],
-    dtype: torch.dtype | None = None,
-    keep: Callable[[str], bool] = lambda key: True,
-) -> NetworkFile:
-    """Read the weights of a ``kind``, or of any of several (keys of KINDS), and check that they are of it and finite.
+def read_network_file(path: str | Path, kind: str, dtype: torch.dtype | None = None) -> NetworkFile:
+    """Read the weights of a ``kind`` (key of KINDS), and check that they are of it and finite.
 
-    Floats come as ``dtype``, None: as stored, and then mapped from the disk. ``keep``: the keys to read, all by default;
-    the others are not even looked at, so a few tensors of a large file are cheap.
+    Floats come as ``dtype``, None: as stored, and then mapped from the disk.
     """
     plan = open_network(path, kind)
-    state_dict = {key: as_dtype(plan.tensor(key), dtype) for key in plan.names if keep(key)}
-    return NetworkFile(state_dict, dict(plan.dims), plan.tokenizer_json, dict(plan.metadata), plan.kind)
+    return NetworkFile(plan.read(dtype), dict(plan.dims), plan.tokenizer_json, dict(plan.metadata))
 
 
 def open_network(path: str | Path, kind: str | tuple[str, ...]) -> Plan:
@@ -91,6 +83,15 @@ def open_tokenizer(text: str, path: str | Path, remedy: str) -> Tokenizer:
         return Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception
         raise file_error(path, f"holds a damaged tokenizer ({error}).", remedy) from error
+
+
+def require_tokens(path: str | Path, tokenizer: Tokenizer | None, rows: int, exact: bool = False) -> None:
+    """CheckpointError where the network of ``path`` has not a row for each token. ``exact``: nor a row without a token."""
+    tokens = tokenizer.get_vocab_size() if tokenizer else rows
+    if tokens > rows or (exact and tokens != rows):
+        raise file_error(
+            path, f"knows {rows} tokens, its tokenizer {tokens}.", "Use the tokenizer it was trained with."
+        )
 
 
 def find_kind(keys: Mapping[str, Any], metadata: Mapping[str, str]) -> str | None:

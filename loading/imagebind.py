@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..models.imagebind import ImageBind, ImageBindDims
-from .files import build_dims, file_error, open_network, open_tokenizer
-from .kinds import KINDS
+from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
+from .kinds import KINDS, count_blocks
 from .plan import Plan, Progress
 
 # Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
@@ -50,12 +50,7 @@ def load_imagebind(
     plan.fill(network, dtype or torch.float32, progress)
     if plan.tokenizer_json is not None:
         tokenizer = open_tokenizer(plan.tokenizer_json, path, KINDS["imagebind"].source)
-    if tokenizer is not None and tokenizer.get_vocab_size() != dims.text_vocab:
-        raise file_error(
-            path,
-            f"knows {dims.text_vocab} tokens, its tokenizer {tokenizer.get_vocab_size()}.",
-            "Use the tokenizer it was trained with.",
-        )
+    require_tokens(path, tokenizer, dims.text_vocab, exact=True)
     network.tokenizer = tokenizer
     return network.requires_grad_(False).eval().to(device=device, dtype=dtype or torch.float32)
 
@@ -91,7 +86,9 @@ def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> Imag
                 f"has a {modality} width of {width}, the published ImageBind has {expected}.",
                 "Only imagebind_huge can be read without sizes in its metadata.",
             )
-    blocks = {f"{modality}_blocks": _count_blocks(state_dict, modality) for modality in widths}
+    blocks = {
+        f"{modality}_blocks": count_blocks(state_dict, f"modality_trunks.{modality}.blocks.") for modality in widths
+    }
     return ImageBindDims(
         embed=embed,
         vision_width=vision_width,
@@ -107,11 +104,4 @@ def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> Imag
         text_context=context,
         text_vocab=vocab,
         **blocks,
-    )
-
-
-def _count_blocks(state_dict: Mapping[str, Tensor], modality: str) -> int:
-    prefix = f"modality_trunks.{modality}.blocks."
-    return 1 + max(
-        (int(key.removeprefix(prefix).split(".")[0]) for key in state_dict if key.startswith(prefix)), default=-1
     )

@@ -100,6 +100,11 @@ KINDS = {
 }
 
 
+def count_blocks(keys: Iterable[str], prefix: str) -> int:
+    """How many numbered modules the keys name below ``prefix``, counted from 0."""
+    return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in keys if key.startswith(prefix)), default=-1)
+
+
 def recognise(keys: Iterable[str]) -> str | None:
     """The first kind of KINDS whose marks all occur in ``keys``, or None."""
     keys = list(keys)

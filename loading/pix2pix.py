@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion
-from .diffusion import build_unet, load_unet, plan_unet
+from .diffusion import build_unet, plan_unet, read_unet
 from .errors import file_error
 from .kinds import KINDS
-from .plan import Progress
+from .plan import Plan, Progress
 from .text_encoder import load_text_encoder
 
 
@@ -18,16 +18,14 @@ def load_pix2pix_unet(
     path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, config) of an InstructPix2Pix UNet; CheckpointError where it has no channels for the source picture."""
-    _check_channels(path, SOURCE_CHANNELS, "pix2pix")
-    return load_unet(path, dtype, progress, kinds=("pix2pix", "unet"))
+    return read_unet(_plan(path, "pix2pix", SOURCE_CHANNELS), dtype, progress)
 
 
 def load_text_unet(
     path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, config) of a text-conditioned UNet: ours, or any diffusers one."""
-    _check_channels(path, 0, "text_unet")
-    return load_unet(path, dtype, progress, kinds=("text_unet", "unet"))
+    return read_unet(_plan(path, "text_unet", 0), dtype, progress)
 
 
 def load_text_diffusion(
@@ -39,8 +37,10 @@ def load_text_diffusion(
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def _check_channels(path: str | Path, extra: int, kind: str) -> None:
-    config = plan_unet(path, (kind, "unet")).dims
+def _plan(path: str | Path, kind: str, extra: int) -> Plan:
+    """A UNet with ``extra`` more input than output channels."""
+    plan = plan_unet(path, (kind, "unet"))
+    config = plan.dims
     wanted = config["out_channels"] + extra
     if config["in_channels"] != wanted:
         raise file_error(
@@ -49,3 +49,4 @@ def _check_channels(path: str | Path, extra: int, kind: str) -> None:
             f"channels has {wanted}.",
             KINDS[kind].source,
         )
+    return plan

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.prior import PriorDims, RefinementPrior
-from .files import build_dims, file_error, open_network, open_tokenizer
-from .kinds import KINDS
+from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
+from .kinds import KINDS, count_blocks
 from .plan import Plan, Progress
+from .strict import fill_constants
 
 # Older transformers stored these constants (causal masks, position counters) beside the weights.
 STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
@@ -37,15 +38,9 @@ def load_prior(
     dims = build_dims(PriorDims, plan.dims, path)
     network = plan.build(lambda: RefinementPrior(dims, operations))
     plan.fill(network, dtype or torch.float32, progress)
-    _make_constants(network)
+    fill_constants(network)
     network.tokenizer = _own_tokenizer(plan.tokenizer_json, Path(path)) or tokenizer
-    tokens = network.tokenizer.get_vocab_size() if network.tokenizer else 0
-    if tokens > dims.clip["vocab_size"]:
-        raise file_error(
-            path,
-            f"knows {dims.clip['vocab_size']} tokens, its tokenizer {tokens}.",
-            "Use the tokenizer it was trained with.",
-        )
+    require_tokens(path, network.tokenizer, dims.clip["vocab_size"])
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
 
@@ -64,7 +59,7 @@ def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
         return PriorDims(
             embed=embed,
             width=width,
-            layers=_count_layers(tensors, "model.h."),
+            layers=count_blocks(tensors, "model.h."),
             heads=max(1, width // HEAD_WIDTH),
             score_features=tensors["input_sequence_embed_linear.3.weight"].shape[1],
             clip=_clip_dims(tensors),
@@ -84,30 +79,13 @@ def _clip_dims(tensors: dict[str, Tensor]) -> dict:
         "vocab_size": vocab,
         "hidden_size": width,
         "intermediate_size": tensors[TEXT + "encoder.layers.0.mlp.fc1.weight"].shape[0],
-        "num_hidden_layers": _count_layers(tensors, TEXT + "encoder.layers."),
+        "num_hidden_layers": count_blocks(tensors, TEXT + "encoder.layers."),
         "num_attention_heads": max(1, width // HEAD_WIDTH),
         "max_position_embeddings": tensors[TEXT + "embeddings.position_embedding.weight"].shape[0],
         "hidden_act": PriorDims.published().clip["hidden_act"],
         "bos_token_id": vocab - 2,  # CLIP's vocabulary ends with its start and its end token
         "eos_token_id": vocab - 1,
     }
-
-
-def _count_layers(tensors: dict[str, Tensor], prefix: str) -> int:
-    return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in tensors if key.startswith(prefix)), default=-1)
-
-
-def _make_constants(network: RefinementPrior) -> None:
-    """Fill the constant buffers of transformers' modules, which no file holds and which a meta build leaves empty."""
-    make = {
-        "position_ids": lambda like: torch.arange(like.shape[-1]).expand(like.shape),
-        "bias": lambda like: torch.ones(like.shape, dtype=torch.bool).tril(),  # GPT-2's causal mask, transformers 4
-        "masked_bias": lambda like: torch.tensor(-1e4),
-    }
-    for module in network.modules():
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.is_meta:
-                module.register_buffer(name, make[name](buffer), persistent=False)
 
 
 def _own_tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:

@@ -30,19 +30,19 @@ def quantise_rows(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def dequantise(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def dequantise(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What ``quantise_rows`` stored as float16, whose rounding is a tenth of the 8 bits' own; any other file as it is."""
-    floats = {}
-    for key, value in state_dict.items():
-        scale = state_dict.get(key + SCALE_SUFFIX)
-        if scale is not None and value.dtype == torch.int8:
-            rows = value.flatten(1).float() * scale[:, None]
-            floats[key] = rows.half().view(value.shape)
-        elif not _is_scale(key, state_dict):
-            floats[key] = value
-    return floats
+    return {key: dequantise_tensor(stored, key) for key in stored if not _is_scale(key, stored)}
 
 
-def _is_scale(key: str, state_dict: Mapping[str, Tensor]) -> bool:
-    weight = state_dict.get(key.removesuffix(SCALE_SUFFIX))
+def dequantise_tensor(stored: Mapping[str, Tensor], key: str) -> Tensor:
+    """``dequantise``, of one tensor."""
+    value, scale = stored[key], stored.get(key + SCALE_SUFFIX)
+    if scale is None or value.dtype != torch.int8:
+        return value
+    return (value.flatten(1).float() * scale[:, None]).half().view(value.shape)
+
+
+def _is_scale(key: str, stored: Mapping[str, Tensor]) -> bool:
+    weight = stored.get(key.removesuffix(SCALE_SUFFIX))
     return key.endswith(SCALE_SUFFIX) and weight is not None and weight.dtype == torch.int8

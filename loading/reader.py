@@ -4,7 +4,7 @@ import json
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import file_error
-from .quantised import dequantise
+from .quantised import dequantise, dequantise_tensor
 
 CODE_SIGNS = ("GLOBAL", "call reduce", "instantiate")  # in torch's message when a file asks for more than tensors
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -24,7 +24,8 @@ class WeightFile:
     """Names, shapes and dtypes at once, each tensor when it is asked for.
 
     ``layout``: name -> meta tensor. Tensors are mapped from the disk, not read, so opening costs nothing and one that is
-    used as it is stored takes no memory of its own. (Files of torch before 1.6 cannot be mapped and are read whole.)
+    used as it is stored takes no memory of its own. (Files of torch before 1.6 cannot be mapped and are read whole.) Those
+    stored in 8 bits by rows come as float16.
     """
 
     def __init__(self, path: str | Path, remedy: str = "Download it again.") -> None:
@@ -34,9 +35,10 @@ class WeightFile:
         self._mapped = self.path.suffix == ".safetensors" or zipfile.is_zipfile(self.path)
         self._tensors: dict[str, Tensor] | None = self._open()
         self._bytes_read = 0
-        self.layout = {
+        stored = {
             name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in self._tensors.items()
         }
+        self.layout = dequantise(stored)
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as it is stored; CheckpointError where it holds NaN, or infinity outside a mask."""
@@ -44,16 +46,13 @@ class WeightFile:
             self.release()
         if self._tensors is None:
             self._tensors = self._open()
-        value = self._tensors[name]
+        value = dequantise_tensor(self._tensors, name)
         self._bytes_read += value.nbytes
         self._check_numbers(name, value)
         return value
 
-    def read(
-        self, dtype: torch.dtype | None = None, keep: Callable[[str], bool] = lambda name: True
-    ) -> dict[str, Tensor]:
-        """The tensors whose names ``keep`` takes; floats as ``dtype`` where it is given."""
-        return {name: as_dtype(self.tensor(name), dtype) for name in self.layout if keep(name)}
+    def read(self) -> dict[str, Tensor]:
+        return {name: self.tensor(name) for name in self.layout}
 
     def release(self) -> None:
         """Give back what was read for tensors nobody holds any more; the next one opens the file again."""
@@ -68,7 +67,7 @@ class WeightFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 self.metadata = file.metadata() or {}
-                return dequantise({name: file.get_tensor(name) for name in file.keys()})
+                return {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
             raise file_error(self.path, f"is damaged or was cut short ({error}).", self.remedy) from error
 

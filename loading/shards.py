@@ -20,7 +20,7 @@ class WeightFolder:
         self.path, self.metadata = folder, {}
         found = next((folder / name for name in names if (folder / name).is_file()), None)
         if found is None:
-            raise file_error(folder, f"holds none of {', '.join(names)}{_what_else(folder)}.", remedy)
+            raise file_error(folder, f"holds no weights, none of {', '.join(names)}{_what_else(folder)}.", remedy)
         if INDEX_MARK in found.name:
             self._owner = _read_shards(found, remedy)
         else:

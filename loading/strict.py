@@ -52,6 +52,19 @@ def load_strict(
     module.load_state_dict(given, strict=True, assign=on_meta)
 
 
+def fill_constants(module: nn.Module) -> None:
+    """Fill the constant buffers of transformers' modules, which no file holds and which ``EmptyWeights`` leaves empty."""
+    make = {
+        "position_ids": lambda like: torch.arange(like.shape[-1]).expand(like.shape),
+        "bias": lambda like: torch.ones(like.shape, dtype=torch.bool).tril(),  # GPT-2's causal mask, transformers 4
+        "masked_bias": lambda like: torch.tensor(-1e4),
+    }
+    for part in module.modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                part.register_buffer(name, make[name](buffer), persistent=False)
+
+
 def check_fit(module: nn.Module, given: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
     """The state dict of ``module``, where ``given`` (meta tensors will do) fits it key by key; else CheckpointError.
 

@@ -7,11 +7,12 @@ import torch
 from tokenizers import Tokenizer
 
 from ..models.text_encoder import TextEncoder, TextEncoderDims
-from .files import build_dims, file_error, open_network, open_tokenizer
+from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
 from .kinds import KINDS
 from .plan import Plan, Progress
 from .reader import read_json
 from .shards import WeightFolder
+from .strict import fill_constants
 
 SOURCE = KINDS["text_encoder"].source
 CONFIG_NAME = "config.json"
@@ -36,19 +37,10 @@ def load_text_encoder(
     dims = build_dims(TextEncoderDims, plan.dims, path)
     if plan.tokenizer_json is not None:
         tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
-    if tokenizer is not None and tokenizer.get_vocab_size() > dims.vocab_size:
-        raise file_error(
-            path,
-            f"knows {dims.vocab_size} tokens, its tokenizer {tokenizer.get_vocab_size()}.",
-            "Use the tokenizer it was trained with.",
-        )
+    require_tokens(path, tokenizer, dims.vocab_size)
     network = plan.build(lambda: TextEncoder(dims, operations))
     plan.fill(network, dtype or torch.float32, progress)
-    for module in network.modules():  # constants that no file holds and that a network without weights leaves empty
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.is_meta:
-                positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
-                module.register_buffer(name, positions, persistent=False)
+    fill_constants(network)
     network.tokenizer = tokenizer
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
