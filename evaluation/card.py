@@ -1,9 +1,9 @@
 """The card of the miniature, written from what was measured: python -m any2pix.evaluation.card
 
 Reads the weight files, `training.json` of `python -m any2pix.training.miniature`, and the JSON files that
-`evaluation.edit_quality`, `.sweeps`, `.inversion` and `benchmarks.edit_latency` left in `results/`, and writes README.md
-beside the weights. Every number in it comes from one of these files; `results/notes.md`, where there is one, is taken
-over as it is.
+`evaluation.edit_quality`, `.sweeps`, `.inversion`, `.tradeoff`, `.data_ablation` and `benchmarks.edit_latency` left in
+`results/`, and writes README.md beside the weights. Every number in it comes from one of these files; `results/notes.md`,
+where there is one, is taken over as it is.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 from ..datagen.drawing import SIZE
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import ATTRIBUTES, HELD_OUT
-from ..stages.edit import EditOptions
-from .edit_quality import POINTS, SHEET_EDITS, TABLE, detail_table, quality_table
+from .card_pix2pix import ablation_section, tradeoff_section
+from .card_quality import missing, quality_section
+from .edit_quality import SHEET_EDITS
 from .editor import MINIATURE
 from .findings import (
     PICTURE_SUFFIXES,
@@ -29,19 +30,16 @@ from .findings import (
     Findings,
     WeightFile,
     gather,
-    main_quality,
-    rates_of,
     sweeps_of,
 )
 from .inversion import measured_of, table
-from .metrics import Rate, markdown_table
+from .metrics import markdown_table
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
 MEGABYTE = MILLION = 1e6
 BREAKDOWN = "/"  # in the names of results that are a part of another one
 MOST_RESULTS = 12  # of a training, in its cell of the table
-LEAST_PSNR, AIM_PSNR = 25, 28  # dB, as in quality_table
 
 PURPOSES = {
     "imagebind": "pictures, sounds and texts to embeddings of one space",
@@ -51,6 +49,9 @@ PURPOSES = {
     "unet": "paints an embedding, SDXL-shaped",
     "vae": "pictures to latents and back",
     "judge": "names what is in a picture; only the evaluation uses it",
+    "text_unet": "paints a text, SDXL-shaped; InstructPix2Pix grew from it, and the data pipeline paints with it",
+    "text_encoder": "a text to what the UNet of the same name reads, as CLIP does",
+    "pix2pix": "InstructPix2Pix: paints the picture it is shown as an instruction in words asks for",
 }
 SWEEPS = {
     "alpha": "How much of the source picture's noise is kept: a higher alpha should keep the layout.",
@@ -65,9 +66,11 @@ def write_card(findings: Findings) -> str:
     parts = [
         _opening(findings),
         _files(findings.weights),
-        _quality(findings),
+        quality_section(findings),
         _sheet(findings),
         _sweeps(findings),
+        tradeoff_section(findings),
+        ablation_section(findings),
         _inversions(findings),
         _latency(findings),
         _training(findings.training),
@@ -120,81 +123,18 @@ The sizes of each network travel in the metadata of its file:
 </details>"""
 
 
-def _quality(findings: Findings) -> str:
-    title = "## What it can do\n\n"
-    chosen = main_quality(findings)
-    if chosen is None:
-        return title + _missing("python -m any2pix.evaluation.edit_quality --seed 1 --json FILE --sheet FILE")
-    record = findings.quality[chosen]
-    figures = rates_of(record["figures"])
-    copied, ceiling, extra = (
-        rates_of(record[group]) for group in ("copying the source", "perfect painter through the vae", "judge and vae")
-    )
-    return f"""{title}Measured on held-out seeds and held-out combinations of attributes, {record["samples"]} edits
-of each kind and way of giving it, seed {record["seed"]}. The judge is a classifier trained apart, on drawings of its
-own. ± is the standard error, n the number of edits.
-
-```
-{_quality_command(record, chosen)}
-```
-
-{quality_table(figures, copied, ceiling, extra)}
-
-"Copying the source" is what the judge says when nothing is edited; "perfect painter" when Toyland itself draws the
-wanted picture and only the VAE stands between.
-
-{_shortfalls(figures, extra)}
-
-{detail_table(figures, extra)}
-
-Options of the edit: {", ".join(f"{name} {value}" for name, value in record["options"].items())}.
-{_other_records(findings, chosen)}"""
-
-
-def _quality_command(record: Mapping[str, Any], name: str) -> str:
-    defaults = EditOptions()
-    changed = [f"{key}={value}" for key, value in record["options"].items() if value != getattr(defaults, key, None)]
-    command = f"python -m any2pix.evaluation.edit_quality --seed {record['seed']} --samples {record['samples']}"
-    command += f" --options {' '.join(changed)}" if changed else ""
-    return f"{command} --json miniature/{RESULTS}/{name}"
-
-
-def _shortfalls(figures: Mapping[str, Rate], extra: Mapping[str, Rate]) -> str:
-    """Every target that was missed, by how much. What was not measured is NaN, which compares as nothing."""
-    judged = [(what, 100 * figures[name].mean, least, aim) for what, name, least, aim in TABLE if least]
-    # "points worse" is better the lower it is
-    judged += [(what, -100 * figures[name].mean, -least, -aim) for what, name, least, aim in POINTS]
-    judged.append(("VAE round trip, dB", extra["vae psnr"].mean, LEAST_PSNR, AIM_PSNR))
-    below = [f"{what} by {least - got:.1f}" for what, got, least, _ in judged if got < least]
-    near = [f"{what} by {aim - got:.1f}" for what, got, least, aim in judged if least <= got < aim]
-    lines = [f"- Below what is wanted at least: {'; '.join(below)}." if below else "- Nothing is below its target."]
-    lines += [f"- Above it, but short of the aim: {'; '.join(near)}."] if near else []
-    return "\n".join(lines)
-
-
-def _other_records(findings: Findings, chosen: str) -> str:
-    """Runs with other options or embeddings, for comparison."""
-    main = findings.quality[chosen]["options"]
-    rows = []
-    for name, record in findings.quality.items():
-        if name == chosen:
-            continue
-        oracle = ["the rendered target's own embedding in place of the LLM's"] if record["oracle"] else []
-        changed = [f"{key} {value}" for key, value in record["options"].items() if value != main.get(key)]
-        figures = rates_of(record["figures"])
-        what = ", ".join((f"{record['split']} split", *oracle, *changed))
-        rows.append((f"`{name}`", what, figures["done"].percent(), figures["kept"].percent()))
-    head = ("run", "what differs", "single edits done", "others kept")
-    return f"\nFor comparison:\n\n{markdown_table(head, rows)}" if rows else ""
-
-
 def _sheet(findings: Findings) -> str:
     plots = {name for record in findings.sweeps.values() for name in sweeps_of(record)}
-    plots |= {Path(name).stem for name in findings.inversions}
+    plots |= {Path(name).stem for name in (*findings.inversions, *findings.tradeoffs)}
     sheets = sorted(name for name in findings.pictures if Path(name).stem not in plots)
-    if not sheets:
+    of_words = [name for name in sheets if "pix2pix" in name]
+    blocks = [f"![{SHEET_EDITS} edits]({RESULTS}/{name})" for name in sheets if name not in of_words]
+    if of_words:
+        blocks.append("The same of InstructPix2Pix: source, result, and the words it was given.")
+        blocks += [f"![{SHEET_EDITS} edits of InstructPix2Pix]({RESULTS}/{name})" for name in of_words]
+    if not blocks:
         return ""
-    shown = "\n\n".join(f"![{SHEET_EDITS} edits]({RESULTS}/{name})" for name in sheets)
+    shown = "\n\n".join(blocks)
     return f"""## {SHEET_EDITS} edits, chosen by the seed and not by hand
 
 Source, references, result. Green: the judge sees what was wanted; below it the LLM's caption.
@@ -205,7 +145,7 @@ Source, references, result. Green: the judge sees what was wanted; below it the 
 def _sweeps(findings: Findings) -> str:
     title = "## What the knobs do\n\n"
     if not findings.sweeps:
-        return title + _missing(f"python -m any2pix.evaluation.sweeps --seed 1 --out miniature/{RESULTS}")
+        return title + missing(f"python -m any2pix.evaluation.sweeps --seed 1 --out miniature/{RESULTS}")
     blocks = []
     for file, record in findings.sweeps.items():
         of = f"seed {record['seed']}, {record['samples']} edits of each kind, {record['split']} split"
@@ -269,7 +209,7 @@ def _latency(findings: Findings) -> str:
 
 def _training(training: Mapping[str, Mapping]) -> str:
     if not training:
-        return "## How it was trained\n\n" + _missing("python -m any2pix.training.miniature")
+        return "## How it was trained\n\n" + missing("python -m any2pix.training.miniature")
     rows = [
         (
             f"`train_{name}`",
@@ -324,10 +264,6 @@ def _limits(findings: Findings) -> str:
 - The judge saw drawings of the same generator as the networks did, so its agreement is optimistic: look at the sheet.
 - Figures are measured with `stages/edit.py`, which runs the stages of the graph in a row, outside ComfyUI."""
     return f"{text}\n\n{findings.notes}" if findings.notes else text
-
-
-def _missing(command: str) -> str:
-    return f"Not measured yet:\n\n```\n{command}\n```"
 
 
 def main(argv: list[str] | None = None):

@@ -2,6 +2,9 @@
 
 Held-out seeds and held-out combinations of attributes; the judge is a classifier trained apart on drawings. Options of the
 edit are chosen on `--split validation`, never on the test split.
+
+InstructPix2Pix reads words alone. It is given each edit once, in words, and both are compared on these edits: those that
+InstructAny2Pix is given as text, and the compositions, whose references it may be given as pictures and sounds.
 """
 
 from __future__ import annotations
@@ -18,17 +21,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..stages.edit import EditOptions
+from ..stages.edit import EditOptions, Networks
+from ..stages.edit_by_text import TextEditOptions
 from .cases import ROWS, SPLITS, EditCase, draw_cases, picture_of, sound_of
 from .editor import MINIATURE, load_networks, options_from, pack_editor
-from .judge import ATTRIBUTES, load_judge
+from .judge import ATTRIBUTES, Judge, load_judge
 from .metrics import Rate, markdown_table
+from .pix2pix import can_be_said, has_pix2pix, in_words, load_pix2pix, pix2pix_editor
 from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise
 from .sheet import SheetEntry, contact_sheet, spectrogram, to_picture, word_card
 
 logger = logging.getLogger(__name__)
 SHEET_EDITS = 32
 JUDGE_PICTURES = 200
+IN_WORDS = ("InstructAny2Pix on the same edits", "InstructPix2Pix")  # groups of the record, columns of the table
 
 # (what, figure, at least, aim); in percent, but for the last ones, which say their unit.
 TABLE = (
@@ -52,46 +58,47 @@ POINTS = (
 
 
 def quality_table(
-    figures: dict[str, Rate], copied: dict[str, Rate], ceiling: dict[str, Rate], extra: dict[str, Rate]
+    figures: dict[str, Rate],
+    copied: dict[str, Rate],
+    ceiling: dict[str, Rate],
+    extra: dict[str, Rate],
+    worded: dict[str, dict[str, Rate]] | None = None,
 ) -> str:
-    """The figures in markdown, with what copying the source and a perfect painter behind the same VAE would get."""
+    """The figures in markdown, with what copying the source and a perfect painter behind the same VAE would get.
+
+    `worded`: the figures of each editor of IN_WORDS on the edits that words can say, a column each.
+    """
+    worded = worded or {}
     rows = [
         (
             what,
             f"{least} %" if least else "",
             f"{aim} %" if aim else "",
             figures[name].percent(),
+            *(_side(group, name, Rate.percent) for group in worded.values()),
             _side(copied, name),
             _side(ceiling, name),
         )
         for what, name, least, aim in TABLE
         if figures[name].count
     ]
+    blank = ("",) * (len(worded) + 2)
     rows += [
-        (what, f"{least}", f"{aim}", figures[name].points(), "", "")
+        (what, f"{least}", f"{aim}", figures[name].points(), *blank)
         for what, name, least, aim in POINTS
         if figures[name].count
     ]
     psnr = extra["vae psnr"]
-    rows.append(
-        (
-            "VAE round trip on held-out pictures",
-            "25 dB",
-            "28 dB",
-            f"{psnr.mean:.1f} ± {psnr.error:.1f} dB (n {psnr.count})",
-            "",
-            "",
-        )
-    )
-    return markdown_table(
-        ("what", "at least", "aim", "measured", "copying the source", "perfect painter through the VAE"), rows
-    )
+    measured = f"{psnr.mean:.1f} ± {psnr.error:.1f} dB (n {psnr.count})"
+    rows.append(("VAE round trip on held-out pictures", "25 dB", "28 dB", measured, *blank))
+    sides = (*worded, "copying the source", "perfect painter through the VAE")
+    return markdown_table(("what", "at least", "aim", "measured", *sides), rows)
 
 
-def _side(figures: dict[str, Rate], name: str) -> str:
+def _side(figures: dict[str, Rate], name: str, written=lambda rate: f"{100 * rate.mean:.1f} %") -> str:
     """A figure of a comparison; captions and retrieval mean nothing there."""
     rate = figures.get(name)
-    return f"{100 * rate.mean:.1f} %" if rate and rate.count and name.startswith(("done", "kept")) else ""
+    return written(rate) if rate and rate.count and name.startswith(("done", "kept")) else ""
 
 
 def detail_table(figures: dict[str, Rate], extra: dict[str, Rate]) -> str:
@@ -119,26 +126,26 @@ def detail_table(figures: dict[str, Rate], extra: dict[str, Rate]) -> str:
     )
 
 
-def sheet_of(graded: Sequence[GradedCase], seed: int, count: int = SHEET_EDITS) -> Image.Image:
-    """`count` edits chosen by the seed alone, as a picture to look at."""
+def sheet_of(graded: Sequence[GradedCase], seed: int, count: int = SHEET_EDITS, words: bool = False) -> Image.Image:
+    """`count` edits chosen by the seed alone, as a picture to look at; `words`: as given to InstructPix2Pix."""
     edits = [g for g in graded if g.grade is not None]
     chosen = np.random.default_rng((seed, 32)).permutation(len(edits))[:count]
-    return contact_sheet([_entry(edits[i]) for i in sorted(chosen)])
+    return contact_sheet([_entry(edits[i], words) for i in sorted(chosen)])
 
 
-def _entry(graded: GradedCase) -> SheetEntry:
+def _entry(graded: GradedCase, words: bool) -> SheetEntry:
     case, sample = graded.case, graded.case.sample
     wrong = [
         f"{name} {graded.seen[name]}, not {getattr(sample.target, name)}"
         for name in ATTRIBUTES
         if graded.seen[name] != getattr(sample.target, name)
     ]
-    others = [i for i in range(len(sample.references)) if i != sample.base_index]
+    others = [i for i in range(len(sample.references)) if i != sample.base_index and not words]
     return SheetEntry(
         source=to_picture(picture_of(sample.source)),
-        source_mark=sample.references[sample.base_index].mark,
+        source_mark="" if words else sample.references[sample.base_index].mark,
         thumbnails=tuple((sample.references[i].mark, _thumbnail(case, i)) for i in others),
-        instruction=sample.instruction,
+        instruction=in_words(case) if words else sample.instruction,
         result=to_picture(graded.outcome.image),
         verdict="judge: as wanted" if not wrong else "judge: " + "; ".join(wrong),
         good=not wrong,
@@ -153,6 +160,21 @@ def _thumbnail(case: EditCase, index: int) -> Image.Image:
     return spectrogram(*sound_of(case, spec)) if spec.modality == "audio" else word_card(spec.content)
 
 
+def grade_in_words(
+    judge: Judge, networks: Networks, graded: Sequence[GradedCase], options: argparse.Namespace
+) -> dict[str, list[GradedCase]]:
+    """Both editors of IN_WORDS on the edits that words can say; nothing where the folder has no InstructPix2Pix."""
+    said = [g for g in graded if can_be_said(g.case)]
+    if not said or not has_pix2pix(options.miniature):
+        logger.info("InstructPix2Pix is left out: %s", f"{options.miniature} has none" if said else "no edit in words")
+        return {}
+    cases = [g.case for g in said]
+    text_options = options_from(options.text_options, TextEditOptions())
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        edit = pix2pix_editor(load_pix2pix(options.miniature), networks.vae, text_options, options.seed)
+        return dict(zip(IN_WORDS, (said, grade_outcomes(judge, cases, edit(cases)))))
+
+
 def main(argv: list[str] | None = None):
     options = _arguments().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -165,21 +187,27 @@ def main(argv: list[str] | None = None):
         outcomes = pack_editor(networks, edit_options, options.seed, options.oracle)(cases)
     seconds = time.perf_counter() - started
     graded = grade_outcomes(judge, cases, outcomes)
-    figures = summarise(graded)
+    by_words = grade_in_words(judge, networks, graded, options)
     edits = [case for case in cases if case.sample.source is not None]
-    copied = summarise(grade_outcomes(judge, edits, copy_editor(edits)))
-    ceiling = summarise(grade_outcomes(judge, cases, round_trip_editor(networks)(cases)))
-    extra = judge_and_autoencoder(judge, networks, options.seed, JUDGE_PICTURES)
+    groups = {
+        "figures": summarise(graded),
+        "copying the source": summarise(grade_outcomes(judge, edits, copy_editor(edits))),
+        "perfect painter through the vae": summarise(grade_outcomes(judge, cases, round_trip_editor(networks)(cases))),
+        "judge and vae": judge_and_autoencoder(judge, networks, options.seed, JUDGE_PICTURES),
+    }
+    worded = {title: summarise(of) for title, of in by_words.items()}
     logger.info(
         "%s\n\n%s\n\n%.2f s an edit",
-        quality_table(figures, copied, ceiling, extra),
-        detail_table(figures, extra),
+        quality_table(*groups.values(), worded),
+        detail_table(groups["figures"], groups["judge and vae"]),
         seconds / len(cases),
     )
     if options.sheet:
         sheet_of(graded, options.seed).save(options.sheet)
+    if options.text_sheet and by_words:
+        sheet_of(by_words[IN_WORDS[1]], options.seed, words=True).save(options.text_sheet)
     if options.json:
-        _write(options, edit_options, seconds, figures, copied, ceiling, extra)
+        _write(options, edit_options, seconds, groups | worded)
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -200,9 +228,17 @@ def _arguments() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help=f"of: {', '.join(EditOptions.__dataclass_fields__)}",
     )
+    parser.add_argument(
+        "--text-options",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"of InstructPix2Pix: {', '.join(TextEditOptions.__dataclass_fields__)}",
+    )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_EDITS} edits, PNG")
+    parser.add_argument("--text-sheet", type=Path, help="the same of InstructPix2Pix")
     return parser
 
 
@@ -211,16 +247,12 @@ def _draw(options: argparse.Namespace) -> list[EditCase]:
     return [case for case in cases if options.ways is None or case.modality in options.ways]
 
 
-def _write(options, edit_options: EditOptions, seconds: float, figures, copied, ceiling, extra):
-    groups = {
-        "figures": figures,
-        "copying the source": copied,
-        "perfect painter through the vae": ceiling,
-        "judge and vae": extra,
-    }
+def _write(options: argparse.Namespace, edit_options: EditOptions, seconds: float, groups: dict[str, dict[str, Rate]]):
+    text_options = asdict(options_from(options.text_options, TextEditOptions()))
     record = {
         "seed": options.seed, "samples": options.samples, "split": options.split, "oracle": options.oracle,
         "options": asdict(edit_options), "seconds": round(seconds, 1),
+        **({"text options": text_options} if IN_WORDS[1] in groups else {}),
         **{title: {name: rate.to_dict() for name, rate in group.items() if rate.count} for title, group in groups.items()},
     }  # fmt: skip
     options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from .cases import EditCase, encode_references, picture_of
 
 logger = logging.getLogger(__name__)
 MINIATURE = Path(__file__).resolve().parent.parent / "miniature"
+Options = TypeVar("Options")  # a frozen dataclass of options with their defaults
 BATCH = 16
 UNPAINTED = torch.full((128, 128, 3), 0.5)  # what the judge is shown where no answer could be read
 
@@ -186,13 +188,13 @@ def pack_editor(networks: Networks, options: EditOptions, seed: int = 0, oracle:
     return edit
 
 
-def options_from(pairs: Sequence[str], options: EditOptions = DEFAULTS) -> EditOptions:
-    """["cfg=3", "negative=null"] -> the options with these changes."""
+def options_from(pairs: Sequence[str], options: Options = DEFAULTS) -> Options:
+    """["cfg=3", "negative=null"] -> the options, a dataclass, with these changes."""
     changes = {}
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or not hasattr(options, name):
-            known = ", ".join(EditOptions.__dataclass_fields__)
+            known = ", ".join(field.name for field in fields(options))
             raise ValueError(f"{pair!r} is not an option of the edit. Write NAME=VALUE with one of: {known}.")
         kind = type(getattr(options, name))
         try:

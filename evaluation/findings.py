@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import safe_open
 
 from ..loading.files import META_DIMS, META_KIND, META_TOKENIZER
+from ..loading.quantised import SCALE_SUFFIX
 from .metrics import Rate
 
 RESULTS, TRAINING, NOTES = "results", "training.json", "notes.md"
@@ -35,7 +36,8 @@ class WeightFile:
 def read_weight_file(path: Path) -> WeightFile:
     with safe_open(path, framework="np") as file:
         metadata = file.metadata() or {}
-        slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118, the handle is not a dict
+        names = [name for name in file.keys() if not name.endswith(SCALE_SUFFIX)]  # noqa: SIM118, the handle is not a dict
+        slices = [file.get_slice(name) for name in names]
         parameters = sum(math.prod(part.get_shape()) for part in slices)
         precisions = tuple(sorted({part.get_dtype() for part in slices}))
     return WeightFile(
@@ -59,6 +61,8 @@ class Findings:
     sweeps: dict[str, dict]
     latency: dict[str, dict]
     inversions: dict[str, dict]
+    tradeoffs: dict[str, dict]
+    ablations: dict[str, dict]  # ready tables: columns, rows, command
     pictures: frozenset[str]  # names in results/
     notes: str
 
@@ -78,6 +82,8 @@ def gather(miniature: Path) -> Findings:
         sweeps={name: record for name, record in records.items() if sweeps_of(record)},
         latency={name: record for name, record in records.items() if "bare UNet" in record},
         inversions={name: record for name, record in records.items() if "inversions" in record},
+        tradeoffs={name: record for name, record in records.items() if "tradeoff" in record},
+        ablations={name: record for name, record in records.items() if {"columns", "rows", "command"} <= record.keys()},
         pictures=frozenset(path.name for path in results.glob("*") if path.suffix in PICTURE_SUFFIXES),
         notes=notes.read_text().strip() if notes.is_file() else "",
     )

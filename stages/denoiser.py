@@ -1,38 +1,54 @@
-"""A diffusers UNet seen as k-diffusion's denoiser, with classifier-free guidance; for work outside ComfyUI."""
+"""Diffusers UNets seen as k-diffusion's denoiser, with the guidance of each; for work outside ComfyUI."""
+
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..models.diffusion import EmbeddingDiffusion
+from ..models.text_diffusion import TextDiffusion
+from .guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
 from .sample import train_sigmas
+
+
+@cache
+def _log_sigmas() -> Tensor:
+    return train_sigmas().log().float()
+
+
+def nearest_timestep(sigma: Tensor) -> Tensor:
+    """The training timestep nearest in log sigma, as ComfyUI picks it: (B,) -> (B,) int."""
+    distance = sigma.log()[:, None].cpu() - _log_sigmas()[None]
+    return distance.abs().argmin(dim=1).to(sigma.device)
 
 
 class GuidedDenoiser:
     """`denoiser(x, sigma)`: x (B, 4, h, w) = z + sigma * e -> the denoised z, guided from `negative` to `positive`.
 
-    `positive` (B, D) or (1, D) are the embeddings H to paint; `negative` those to lead away from, by default the zeros of
-    the unconditional model. `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv 2207.12598).
+    `positive` (B, D) or (1, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative`: what to lead
+    away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt). `guidance` 1 runs
+    the positive pass alone (Ho and Salimans, arXiv 2207.12598).
     """
 
-    def __init__(self, diffusion: EmbeddingDiffusion, positive: Tensor, negative: Tensor | None = None, guidance: float = 1.0):
+    def __init__(
+        self,
+        diffusion: EmbeddingDiffusion | TextDiffusion,
+        positive: Tensor,
+        negative: Tensor | None = None,
+        guidance: float = 1.0,
+    ):
         self.diffusion = diffusion
         self.positive = positive
         self.negative = torch.zeros_like(positive) if negative is None else negative
         self.guidance = guidance
-        self.log_sigmas = train_sigmas().log().float()
         self.calls = 0
-
-    def timestep(self, sigma: Tensor) -> Tensor:
-        """The training timestep nearest in log sigma, as ComfyUI picks it: (B,) -> (B,) int."""
-        distance = sigma.log()[:, None].cpu() - self.log_sigmas[None]
-        return distance.abs().argmin(dim=1).to(sigma.device)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         self.calls += 1
         level = sigma.view(-1, 1, 1, 1)
         z = x / (1 + level**2).sqrt()
-        timesteps = self.timestep(sigma)
+        timesteps = nearest_timestep(sigma)
         positive = self.positive.expand(len(x), -1)
         if self.guidance == 1.0:
             return x - level * self.diffusion.predict_noise(z, timesteps, positive)
@@ -40,3 +56,34 @@ class GuidedDenoiser:
         eps = self.diffusion.predict_noise(torch.cat([z, z]), torch.cat([timesteps, timesteps]), both)
         conditional, unconditional = eps.chunk(2)
         return x - level * (unconditional + self.guidance * (conditional - unconditional))
+
+
+class EditDenoiser:
+    """The same for InstructPix2Pix: three predictions, with picture and instruction, the picture alone, and neither.
+
+    `tokens` (B, L) of the instructions, `empty` (1, L) of the empty prompt; `source` (B, 4, h, w), the pictures to edit as
+    the VAE encodes them, without its scale. The two guidances are those of `stages.guide`.
+    """
+
+    def __init__(
+        self,
+        diffusion: TextDiffusion,
+        tokens: Tensor,
+        empty: Tensor,
+        source: Tensor,
+        text_guidance: float = TEXT_GUIDANCE,
+        image_guidance: float = IMAGE_GUIDANCE,
+    ):
+        self.diffusion = diffusion
+        without = empty.expand(len(tokens), -1)
+        self.tokens = torch.cat([tokens, without, without])
+        self.source = torch.cat([source, source, torch.zeros_like(source)])
+        self.text_guidance, self.image_guidance = text_guidance, image_guidance
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        level = sigma.view(-1, 1, 1, 1)
+        z = x / (1 + level**2).sqrt()
+        eps = self.diffusion.predict_noise(z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.tokens, self.source)
+        text, image, plain = eps.chunk(3)
+        return x - level * guide_edit(plain, image, text, self.text_guidance, self.image_guidance)

@@ -3,16 +3,20 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from any2pix.evaluation.card import main, write_card
-from any2pix.evaluation.edit_quality import TABLE
+from any2pix.evaluation.edit_quality import IN_WORDS, TABLE
 from any2pix.evaluation.findings import gather, main_quality, rates_of
 from any2pix.evaluation.judge import ATTRIBUTES
 from any2pix.evaluation.metrics import Rate
 from any2pix.evaluation.sweeps import Sweep
+from any2pix.evaluation.tradeoff import STRENGTHS
+from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare
 from any2pix.loading.files import write_network_file
 from any2pix.stages.edit import EditOptions
+from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions
 
 FIGURES = {name: Rate(0.995, 0.0021, 137) for _, name, _, _ in TABLE} | {
     "done/add": Rate(0.613, 0.0287, 288),
@@ -45,6 +49,22 @@ def quality(seed=5, samples=48, **changes) -> dict:
     copied = {"done/add": Rate(0.03, 0.01, 288), "kept": Rate(0.991, 0.001, 288)}
     groups = {"figures": FIGURES, "copying the source": copied, "perfect painter through the vae": copied}
     return record | {title: rates(group) for title, group in groups.items()} | {"judge and vae": rates(EXTRA)} | changes
+
+
+def tradeoff() -> dict:
+    """Two points of two methods, InstructPix2Pix 0.1 above SDEdit."""
+    record = {"seed": 2, "samples": 7, "split": "test", "edits": 35}
+    record["options"] = {"InstructPix2Pix": vars(TextEditOptions(steps=9)), "SDEdit": vars(SDEditOptions())}
+    record["options"]["InstructAny2Pix"] = vars(EditOptions())
+    spread = np.array([[0.01, -0.01], [0.01, -0.01]])
+    curves = [
+        Curve(method, knob, values, np.array([[0.2, 0.2], [0.6, 0.6]]), 0.5 + above + spread, 0.4 + spread)
+        for method, knob, values, above in (("InstructPix2Pix", "s_I", (2.0, 1.0), 0.1), ("SDEdit", "strength", STRENGTHS[:2], 0))
+    ]  # fmt: skip
+    level = {what: Rate(0.91, 0.01, 35).to_dict() for what in ("direction", *KEPT)}
+    record |= {"tradeoff": [curve.to_dict() for curve in curves], "levels": {"wanted": level}}
+    record["another drawing of the source"] = {**level, "layout": Rate(0.17, 0.01, 35).to_dict()}
+    return record | {"at equal direction": [compare(*curves, what).to_dict() for what in KEPT]}
 
 
 @pytest.fixture
@@ -81,7 +101,10 @@ def measured(weights):
     inversion |= {"psnr": rate, "loss": Rate(0.25, 0.01, 4).to_dict(), "error": Rate(0.031, 0.001, 4).to_dict()}
     record = {"seed": 3, "samples": 4, "split": "test", "iterations": 10, "tolerance": 0.003, "vae psnr": rate}
     (results / "back.json").write_text(json.dumps(record | {"inversions": [inversion]}))
-    for name in ("alpha.png", "edits.jpg", "back.png"):
+    (results / "tradeoff.json").write_text(json.dumps(tradeoff()))
+    ablation = {"columns": ["pairs", "done"], "rows": [["10 %", "55.5 %"], ["100 %", "77.1 %"]], "command": "python -m x"}
+    (results / "data_ablation.json").write_text(json.dumps(ablation))
+    for name in ("alpha.png", "edits.jpg", "edits_pix2pix.jpg", "back.png", "tradeoff.png"):
         (results / name).write_bytes(b"")
     (results / "notes.md").write_text("## What was tried\n\nA longer training.\n")
     return weights
@@ -153,11 +176,48 @@ def test_training_sweeps_latency_pictures_and_notes(measured):
     assert "| 0.5 | 0.72 ± 0.03 |" in card and "VAE: 30.77 ± 0.20" in card
     assert "| total | 3.75 | 1.20 | 1.90 | 0.10 | +3.1 % |" in card
     pictures = re.findall(r"!\[([^]]*)]\(([^)]+)\)", card)
-    assert pictures == [("32 edits", "results/edits.jpg"), ("alpha", "results/alpha.png"), ("inversion", "results/back.png")]
+    assert pictures == [
+        ("32 edits", "results/edits.jpg"), ("32 edits of InstructPix2Pix", "results/edits_pix2pix.jpg"),
+        ("alpha", "results/alpha.png"), ("trade-off", "results/tradeoff.png"), ("inversion", "results/back.png"),
+    ]  # fmt: skip
     assert "| karras | 20 | 5 | 24.50 dB (-0.25), error 3.1%, 1.75 calls |" in card
     assert "any2pix.evaluation.inversion --seed 3 --samples 4 --json miniature/results/back.json" in card
     assert "seed 8, 9 edits of each kind" in card
     assert card.rstrip().endswith("A longer training.")
+
+
+def test_instructpix2pix_has_its_columns_only_where_it_was_measured(measured):
+    card = write_card(gather(measured))
+    assert "InstructPix2Pix" not in row_of(card, "what")
+    own = {IN_WORDS[0]: {"done/add": Rate(0.9, 0.01, 48)}, IN_WORDS[1]: {"done/add": Rate(0.715, 0.01, 48)}}
+    record = quality(**{title: rates(group) for title, group in own.items()})
+    record["text options"] = vars(TextEditOptions(text_guidance=4.5))
+    (measured / "results" / "quality.json").write_text(json.dumps(record))
+    card = write_card(gather(measured))
+    head, row = ([cell.strip() for cell in row_of(card, start).split("|")] for start in ("what", "edit done: add"))
+    assert row[head.index("InstructPix2Pix")] == "71.5 ± 1.0 % (n 48)"
+    assert row[head.index("InstructAny2Pix on the same edits")] == "90.0 ± 1.0 % (n 48)"
+    assert "--options cfg=2.25 --text-options text_guidance=4.5 --json" in card
+    assert "Options of InstructPix2Pix: text_guidance 4.5" in card
+
+
+def test_the_tradeoff_is_told_with_its_command(measured):
+    card = write_card(gather(measured))
+    command = "python -m any2pix.evaluation.tradeoff --seed 2 --samples 7 --text-options steps=9 --image-guidances 2.0 1.0"
+    assert f"{command} --strengths 0.3 0.4 --json miniature/results/tradeoff.json --plot miniature/results/tradeoff.png\n" in card
+    assert "| image | mean |  |  | +0.100 ± " in card and "| layout | mean |  |  | +0.000 ± " in card
+    assert "| InstructPix2Pix | s_I 2 | 0.200 ± " in card
+    assert "image similarity of 0.91 to it, but a layout similarity of 0.17" in card
+
+
+def test_the_worth_of_the_data_is_a_ready_table(measured):
+    assert "```\npython -m x\n```\n\n| pairs | done |\n|---|---|\n| 10 % | 55.5 % |" in write_card(gather(measured))
+
+
+def test_scales_of_8_bit_weights_are_no_parameters(tmp_path):
+    write_network_file(tmp_path / "pix2pix.safetensors", "pix2pix", {"a": torch.ones(64, 64)}, {}, in_8_bits=True)
+    row = row_of(write_card(gather(tmp_path)), "`pix2pix.safetensors`")
+    assert "| 4,096 | I8 |" in row and "InstructPix2Pix" in row
 
 
 def test_every_picture_of_the_card_is_there(measured):

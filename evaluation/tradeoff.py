@@ -1,0 +1,197 @@
+"""What editing costs the picture: python -m any2pix.evaluation.tradeoff --seed 1 --samples 16 --json FILE --plot FILE
+
+Directional similarity, how far the picture changes as its caption should, against the similarity of the picture before and
+after (InstructPix2Pix, arXiv 2211.09800, sec. 4.1 and fig. 8): InstructPix2Pix over its image guidance, SDEdit with the
+caption of the result over its strength, and InstructAny2Pix over alpha, on the same edits. `--split validation` is for
+choosing the guidances.
+
+The miniature's ImageBind knows what is in a picture and hardly where: another drawing of the same attributes is as good to
+it. So the layout is measured too, by the correlation of thumbnails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..datagen.instructions import EDIT_KINDS
+from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedder, measure
+from ..datagen.toyland import TEST_SEEDS_FROM, caption
+from ..loading.pix2pix import load_text_diffusion
+from ..models.text_diffusion import TextDiffusion
+from ..stages.edit import EditOptions, Networks
+from ..stages.edit_by_text import SDEditOptions, TextEditOptions, sdedit
+from .cases import SPLITS, EditCase, draw_cases, picture_of
+from .editor import BATCH, MINIATURE, invert_prepared, load_networks, options_from, paint_prepared, prepare
+from .metrics import Rate
+from .pix2pix import load_pix2pix, noise_for, pix2pix_editor, sources_of
+from .sheet import to_picture
+from .sweeps import ALPHAS, layout_similarity
+from .tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table
+from .tradeoff_plot import plot
+
+logger = logging.getLogger(__name__)
+IMAGE_GUIDANCES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)  # fig. 8, with a fixed text guidance
+STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # fig. 8, with the caption's usual guidance
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every method is given. `sources` (N, 128, 128, 3) in [0, 1]."""
+
+    cases: tuple[EditCase, ...]
+    sources: Tensor
+    networks: Networks
+    embedder: Embedder
+    seed: int
+
+    def curve(self, method: str, knob: str, values: Sequence[float], paint) -> Curve:
+        """`paint(value)` -> a picture (128, 128, 3) for every case; measured for every value."""
+        measured = np.stack([self.measure(torch.stack(list(paint(value)))) for value in values], axis=1)
+        return Curve(method, knob, tuple(values), *measured)
+
+    def measure(self, pictures: Tensor) -> np.ndarray:
+        """(N, 128, 128, 3) -> (3, N): direction, image and layout similarity to the sources."""
+        rows = []
+        for case, source, picture in zip(self.cases, self.sources, pictures, strict=True):
+            texts = [caption(scene) for scene in (case.sample.source, case.sample.target)]
+            found = measure(self.embedder, [(to_picture(source), to_picture(picture))], *texts)[0]
+            rows.append((found.direction, found.image_image))
+        layout = layout_similarity(pictures, self.sources).cpu().numpy()
+        return np.concatenate([np.array(rows).T, layout[None]])
+
+    def level(self, pictures: Tensor) -> dict[str, dict]:
+        """The same of pictures that no method painted, as rates."""
+        return {what: Rate.of(row).to_dict() for what, row in zip(("direction", *KEPT), self.measure(pictures))}
+
+
+def draw_bench(
+    networks: Networks, embedder: Embedder, seed: int, samples: int, split: str, rows: Sequence[str] = EDIT_KINDS
+) -> Bench:
+    """`samples` edits of each kind, given as text."""
+    cases = tuple(case for case in draw_cases(seed, samples, split, rows) if case.modality == "text")
+    return Bench(cases, sources_of(cases), networks, embedder, seed)
+
+
+def pix2pix_curve(bench: Bench, pix2pix: TextDiffusion, options: TextEditOptions, values: Sequence[float]) -> Curve:
+    """InstructPix2Pix over the image guidance."""
+
+    def paint(image_guidance: float) -> list[Tensor]:
+        editor = pix2pix_editor(
+            pix2pix, bench.networks.vae, replace(options, image_guidance=image_guidance), bench.seed
+        )
+        return [outcome.image for outcome in editor(bench.cases)]
+
+    return bench.curve("InstructPix2Pix", "s_I", values, paint)
+
+
+def sdedit_curve(bench: Bench, diffusion: TextDiffusion, options: SDEditOptions, values: Sequence[float]) -> Curve:
+    """SDEdit over the strength, with the same noise for a case as InstructPix2Pix."""
+    vae, noise = bench.networks.vae, noise_for(bench.sources, bench.networks.vae.dims.latent, bench.seed)
+    captions = [caption(case.sample.target) for case in bench.cases]
+
+    def paint(strength: float) -> list[Tensor]:
+        pictures = []
+        for start in tqdm(range(0, len(captions), BATCH), desc="SDEdit", mininterval=5):
+            part, chosen = slice(start, start + BATCH), replace(options, strength=strength)
+            pictures += sdedit(diffusion, vae, bench.sources[part], captions[part], noise[part], chosen).cpu()
+        return pictures
+
+    return bench.curve("SDEdit", "strength", values, paint)
+
+
+def any2pix_curve(bench: Bench, options: EditOptions, values: Sequence[float]) -> Curve:
+    """InstructAny2Pix over alpha, the share of the source picture's own noise."""
+    prepared = prepare(bench.networks, bench.cases)
+    inverted = invert_prepared(bench.networks, prepared, options)
+
+    def paint(alpha: float) -> list[Tensor]:
+        return paint_prepared(bench.networks, prepared, inverted, replace(options, alpha=alpha), bench.seed)
+
+    return bench.curve("InstructAny2Pix", "alpha", values, paint)
+
+
+def levels_of(bench: Bench) -> dict[str, dict]:
+    """Drawings to compare with."""
+    wanted = [picture_of(case.sample.target) for case in bench.cases]
+    return {"the wanted picture itself": bench.level(torch.stack(wanted))}
+
+
+def other_drawing(bench: Bench) -> dict[str, dict]:
+    """Another drawing of the source's attributes, in which everything stands elsewhere: what similarity cannot tell."""
+    scenes = [case.sample.source for case in bench.cases]
+    others = [replace(s, seed=s.seed + 1 if s.seed + 1 != TEST_SEEDS_FROM else s.seed - 1) for s in scenes]
+    return bench.level(torch.stack([picture_of(scene) for scene in others]))
+
+
+def main(argv: list[str] | None = None):
+    given = _arguments().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options, text, redrawn = (
+        options_from(pairs, plain)
+        for pairs, plain in (
+            (given.options, EditOptions()),
+            (given.text_options, TextEditOptions()),
+            (given.sdedit_options, SDEditOptions()),
+        )
+    )
+    networks = load_networks(given.miniature)
+    embedder = load_embedder(given.embedder) if given.embedder else imagebind_embedder(networks.imagebind)
+    bench = draw_bench(networks, embedder, given.seed, given.samples, given.split)
+    files = [given.miniature / name for name in ("text_unet.safetensors", "text_encoder.safetensors")]
+    with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
+        curves = [
+            pix2pix_curve(bench, load_pix2pix(given.miniature), text, given.image_guidances),
+            sdedit_curve(bench, load_text_diffusion(*files), redrawn, given.strengths),
+            any2pix_curve(bench, options, given.alphas),
+        ]
+    record = {
+        "seed": given.seed, "samples": given.samples, "split": given.split, "edits": len(bench.cases),
+        "options": {"InstructPix2Pix": asdict(text), "SDEdit": asdict(redrawn), "InstructAny2Pix": asdict(options)},
+        "tradeoff": [curve.to_dict() for curve in curves],
+        "levels": levels_of(bench), "another drawing of the source": other_drawing(bench),
+        "at equal direction": [compare(curves[0], curves[1], what, given.seed).to_dict() for what in KEPT],
+    }  # fmt: skip
+    logger.info(
+        "%d edits of the %s split, seed %d\n\n%s\n\n%s", len(bench.cases), given.split, given.seed,
+        curves_table(record["tradeoff"]), comparison_table(record["at equal direction"]),
+    )  # fmt: skip
+    if given.json:
+        given.json.write_text(json.dumps(record, indent=1) + "\n")
+    if given.plot:
+        plot(record["tradeoff"], record["levels"], given.plot)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=16, help="edits of each of the five kinds")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--image-guidances", nargs="+", type=float, default=IMAGE_GUIDANCES)
+    parser.add_argument("--strengths", nargs="+", type=float, default=STRENGTHS)
+    parser.add_argument("--alphas", nargs="+", type=float, default=ALPHAS)
+    for name, title in (
+        ("options", "InstructAny2Pix"),
+        ("text-options", "InstructPix2Pix"),
+        ("sdedit-options", "SDEdit"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="NAME=VALUE", help=f"of {title}")
+    parser.add_argument("--embedder", help="folder or name of a transformers CLIP (default: the folder's ImageBind)")
+    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="PNG")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

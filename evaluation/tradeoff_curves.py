@@ -1,0 +1,130 @@
+"""Curves of a trade-off, and how much of the picture two of them keep where they change it equally well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import Rate, markdown_table
+
+KEPT = ("image", "layout")  # what is held against the direction
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the directional similarities that both curves reach
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method over the values of its knob; each array is (values, cases), of the same cases for every method.
+
+    `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding before
+    and after. `layout`: correlation of their thumbnails.
+    """
+
+    method: str
+    knob: str
+    values: tuple[float, ...]
+    direction: NDArray
+    image: NDArray
+    layout: NDArray
+
+    def rates(self, what: str) -> list[Rate]:
+        """Mean and standard error for every value of the knob."""
+        return [Rate.of(row) for row in getattr(self, what)]
+
+    def to_dict(self) -> dict[str, Any]:
+        measured = {what: [rate.to_dict() for rate in self.rates(what)] for what in ("direction", *KEPT)}
+        return {"method": self.method, "knob": self.knob, "values": list(self.values), **measured}
+
+
+def read_off(direction: NDArray, kept: NDArray, wanted: float) -> NDArray:
+    """The most that a curve keeps at a directional similarity, (D,), NaN where it never has it.
+
+    `direction`, `kept` (values, D): the points of D curves, joined by straight lines in the order of the knob. A curve
+    that turns back passes a direction more than once; an artist would take the better setting.
+    """
+    before, after = direction[:-1], direction[1:]
+    crosses = (np.minimum(before, after) <= wanted) & (wanted <= np.maximum(before, after))
+    length = np.where(after == before, 1.0, after - before)
+    share = np.clip((wanted - before) / length, 0.0, 1.0)
+    found = np.where(crosses, kept[:-1] + share * (kept[1:] - kept[:-1]), -np.inf).max(axis=0)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`first` and `second` (L,) of what is kept at directional similarities `levels` (L,); `differences`: first less second,
+    with the spread of the bootstrap as standard error; `mean`: of the differences. All empty where the curves share no
+    directional similarity."""
+
+    first_method: str
+    second_method: str
+    what: str
+    levels: tuple[float, ...]
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+    differences: tuple[Rate, ...]
+    mean: Rate
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "methods": [self.first_method, self.second_method], "what": self.what,
+            "direction": [round(v, 5) for v in self.levels], "first": [round(v, 5) for v in self.first],
+            "second": [round(v, 5) for v in self.second], "difference": [r.to_dict() for r in self.differences],
+            "mean": self.mean.to_dict(),
+        }  # fmt: skip
+
+
+def compare(first: Curve, second: Curve, what: str, seed: int = 0, draws: int = BOOTSTRAPS) -> Comparison:
+    """At equal directional similarity, how much more of `what` the first keeps; errors by drawing the cases again."""
+    curves = (first, second)
+    spans = [(curve.direction.mean(1).min(), curve.direction.mean(1).max()) for curve in curves]
+    low, high = max(span[0] for span in spans), min(span[1] for span in spans)
+    if not low < high:
+        return Comparison(first.method, second.method, what, (), (), (), (), Rate.of([]))
+    levels = tuple(float(low + share * (high - low)) for share in LEVELS)
+    cases = first.direction.shape[1]
+    rng = np.random.default_rng(seed)
+    # (cases, draws + 1): how much each case counts; the first column is the measurement itself
+    drawn = rng.multinomial(cases, np.full(cases, 1 / cases), size=draws).T / cases
+    weights = np.concatenate([np.full((cases, 1), 1 / cases), drawn], axis=1)
+    values = np.stack(
+        [[read_off(c.direction @ weights, getattr(c, what) @ weights, level) for level in levels] for c in curves]
+    )  # (2, L, draws + 1)
+    differences = values[0] - values[1]
+    rates = tuple(Rate(float(row[0]), float(np.nanstd(row[1:])), cases) for row in differences)
+    means = np.nanmean(differences, axis=0)
+    mean = Rate(float(means[0]), float(np.nanstd(means[1:])), cases)
+    own = [tuple(map(float, side[:, 0])) for side in values]
+    return Comparison(first.method, second.method, what, levels, *own, rates, mean)
+
+
+def curves_table(curves: Sequence[dict[str, Any]]) -> str:
+    """A line for every point, from `Curve.to_dict`."""
+    rows = [
+        (curve["method"], f"{curve['knob']} {value:g}", *(_cell(curve[what][i]) for what in ("direction", *KEPT)))
+        for curve in curves
+        for i, value in enumerate(curve["values"])
+    ]
+    return markdown_table(("method", "knob", "directional similarity", "image similarity", "layout similarity"), rows)
+
+
+def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
+    """What is kept at equal directional similarity, from `Comparison.to_dict`."""
+    rows = []
+    for found in comparisons:
+        columns = zip(found["direction"], found["first"], found["second"], found["difference"], strict=True)
+        rows += [(found["what"], f"{d:.3f}", f"{a:.3f}", f"{b:.3f}", _cell(rate, "+")) for d, a, b, rate in columns]
+        mean = found["mean"]
+        told = _cell(mean, "+") if mean["count"] else "the curves share no directional similarity"
+        rows.append((found["what"], "mean", "", "", told))
+    first, second = comparisons[0]["methods"]
+    return markdown_table(("kept", "directional similarity", first, second, f"{first} - {second}"), rows)
+
+
+def _cell(rate: dict[str, Any], sign: str = "") -> str:
+    error = "" if rate["error"] is None else f" ± {rate['error']:.3f}"
+    return f"{rate['mean']:{sign}.3f}{error}"
