@@ -124,12 +124,16 @@ def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
     return Painter(
         unet=unet,
         scheduler=DDIMScheduler(
-            beta_start=first, beta_end=last, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+            beta_start=first,
+            beta_end=last,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
             timestep_spacing="trailing",  # from the noisiest step on, however few there are
-        ),  # fmt: skip
+        ),
         encode=encode,
         token_ids=token_ids,
-        decode=lambda latents: vae.decode(latents / SDXL_SCALE) / 2 + 0.5,
+        decode=lambda latents: vae.decode((latents / SDXL_SCALE).to(unet.dtype)) / 2 + 0.5,
         latent_shape=(unet.config.in_channels, side, side),
         time_ids=default_time_ids(1, pixels, pixels),
     )

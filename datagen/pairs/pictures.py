@@ -63,7 +63,7 @@ def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int)
         guidance = torch.cat([draw(1, options.guidance, generator) for generator in generators])
         noise = torch.stack([torch.randn(painter.latent_shape, generator=generator) for generator in generators])
         latents = sample_pairs(
-            painter.unet, painter.scheduler, texts, alignment, noise.to(painter.device, texts.context.dtype), shares,
+            painter.unet, painter.scheduler, texts, alignment, noise.to(painter.device), shares,
             guidance, options.steps, options.maps, painter.time_ids,
         )  # fmt: skip
         for number, share, scale, pair in zip(seeds, shares.tolist(), guidance.tolist(), latents):

@@ -41,7 +41,7 @@ def sample_pairs(
     record: Record | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Clean latents of N candidates (N, 2, c, h, w): the source caption's picture, then the edited one's.
+    """Clean latents of N candidates (N, 2, c, h, w), float32: the source caption's picture, then the edited one's.
 
     `texts`: the empty prompt, the source caption, the edited caption. `noise` (N, c, h, w) of unit variance: both pictures
     of a candidate start from one. `shares` (N,) in [0, 1]: the part of the steps, from the first on, in which the source's
@@ -51,20 +51,21 @@ def sample_pairs(
     _check(texts, noise, shares, guidance, steps)
     count = len(noise)
     scheduler.set_timesteps(steps, device=noise.device)
-    latents = (noise * scheduler.init_noise_sigma).repeat_interleave(2, 0)
+    latents = (noise.float() * scheduler.init_noise_sigma).repeat_interleave(2, 0)  # rounded only for the UNet
     conditioning = texts.rows([0, 0] * count + [1, 2] * count)
+    context = conditioning.context
     added = None
     if conditioning.pooled is not None:
-        added = {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(noise).expand(len(conditioning.pooled), -1)}
-    scale = guidance.to(noise).repeat_interleave(2).view(-1, 1, 1, 1)
+        added = {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(context).expand(len(context), -1)}
+    scale = guidance.to(latents).repeat_interleave(2).view(-1, 1, 1, 1)
     injected = (shares.cpu() * steps).round()  # the number of steps with the source's maps
     control = Control(alignment, count, maps, record=record)
     with controlled(unet, control):
         for step, timestep in enumerate(scheduler.timesteps):
             control.active = step < injected
             rows = scheduler.scale_model_input(latents.repeat(2, 1, 1, 1), timestep)
-            prediction = unet(rows, timestep, conditioning.context, added_cond_kwargs=added).sample
-            unconditional, conditional = prediction.chunk(2)
+            prediction = unet(rows.to(context), timestep, context, added_cond_kwargs=added).sample
+            unconditional, conditional = prediction.float().chunk(2)
             guided = unconditional + scale * (conditional - unconditional)
             latents = scheduler.step(guided, timestep, latents).prev_sample
             if progress is not None:
