@@ -72,12 +72,19 @@ def from_pipeline(pipeline, size: int | None = None) -> Painter:
     unet, vae, tokenizer = pipeline.unet.eval(), pipeline.vae.eval(), pipeline.tokenizer
     is_sdxl = unet.config.addition_embed_type == "text_time"
     side, device = _latent_side(size, unet, pipeline.vae_scale_factor), unet.device
+    zeros_for_empty = is_sdxl and pipeline.config.force_zeros_for_empty_prompt
+    if vae.dtype == torch.float16 and vae.config.get("force_upcast"):
+        vae.float()  # SDXL's overflows in half precision
 
     def encode(texts: Sequence[str]) -> Conditioning:
         found = pipeline.encode_prompt(
             list(texts), device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
-        return Conditioning(found[0], found[2] if is_sdxl else None)
+        context, pooled = found[0], found[2] if is_sdxl else None
+        if zeros_for_empty:
+            empty = torch.tensor([not text for text in texts], device=context.device)
+            context, pooled = context.masked_fill(empty.view(-1, 1, 1), 0), pooled.masked_fill(empty.view(-1, 1), 0)
+        return Conditioning(context, pooled)
 
     def decode(latents: Tensor) -> Tensor:
         shift = getattr(vae.config, "shift_factor", None) or 0.0

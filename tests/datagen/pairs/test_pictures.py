@@ -10,11 +10,12 @@ from any2pix.datagen.pairs import captions as captions_stage
 from any2pix.datagen.pairs import filter as pair_filter
 from any2pix.datagen.pairs import pictures as pictures_stage
 from any2pix.datagen.pairs import sheet
+from any2pix.datagen.pairs.alignment import align
 from any2pix.datagen.pairs.arguments import part_of, positive
 from any2pix.datagen.pairs.filter import Thresholds, choose, filter_shards
 from any2pix.datagen.pairs.painter import Painter, from_pipeline, load_painter
 from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shards
-from any2pix.datagen.pairs.prompt_to_prompt import Conditioning
+from any2pix.datagen.pairs.prompt_to_prompt import Conditioning, sample_pairs
 from any2pix.datagen.pairs.shards import ShardFolder, stream
 from any2pix.datagen.pairs.sheet import write_sheet
 from any2pix.datagen.pairs.similarity import Embedder, Similarity, clip_embedder, load_embedder, measure
@@ -215,25 +216,44 @@ def text_config(**changes):
     return {**sizes, "max_position_embeddings": LENGTH, "projection_dim": 8, "bos_token_id": 0, "eos_token_id": 1, **changes}
 
 
-@pytest.mark.parametrize("shape", ["SD", "SDXL"])
-def test_any_diffusers_pipeline_paints(shape, tokenizer):
+@pytest.fixture(params=["SD", "SDXL"])
+def pipeline(request, tokenizer):
+    """A small random pipeline of diffusers."""
     torch.manual_seed(0)
     vae = AutoencoderKL(block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4)
     sizes = {"block_out_channels": (32, 64), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 1, "sample_size": 8}
-    if shape == "SD":
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
+    if request.param == "SD":
         unet = UNet2DConditionModel(**sizes, cross_attention_dim=16, attention_head_dim=4)
         encoder = CLIPTextModel(CLIPTextConfig(**text_config()))
-        pipeline = StableDiffusionPipeline(vae, encoder, tokenizer, unet, DDIMScheduler(clip_sample=False), None, None, requires_safety_checker=False)
-    else:
-        unet = UNet2DConditionModel.from_config(DiffusionDims((32, 64), (0, 1), 1, 32, 32, 8, sample_size=8).unet_config())
-        first, second = CLIPTextModel(CLIPTextConfig(**text_config())), CLIPTextModelWithProjection(CLIPTextConfig(**text_config()))
-        pipeline = StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, DDIMScheduler(clip_sample=False))
+        return StableDiffusionPipeline(vae, encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False)
+    unet = UNet2DConditionModel.from_config(DiffusionDims((32, 64), (0, 1), 1, 32, 32, 8, sample_size=8).unet_config())
+    first, second = CLIPTextModel(CLIPTextConfig(**text_config())), CLIPTextModelWithProjection(CLIPTextConfig(**text_config()))
+    return StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler)
+
+
+def test_any_diffusers_pipeline_paints(pipeline):
     painter = from_pipeline(pipeline)
     (found,) = paint_pair(painter, RECORD, PaintOptions(candidates=1, at_once=1, steps=2), 3)
     assert [picture.size for picture in found["pictures"]] == [(16, 16), (16, 16)]
     assert painter.token_ids("a cat") == [0, 2, 3, 1]
     with pytest.raises(ValueError, match="multiple of 4"):
         from_pipeline(pipeline, 10)
+
+
+def test_without_injection_each_picture_is_the_pipelines_own(pipeline):
+    """The same latents as diffusers paints of each caption alone, from the same noise."""
+    painter, noise = from_pipeline(pipeline), torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    texts = [RECORD["source"], RECORD["edited"]]
+    ids = [painter.token_ids(text) for text in texts]
+    found = sample_pairs(
+        painter.unet, painter.scheduler, painter.encode(["", *texts]), align(*ids, LENGTH, "swap"), noise, torch.zeros(1),
+        torch.tensor([3.0]), 4, time_ids=painter.time_ids,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    for latent, text in zip(found[0], texts):
+        expected = pipeline(text, latents=noise, guidance_scale=3.0, num_inference_steps=4, output_type="latent").images
+        torch.testing.assert_close(latent[None], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_clip_through_transformers_gives_its_own_features(tokenizer):
