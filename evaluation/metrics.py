@@ -8,8 +8,13 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .judge import ATTRIBUTES
+
+STRUCTURE_SIDE = 64  # pixels to which a picture is reduced: drops and flakes are no structure
+STRUCTURE_WINDOW = 11  # pixels; Wang et al. 2004, sec. III-C
+STRUCTURE_FLOOR = 0.03**2 / 2  # their C3 for values in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,23 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal to noise ratio in dB of pictures (B, ...) in [0, 1] -> (B,)."""
     error = (a.float() - b.float()).square().flatten(1).mean(1)
     return -10 * error.clamp_min(1e-10).log10()
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """How alike two batches of pictures (B, H, W, 3) in [0, 1] are drawn: (B,), 1 for the same lines, about 0 for unrelated ones.
+
+    The structure term of SSIM (Wang et al. 2004, eq. 10) of their grey values, the mean over windows: a correlation that
+    brightness and contrast, and so weather and drawing style, change little.
+    """
+    grey = [F.interpolate(x.float().mean(-1)[:, None], (STRUCTURE_SIDE, STRUCTURE_SIDE), mode="area") for x in (a, b)]
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, STRUCTURE_WINDOW, stride=1)
+
+    x, y = grey
+    covariance = mean(x * y) - mean(x) * mean(y)
+    spread = ((mean(x * x) - mean(x) ** 2).clamp_min(0) * (mean(y * y) - mean(y) ** 2).clamp_min(0)).sqrt()
+    return ((covariance + STRUCTURE_FLOOR) / (spread + STRUCTURE_FLOOR)).mean(dim=(1, 2, 3))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

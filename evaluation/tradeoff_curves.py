@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .metrics import Rate, markdown_table
 
-KEPT = ("image", "layout")  # what is held against the direction
+KEPT = ("image", "structure")  # what is held against the direction
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the directional similarities that both curves reach
 BOOTSTRAPS = 2000
 
@@ -21,7 +21,7 @@ class Curve:
     """One method over the values of its knob; each array is (values, cases), of the same cases for every method.
 
     `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding before
-    and after. `layout`: correlation of their thumbnails.
+    and after. `structure`: `metrics.structural_similarity` of the two.
     """
 
     method: str
@@ -29,7 +29,7 @@ class Curve:
     values: tuple[float, ...]
     direction: NDArray
     image: NDArray
-    layout: NDArray
+    structure: NDArray
 
     def rates(self, what: str) -> list[Rate]:
         """Mean and standard error for every value of the knob."""
@@ -109,7 +109,7 @@ def curves_table(curves: Sequence[dict[str, Any]]) -> str:
         for curve in curves
         for i, value in enumerate(curve["values"])
     ]
-    return markdown_table(("method", "knob", "directional similarity", "image similarity", "layout similarity"), rows)
+    return markdown_table(("method", "knob", "directional similarity", "image similarity", "structural similarity"), rows)
 
 
 def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:

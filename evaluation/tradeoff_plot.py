@@ -11,7 +11,7 @@ import numpy as np
 
 TITLES = {
     "image": "image similarity (embeddings before and after)",
-    "layout": "layout similarity (thumbnails before and after)",
+    "structure": "structural similarity (lines before and after)",
 }
 DISTANCES = (11, 15, 20, 26, 33, 41, 50)  # of a label's middle from its point, in points of 1/72 inch
 ANGLES = np.deg2rad(45 + np.arange(16) * 22.5)  # of a label from its point, where error bars are not

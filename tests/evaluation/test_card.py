@@ -63,7 +63,7 @@ def tradeoff() -> dict:
     ]  # fmt: skip
     level = {what: Rate(0.91, 0.01, 35).to_dict() for what in ("direction", *KEPT)}
     record |= {"tradeoff": [curve.to_dict() for curve in curves], "levels": {"wanted": level}}
-    record["another drawing of the source"] = {**level, "layout": Rate(0.17, 0.01, 35).to_dict()}
+    record["another drawing of the source"] = {**level, "structure": Rate(0.17, 0.01, 35).to_dict()}
     return record | {"at equal direction": [compare(*curves, what).to_dict() for what in KEPT]}
 
 
@@ -205,9 +205,9 @@ def test_the_tradeoff_is_told_with_its_command(measured):
     card = write_card(gather(measured))
     command = "python -m any2pix.evaluation.tradeoff --seed 2 --samples 7 --text-options steps=9 --image-guidances 2.0 1.0"
     assert f"{command} --strengths 0.3 0.4 --json miniature/results/tradeoff.json --plot miniature/results/tradeoff.png\n" in card
-    assert "| image | mean |  |  | +0.100 ± " in card and "| layout | mean |  |  | +0.000 ± " in card
+    assert "| image | mean |  |  | +0.100 ± " in card and "| structure | mean |  |  | +0.000 ± " in card
     assert "| InstructPix2Pix | s_I 2 | 0.200 ± " in card
-    assert "image similarity of 0.91 to it, but a layout similarity of 0.17" in card
+    assert "image similarity of 0.91 to it, but a structural similarity of 0.17" in card
 
 
 def test_the_worth_of_the_data_is_a_ready_table(measured):

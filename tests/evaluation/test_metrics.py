@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 from any2pix.datagen.toyland import Scene, caption, parse_caption
-from any2pix.evaluation.metrics import Rate, caption_right, changed_attributes, grade, markdown_table, psnr
+from any2pix.evaluation.cases import picture_of
+from any2pix.evaluation.metrics import (
+    Rate,
+    caption_right,
+    changed_attributes,
+    grade,
+    markdown_table,
+    psnr,
+    structural_similarity,
+)
 
 SOURCE = Scene("meadow", "none", "sunny", "flat", seed=3)
 TARGET = replace(SOURCE, subject="cat", weather="rain")
@@ -63,6 +72,23 @@ def test_rates():
 def test_psnr_of_a_constant_difference():
     pictures = torch.zeros(2, 8, 8, 3)
     assert psnr(pictures + 0.1, pictures).tolist() == pytest.approx([20.0, 20.0], abs=1e-4)
+
+
+def test_structure_is_where_the_lines_are_and_not_how_dark_they_are():
+    drawn, other = torch.rand(2, 4, 128, 128, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, -1, 3)
+    assert structural_similarity(drawn, drawn).tolist() == pytest.approx([1.0] * 4, abs=1e-5)
+    assert structural_similarity(drawn, 0.2 + 0.5 * drawn).tolist() == pytest.approx([1.0] * 4, abs=0.05)
+    assert structural_similarity(drawn, 1 - drawn).tolist() == pytest.approx([-1.0] * 4, abs=0.2)
+    assert all(abs(value) < 0.15 for value in structural_similarity(drawn, other).tolist())
+
+
+def test_structure_tells_a_scene_in_another_weather_from_another_scene():
+    drawn, rainy = (
+        torch.stack([picture_of(replace(SOURCE, weather=weather, seed=seed)) for seed in range(8)])
+        for weather in ("sunny", "rain")
+    )
+    own, others = structural_similarity(drawn, rainy), structural_similarity(drawn, rainy.roll(1, 0))
+    assert own.mean() > others.mean() + 0.1
 
 
 def test_markdown():

@@ -89,21 +89,21 @@ def test_a_perfect_edit_goes_the_captions_way_and_a_copy_keeps_everything(bench)
     assert wanted["image"]["mean"] < 0.95
     copied = bench.level(bench.sources)
     assert copied["image"]["mean"] == pytest.approx(1.0, abs=1e-4)
-    assert copied["layout"]["mean"] == pytest.approx(1.0, abs=1e-4)
+    assert copied["structure"]["mean"] == pytest.approx(1.0, abs=1e-4)
     assert copied["direction"]["mean"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_the_embedding_hardly_tells_where_things_are_and_the_layout_does(bench):
+def test_the_embedding_hardly_tells_where_things_are_and_the_lines_do(bench):
     other = other_drawing(bench)
     assert other["image"]["mean"] > 0.85
-    assert other["layout"]["mean"] < 0.8
+    assert other["structure"]["mean"] < 0.8
 
 
 def test_a_curve_has_a_point_for_every_value_and_each_case_is_measured_apart(bench):
     """Pictures on the way from the source to the wanted one: ever less of the source is kept."""
     wanted = torch.stack([picture_of(case.sample.target) for case in bench.cases])
     found = bench.curve("fade", "share", (0.0, 0.5, 1.0), lambda share: torch.lerp(bench.sources, wanted, share))
-    assert found.direction.shape == found.layout.shape == (3, len(bench.cases))
+    assert found.direction.shape == found.structure.shape == (3, len(bench.cases))
     for what in KEPT:
         means = [rate.mean for rate in found.rates(what)]
         assert means == sorted(means, reverse=True) and means[0] == pytest.approx(1.0, abs=1e-4)
@@ -147,7 +147,7 @@ def test_the_command_measures_all_three_methods_and_plots_them(tmp_path):
     record = json.loads((tmp_path / "t.json").read_text())
     assert [found["method"] for found in record["tradeoff"]] == ["InstructPix2Pix", "SDEdit", "InstructAny2Pix"]
     assert all(rate["count"] == record["edits"] == 5 for found in record["tradeoff"] for rate in found["image"])
-    strengths = next(found for found in record["tradeoff"] if found["method"] == "SDEdit")["layout"]
+    strengths = next(found for found in record["tradeoff"] if found["method"] == "SDEdit")["structure"]
     assert strengths[0]["mean"] > strengths[1]["mean"] + 0.2, "full strength leaves nothing of the picture"
     assert {found["what"] for found in record["at equal direction"]} == set(KEPT)
     assert (tmp_path / "t.png").stat().st_size > 10_000
