@@ -84,11 +84,11 @@ def test_structure_is_where_the_lines_are_and_not_how_dark_they_are():
 
 def test_structure_tells_a_scene_in_another_weather_from_another_scene():
     drawn, rainy = (
-        torch.stack([picture_of(replace(SOURCE, weather=weather, seed=seed)) for seed in range(8)])
+        torch.stack([picture_of(Scene("city", "cat", weather, "flat", seed)) for seed in range(8)])
         for weather in ("sunny", "rain")
     )
     own, others = structural_similarity(drawn, rainy), structural_similarity(drawn, rainy.roll(1, 0))
-    assert own.mean() > others.mean() + 0.1
+    assert own.mean() > others.mean() + 0.3
 
 
 def test_markdown():
