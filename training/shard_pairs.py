@@ -35,23 +35,28 @@ class Edits:
 
 @dataclass(frozen=True)
 class Vae:
-    """`encode`: (B, 3, H, W) in [-1, 1] -> mean latents; times `scale` they have unit variance; `downscale` pixels a side."""
+    """`encode`: (B, 3, H, W) in [-1, 1] -> mean latents, both on the CPU; times `scale` they have unit variance.
+
+    `downscale`: pixels of a side for one place of the latent.
+    """
 
     encode: Callable[[Tensor], Tensor]
     scale: float
     downscale: int
 
 
-def load_vae(place: str | Path) -> Vae:
-    """Our VAE file, or the folder of an AutoencoderKL as diffusers writes it."""
+def load_vae(place: str | Path, device: str | torch.device = "cpu") -> Vae:
+    """Our VAE file, or the folder of an AutoencoderKL as diffusers writes it; it works on `device`."""
     if not Path(place).is_dir():
-        vae = load_autoencoder(place)
-        return Vae(lambda pictures: vae.encode(pictures)[0], SDXL_SCALE, vae.dims.downscale)
+        vae = load_autoencoder(place, device=device)
+        return Vae(lambda pictures: vae.encode(pictures.to(device))[0].cpu(), SDXL_SCALE, vae.dims.downscale)
     from diffusers import AutoencoderKL
 
-    kl = AutoencoderKL.from_pretrained(place).eval().requires_grad_(False)
+    kl = AutoencoderKL.from_pretrained(place).to(device).eval().requires_grad_(False)
     downscale = 2 ** (len(kl.config.block_out_channels) - 1)
-    return Vae(lambda pictures: kl.encode(pictures).latent_dist.mean, kl.config.scaling_factor, downscale)
+    return Vae(
+        lambda pictures: kl.encode(pictures.to(device)).latent_dist.mean.cpu(), kl.config.scaling_factor, downscale
+    )
 
 
 class ShardPairs:

@@ -125,10 +125,11 @@ def open_pairs(config: dict, unet_config: dict, vae: Path, work: Path) -> Toylan
         raise ValueError("The configuration's data names both shards and families, or neither. Give one of them.")
     if "families" in data:
         return toyland_pairs(work, vae, **data, subject_weight=config["subject_weight"])
-    coder = load_vae(vae)
+    process = PartialState()
+    coder = load_vae(vae, process.device)
     step = coder.downscale * 2 ** (len(unet_config["block_out_channels"]) - 1)
     options = {name: value for name, value in data.items() if name != "shards"}
-    return ShardPairs(data["shards"], coder, step, **options, process=PartialState().process_index)
+    return ShardPairs(data["shards"], coder, step, **options, process=process.process_index)
 
 
 def start_files(start: dict, out: Path) -> tuple[Path, Path]:
