@@ -1,10 +1,10 @@
 """Turning a late knob reruns neither the encoders, nor the LLM, nor the inversion: the server's own messages say so."""
 
 import pytest
-from harness.edit_graph import LOADERS
+from harness.edit_graph import EDIT_LOADERS
 from harness.graphs import with_inputs
 
-EXPENSIVE = LOADERS | {"Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixInstruct", "Any2PixDDIMInvert"}
+EXPENSIVE = EDIT_LOADERS | {"Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixInstruct", "Any2PixDDIMInvert"}
 # node of the edit graph, the change, and what may run again because of it
 AFTER_SAMPLING = {"Any2PixSampler", "VAEDecode", "SaveImage"}
 KNOBS = [
@@ -39,4 +39,4 @@ def test_another_instruction_keeps_the_loaders_and_the_embeddings(client, edit):
     client.run(edit)
     run = client.run(with_inputs(edit, "instruct", instruction="put [audio1] into [image1]"))
     assert "Any2PixInstruct" in run.classes(run.executed)
-    assert LOADERS | {"Any2PixImageEmbedding", "Any2PixAudioEmbedding"} <= run.classes(run.cached)
+    assert EDIT_LOADERS | {"Any2PixImageEmbedding", "Any2PixAudioEmbedding"} <= run.classes(run.cached)

@@ -1,6 +1,6 @@
 """Every loader says on its node what it loaded, in the real page."""
 
-from harness.edit_graph import LOADERS
+from harness.edit_graph import EDIT_LOADERS
 from test_front_end import number_ids
 
 SHOWN = """() => Object.fromEntries(app.graph.nodes.map(node =>
@@ -20,7 +20,7 @@ def test_the_page_shows_what_each_loader_loaded(front_end, client, edit, screens
     front_end.load(front_end.serialize(), "loaders")
     front_end.run()
     shown = front_end.page.evaluate(SHOWN)
-    assert set(EXPECTED) == LOADERS
+    assert set(EXPECTED) == EDIT_LOADERS
     for node, start in EXPECTED.items():
         assert shown[node] and shown[node].startswith(start), f"{node}: {shown[node]}"
         for word in ("parameters", "miniature", "on "):

@@ -15,6 +15,7 @@ LOADERS = {
     "prior": "Any2PixLoadPrior",
     "adapter": "Any2PixLoadAdapter",
     "unet": "Any2PixLoadDiffusion",
+    "pix2pix": "Any2PixLoadInstructPix2Pix",
 }
 # As in the example that ComfyUI brings: one base_path, folders below it, several of a kind on lines of their own.
 CONFIG = """my_weights:
@@ -26,8 +27,9 @@ CONFIG = """my_weights:
     any2pix_prior: prior
     any2pix_adapter: adapter
     any2pix_unet: unet
+    any2pix_pix2pix: pix2pix
 """
-FOLDERS = {"imagebind": "imagebind", "llm": "language", "prior": "prior", "adapter": "adapter", "unet": "unet"}
+FOLDERS = {kind: "language" if kind == "llm" else kind for kind in LOADERS}
 
 
 @pytest.fixture(scope="module")

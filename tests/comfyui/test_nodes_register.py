@@ -24,6 +24,10 @@ PUBLIC = {
     "Any2PixNoiseMix": ("Latent Noise Mix", ["LATENT", "NOISE"]),
     "Any2PixApplyEmbedding": ("Apply Embedding", ["MODEL", "CONDITIONING", "CONDITIONING"]),
     "Any2PixSampler": ("SDXL Embedding Sampler", ["LATENT"]),
+    "Any2PixLoadInstructPix2Pix": ("Load InstructPix2Pix", ["MODEL", "CLIP", "VAE"]),
+    "Any2PixInstructPix2PixGuider": ("InstructPix2Pix Guidance", ["GUIDER", "LATENT"]),
+    "Any2PixGridValues": ("Grid Values", ["FLOAT", "FLOAT", "MM_AXES"]),
+    "Any2PixLabelledGrid": ("Labelled Grid", ["IMAGE"]),
 }
 
 

@@ -2,7 +2,7 @@
 
 from harness.graphs import ROOT
 
-NODE_IDS = {
+EDIT_NODE_IDS = {  # of InstructAny2Pix
     "Any2PixLoadImageBind",
     "Any2PixLoadLLM",
     "Any2PixLoadPrior",
@@ -20,10 +20,19 @@ NODE_IDS = {
     "Any2PixApplyEmbedding",
     "Any2PixSampler",
 }
-LOADERS = {node for node in NODE_IDS if node.startswith("Any2PixLoad")}
+EDIT_LOADERS = {node for node in EDIT_NODE_IDS if node.startswith("Any2PixLoad")}
+PIX2PIX_NODE_IDS = {
+    "Any2PixLoadInstructPix2Pix",
+    "Any2PixInstructPix2PixGuider",
+    "Any2PixGridValues",
+    "Any2PixLabelledGrid",
+}
+NODE_IDS = EDIT_NODE_IDS | PIX2PIX_NODE_IDS
+LOADERS = EDIT_LOADERS | {"Any2PixLoadInstructPix2Pix"}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 STEPS = 8  # enough for a picture, few enough for a test
-MINIATURE_FILES = [f"{kind}.safetensors" for kind in ("imagebind", "llm", "prior", "adapter", "unet", "vae")]
+KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "vae", "pix2pix", "pix2pix_text_encoder")
+MINIATURE_FILES = [f"{kind}.safetensors" for kind in KINDS]
 
 
 def missing_miniature() -> list[str]:
@@ -50,7 +59,7 @@ def with_defaults(graph: dict, object_info: dict) -> dict:
 
 
 def edit_graph(object_info: dict, image: str = "toyland_meadow.png", audio: str = "toyland_cat.wav") -> dict:
-    """Adds what a sound stands for to a picture: every node of the pack but Load Text Embedding is in it."""
+    """Adds what a sound stands for to a picture: every node of InstructAny2Pix but Load Text Embedding is in it."""
     graph = {
         "imagebind": node("Any2PixLoadImageBind"),
         "llm": node("Any2PixLoadLLM"),

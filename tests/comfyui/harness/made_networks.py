@@ -44,10 +44,10 @@ def write_slow_llm(models: Path, like: Path) -> tuple[str, float]:
     return SLOW_NAME, sum(weight.numel() * weight.element_size() for weight in llm.parameters()) / 2**20
 
 
-def write_lora(path: Path, unet: Path) -> None:
-    """A random LoRA on the attention of a UNet file, in kohya's format."""
+def write_lora(path: Path, unet: Path, load=load_unet) -> None:
+    """A random LoRA on the attention of a UNet file, in kohya's format. `load`: what reads the file."""
     generator = torch.Generator().manual_seed(1)
-    state_dict, _ = load_unet(unet)
+    state_dict, _ = load(unet)
     lora = {}
     for key, weight in state_dict.items():
         if key.endswith(("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")):
