@@ -24,9 +24,9 @@ import platform
 import statistics
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-
 
 from ..evaluation.metrics import markdown_table
 from .duel import Case, Measured, Side, duel
@@ -70,10 +70,10 @@ def full_cases() -> list[Case]:
 
 def quick_cases() -> list[Case]:
     """The same rows at sizes that take seconds: says that both sides run and agree, nothing about speed."""
-    edit = {"llm": TINY_LLM, "encode": _changed(TINY_ENCODE, sounds=1), "prior": TINY_PRIOR, "paint": TINY_PAINT}
+    edit = {"llm": TINY_LLM, "encode": replace(TINY_ENCODE, sounds=1), "prior": TINY_PRIOR, "paint": TINY_PAINT}
     return [
         Case("LLM", "llm", TINY_LLM),
-        Case("ImageBind", "encode", _changed(TINY_ENCODE, sounds=1)),
+        Case("ImageBind", "encode", replace(TINY_ENCODE, sounds=1)),
         Case("prior", "prior", TINY_PRIOR),
         Case("inversion and sampling", "paint", TINY_PAINT),
         Case("whole edit, first", "edit", EditTask(**edit)),
@@ -89,15 +89,11 @@ def growth_cases(
         return Case(f"{at} {SERIES[series]}", kind, task, series, at)
 
     return [
-        *(case("prompt", length, "llm", _changed(llm, prompt=length)) for length in prompts),
-        *(case("answer", length, "llm", _changed(llm, new_tokens=length)) for length in (15, 30, 60, 120)),
-        *(case("references", count, "encode", _changed(encode, pictures=count)) for count in (1, 4, 16)),
-        *(case("picture", 8 * side, "paint", _changed(paint, side=side)) for side in sides),
+        *(case("prompt", length, "llm", replace(llm, prompt=length)) for length in prompts),
+        *(case("answer", length, "llm", replace(llm, new_tokens=length)) for length in (15, 30, 60, 120)),
+        *(case("references", count, "encode", replace(encode, pictures=count)) for count in (1, 4, 16)),
+        *(case("picture", 8 * side, "paint", replace(paint, side=side)) for side in sides),
     ]
-
-
-def _changed(task, **changes):
-    return type(task)(**{**vars(task), **changes})
 
 
 def summary_table(measured: Sequence[Measured]) -> str:

@@ -26,7 +26,7 @@ from ..stages.invert import ddim_invert
 from ..stages.mix import mix_embeddings, mix_noise
 from ..stages.prompt import PromptIds
 from ..stages.refine import refine
-from ..stages.sample import sample_euler, schedule
+from ..stages.sample import sample_euler, schedule, ve_scale
 from . import duel_inputs as inputs
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 
@@ -41,6 +41,11 @@ class Prepared:
 
     run: Callable[[], Tensor]
     check: Callable[[], Tensor]
+
+    @classmethod
+    def same(cls, run: Callable[[], Tensor]) -> Prepared:
+        """For work that draws nothing: what is timed can be compared."""
+        return cls(run, run)
 
 
 def random_network(module: nn.Module, file: Path) -> nn.Module:
@@ -80,7 +85,7 @@ def predicted(llm: MultimodalLLM, given: Answer) -> Tensor:
 def prepare_encode(task: EncodeTask, folder: Path) -> Prepared:
     imagebind = random_imagebind(task, folder)
     pictures, sounds = inputs.write_pictures(folder, task.pictures), inputs.write_sounds(folder, task.sounds)
-    return Prepared(*[lambda: encode(imagebind, pictures, sounds).flatten()] * 2)
+    return Prepared.same(lambda: encode(imagebind, pictures, sounds).flatten())
 
 
 def random_imagebind(task: EncodeTask, folder: Path) -> ImageBind:
@@ -109,7 +114,7 @@ def read_wav(path: Path) -> Tensor:
 
 def prepare_prior(task: PriorTask, folder: Path) -> Prepared:
     prior = random_prior(task, folder)
-    return Prepared(*[lambda: refined(prior, inputs.embedding(task.embed))] * 2)
+    return Prepared.same(lambda: refined(prior, inputs.embedding(task.embed)))
 
 
 def random_prior(task: PriorTask, folder: Path) -> RefinementPrior:
@@ -127,7 +132,7 @@ def refined(prior: RefinementPrior, edit: Tensor) -> Tensor:
 def prepare_paint(task: PaintTask, folder: Path) -> Prepared:
     diffusion = random_diffusion(task, folder)
     mixed = inputs.embedding(task.embed) * inputs.NORM
-    return Prepared(*[lambda: sample(diffusion, task, invert(diffusion, task), mixed).flatten()] * 2)
+    return Prepared.same(lambda: sample(diffusion, task, invert(diffusion, task), mixed).flatten())
 
 
 def random_diffusion(task: PaintTask, folder: Path) -> EmbeddingDiffusion:
@@ -144,7 +149,7 @@ def invert(diffusion: EmbeddingDiffusion, task: PaintTask) -> Tensor:
     """The plain DDIM inversion of the released code, one UNet call a step; unit variance."""
     rising = schedule(SCHEDULE, task.steps).flip(0)
     denoiser = GuidedDenoiser(diffusion, torch.zeros(1, task.embed))
-    return ddim_invert(denoiser, inputs.source_latent(task), rising, iterations=1) / (1 + rising[-1] ** 2).sqrt()
+    return ddim_invert(denoiser, inputs.source_latent(task), rising, iterations=1) / ve_scale(rising[-1])
 
 
 @torch.no_grad()
@@ -152,7 +157,7 @@ def sample(diffusion: EmbeddingDiffusion, task: PaintTask, inverted: Tensor, mix
     start = mix_noise(inverted, inputs.noise_for(task), task.alpha, "polar")
     sigmas = schedule(SCHEDULE, task.steps)
     denoiser = GuidedDenoiser(diffusion, mixed[None], guidance=task.cfg)
-    return sample_euler(denoiser, start * (1 + sigmas[0] ** 2).sqrt(), sigmas)
+    return sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas)
 
 
 def prepare_edit(task: EditTask, folder: Path) -> Prepared:

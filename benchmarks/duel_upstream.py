@@ -86,12 +86,12 @@ def answer(llm: nn.Module, ids: Tensor, shown: Tensor, new_tokens: int, temperat
 
 def prepare_encode(task: EncodeTask, folder: Path) -> Prepared:
     encode = released_encoder(task, folder)
-    return Prepared(*[lambda: encode().flatten()] * 2)
+    return Prepared.same(lambda: encode().flatten())
 
 
 def released_encoder(task: EncodeTask, folder: Path) -> Callable[[], Tensor]:
     """forward_llm's way: each file loaded and encoded by itself. The files are those our side wrote."""
-    data, network = released_imagebind._import(folder_of(IMAGEBIND), folder_of(PYTORCHVIDEO))
+    data, network = released_imagebind.import_released(folder_of(IMAGEBIND), folder_of(PYTORCHVIDEO))
     unused = {f"{name}_num_blocks": 1 for name in released_imagebind.UNUSED}
     imagebind = network.ImageBindModel(
         out_embed_dim=task.embed, vision_embed_dim=task.vision_width, vision_num_blocks=task.vision_blocks,
@@ -116,13 +116,12 @@ def released_encoder(task: EncodeTask, folder: Path) -> Callable[[], Tensor]:
 
 def prepare_prior(task: PriorTask, folder: Path) -> Prepared:
     prior = build_prior(task, folder)
-    return Prepared(*[lambda: refined(prior, inputs.embedding(task.embed))] * 2)
+    return Prepared.same(lambda: refined(prior, inputs.embedding(task.embed)))
 
 
 def build_prior(task: PriorTask, folder: Path) -> nn.Module:
-    sizes = {key: value for key, value in vars(task).items()}
-    released = released_prior._import(folder_of(UPSTREAM))
-    return adopt(released_prior._build(released, sizes), folder / "prior.safetensors")
+    released = released_prior.import_released(folder_of(UPSTREAM))
+    return adopt(released_prior.build(released, vars(task)), folder / "prior.safetensors")
 
 
 @torch.no_grad()
@@ -139,7 +138,7 @@ def refined(prior: nn.Module, edit: Tensor) -> Tensor:
 def prepare_paint(task: PaintTask, folder: Path) -> Prepared:
     painter = Painter(task, folder)
     mixed = inputs.embedding(task.embed) * inputs.NORM
-    return Prepared(*[lambda: painter.sample(painter.invert(), mixed).flatten()] * 2)
+    return Prepared.same(lambda: painter.sample(painter.invert(), mixed).flatten())
 
 
 class Painter:

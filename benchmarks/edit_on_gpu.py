@@ -36,7 +36,7 @@ from ..stages.invert import ddim_invert
 from ..stages.mix import mix_embeddings, mix_noise
 from ..stages.prompt import PromptIds
 from ..stages.refine import refine
-from ..stages.sample import sample_euler, schedule
+from ..stages.sample import sample_euler, schedule, ve_scale
 
 logger = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -164,13 +164,13 @@ class Edit:
     def invert(self, latent: Tensor) -> Tensor:
         rising = schedule("normal", self.steps).flip(0).to(latent)
         null = latent.new_zeros(1, self.size.projector.embed)
-        return ddim_invert(GuidedDenoiser(self.diffusion, null), latent, rising, iterations=1) / scale(rising[-1])
+        return ddim_invert(GuidedDenoiser(self.diffusion, null), latent, rising, iterations=1) / ve_scale(rising[-1])
 
     def sample(self, inverted: Tensor, mixed: Tensor) -> Tensor:
         sigmas = schedule("normal", self.steps).to(inverted)
         start = mix_noise(inverted, torch.randn_like(inverted), ALPHA, "polar")
         denoiser = GuidedDenoiser(self.diffusion, mixed[None].to(inverted), guidance=GUIDANCE)
-        return sample_euler(denoiser, start * scale(sigmas[0]), sigmas)
+        return sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas)
 
     def paint(self, latent: Tensor) -> Tensor:
         return self.vae.decode(latent).sample
@@ -178,11 +178,6 @@ class Edit:
 
 def ready(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
-
-
-def scale(sigma: Tensor) -> Tensor:
-    """Length of a variance-exploding latent over that of its unit-variance twin."""
-    return (1 + sigma**2).sqrt()
 
 
 @torch.no_grad()

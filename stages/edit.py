@@ -22,7 +22,7 @@ from .invert import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, ddim_invert
 from .mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_MODES, MIX_NORM, REFINED_WEIGHT, MixMode, mix_embeddings, mix_noise
 from .refine import refine
 from .retrieve import Retrieval, retrieve_base
-from .sample import sample_euler, schedule
+from .sample import sample_euler, schedule, ve_scale
 from .types import EditPlan, References
 
 LATENT_STEP = 8  # pixels a latent place; sides are cropped to a multiple
@@ -66,7 +66,7 @@ class EditOptions:
     tolerance: float = DEFAULT_TOLERANCE
     negative: Literal["null", "source"] = "null"
     score: float = 6.5
-    prior_guidance: float = 3.0  # the published 10 overshoots on the miniature
+    prior_guidance: float = MINIATURE_GUIDANCE
     temperature: float = 0.0
 
     def __post_init__(self):
@@ -182,7 +182,7 @@ def invert_pictures(networks: Networks, bases: Tensor, base_embeddings: Tensor, 
     denoiser = GuidedDenoiser(networks.diffusion, own if options.inversion == "source" else torch.zeros_like(own))
     rising = schedule(options.scheduler, options.steps).flip(0).to(latents)
     x = ddim_invert(denoiser, latents, rising, iterations=options.iterations, tolerance=options.tolerance)
-    return x / _ve_scale(rising[-1])
+    return x / ve_scale(rising[-1])
 
 
 def paint(
@@ -209,9 +209,4 @@ def paint(
         negative = at_norm(base_embeddings, options.norm).to(like)
     denoiser = GuidedDenoiser(networks.diffusion, edits.to(like), negative, options.cfg)
     sigmas = schedule(options.scheduler, options.steps).to(like)
-    return decode_pictures(networks.vae, sample_euler(denoiser, start * _ve_scale(sigmas[0]), sigmas))
-
-
-def _ve_scale(sigma: Tensor) -> Tensor:
-    """Length of a variance-exploding latent over that of its unit-variance twin."""
-    return (1 + sigma**2).sqrt()
+    return decode_pictures(networks.vae, sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas))

@@ -39,8 +39,8 @@ def encode_images(
 ) -> Tensor:
     """Pictures (H, W, C) as ``encode_image`` takes them, a batch (B, H, W, C) or of sizes of their own -> (B, D).
 
-    ``at_once`` of them go through the network together, by default ``items_at_once(device)``; ``callback(done, total)`` runs before each such pass and may
-    raise to cancel. All are checked before the first is encoded.
+    ``at_once`` of them go through the network together, by default ``items_at_once(device)``; ``callback(done, total)``
+    runs before each such pass and may raise to cancel. All are checked before the first is encoded.
     """
     for image in images:
         _check_picture(image)

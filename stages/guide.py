@@ -34,5 +34,6 @@ def guide_edit(
             )
     for name, scale in (("text_guidance", text_guidance), ("image_guidance", image_guidance)):
         if not math.isfinite(scale):
-            raise ValueError(f"{name} must be a finite number, got {scale}. The usual values are 7.5 and 1.5.")
+            usual = f"{TEXT_GUIDANCE:g} and {IMAGE_GUIDANCE:g}"
+            raise ValueError(f"{name} must be a finite number, got {scale}. The usual values are {usual}.")
     return plain + image_guidance * (image - plain) + text_guidance * (text - image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -16,9 +16,9 @@ REFINED_WEIGHT = 1.0
 MIX_NORM = EMBED_NORM
 
 MixMode = Literal["paper", "polar"]
-MIX_MODES = ("paper", "polar")
+MIX_MODES = get_args(MixMode)
 MixFormula = Literal["equal", "released", "paper"]
-MIX_FORMULAS = ("equal", "released", "paper")
+MIX_FORMULAS = get_args(MixFormula)
 
 
 def mix_noise(latent: Tensor, noise: Tensor, alpha: float, mode: MixMode = "paper") -> Tensor:

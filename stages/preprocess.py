@@ -20,9 +20,8 @@ logger = logging.getLogger(__name__)
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-WIDEST = (
-    8  # longer pictures than this times their height are cut first: what lies further out never reaches the centre crop
-)
+# Longer pictures than this times their height are cut first: what lies further out never reaches the centre crop.
+WIDEST = 8
 
 SAMPLE_RATE = 16_000  # Hz
 CLIPS = 3  # per sound
@@ -42,7 +41,7 @@ def image_to_tensor(image: Tensor, size: int) -> Tensor:
 
     C is 3 (RGB), 1 (grey) or 4 (RGBA, laid on white).
     """
-    pixels = _as_rgb(image.float()).movedim(-1, 1)
+    pixels = as_rgb(image.float()).movedim(-1, 1)
     pixels = _cut_long_side(pixels)
     height, width = pixels.shape[-2:]
     short = min(height, width)
@@ -87,7 +86,8 @@ def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> T
     return tokens
 
 
-def _as_rgb(image: Tensor) -> Tensor:
+def as_rgb(image: Tensor) -> Tensor:
+    """(..., C) -> (..., 3) as it is seen: a grey picture (C = 1) in three channels, a cut-out one (C = 4) on white."""
     channels = image.shape[-1]
     if channels == 1:
         return image.expand(*image.shape[:-1], 3)

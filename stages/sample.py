@@ -34,6 +34,11 @@ def sigma_at(timesteps: Tensor) -> Tensor:
     return ((1 - share) * log_sigmas[low] + share * log_sigmas[high]).exp()
 
 
+def ve_scale(sigma: Tensor) -> Tensor:
+    """Length of a variance-exploding latent over that of its unit-variance twin."""
+    return (1 + sigma**2).sqrt()
+
+
 def schedule(name: str, steps: int) -> Tensor:
     """`steps` falling noise levels and a final 0, float32, as ComfyUI's schedulers of these names give them.
 

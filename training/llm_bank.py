@@ -28,9 +28,8 @@ from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank
 
 logger = logging.getLogger(__name__)
 
-FAMILY = (
-    6  # pictures of a family: the scene, it without subject, three that differ in one attribute, one in two or three
-)
+# Pictures of a family: the scene, it without subject, three that differ in one attribute, one in two or three.
+FAMILY = 6
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from any2pix.training.llm_tokenizer import build_tokenizer
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
-KINDS = ("imagebind", "llm", "prior", "adapter", "two_view", "unet")
 OTHERS = {  # of the published ImageBind, and not ours
     "modality_preprocessors.depth.cls_token": torch.zeros(1, 1, 4),
     "modality_trunks.imu.blocks.0.norm_1.weight": torch.zeros(4),
@@ -35,6 +34,7 @@ IMAGEBIND = replace(
     text_vocab=60,
     image_size=28,
 )
+# Heads of 64, as every published GPT-2 and CLIP has them: their number is not in the tensors.
 CLIP = {
     "vocab_size": 20,
     "hidden_size": 64,

@@ -1,8 +1,7 @@
 """ImageBind from the bundled file and from files of the published layout."""
 
-from dataclasses import replace
+import shutil
 
-import any2pix.loading.imagebind as loading
 import numpy as np
 import pytest
 import torch
@@ -17,26 +16,6 @@ from any2pix.stages.encode import encode_audio, encode_image, encode_text
 from tokenizers import Tokenizer, models
 from torch.testing import assert_close
 
-# The published layout at a size that a test can hold.
-SMALL = replace(
-    ImageBindDims.published(),
-    embed=8,
-    vision_width=32,
-    vision_blocks=2,
-    audio_width=24,
-    audio_blocks=1,
-    text_width=16,
-    text_blocks=1,
-    text_vocab=60,
-    image_size=28,
-)
-OTHERS = {
-    "modality_preprocessors.depth.cls_token": torch.zeros(1, 1, 4),
-    "modality_trunks.imu.blocks.0.norm_1.weight": torch.zeros(4),
-    "modality_heads.thermal.0.weight": torch.zeros(4),
-    "modality_postprocessors.depth.1.log_logit_scale": torch.zeros(()),
-}
-
 
 @pytest.fixture(scope="module")
 def miniature(request) -> ImageBind:
@@ -44,14 +23,14 @@ def miniature(request) -> ImageBind:
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def small(networks) -> ImageBind:
+    return networks["imagebind"]
+
+
+@pytest.fixture
+def published(tmp_path, published_files, small, small_is_published):
     """A file as published, only smaller, and a loader that takes these widths for the published ones."""
-    torch.manual_seed(0)
-    network = ImageBind(SMALL)
-    path = tmp_path / "imagebind_huge.pth"
-    torch.save({**network.state_dict(), **OTHERS}, path)
-    monkeypatch.setattr(loading.ImageBindDims, "published", classmethod(lambda cls: SMALL))
-    return path, network.eval()
+    return shutil.copy(published_files["imagebind"], tmp_path), small
 
 
 def test_the_published_sizes_are_read_from_the_shapes():
@@ -106,17 +85,17 @@ def test_a_file_without_its_stems(published):
         load_imagebind(path)
 
 
-def test_unknown_widths_without_sizes_in_the_metadata(tmp_path):
+def test_unknown_widths_without_sizes_in_the_metadata(small, tmp_path):
     path = tmp_path / "other.pth"
-    torch.save(ImageBind(SMALL).state_dict(), path)
+    torch.save(small.state_dict(), path)
     with pytest.raises(CheckpointError, match="vision width of 32, the published ImageBind has 1280"):
         load_imagebind(path)
 
 
-def test_a_tokenizer_that_does_not_fit(tmp_path):
+def test_a_tokenizer_that_does_not_fit(small, tmp_path):
     path = tmp_path / "x.safetensors"
     tokenizer = Tokenizer(models.BPE({"a": 0}, []))
-    write_network_file(path, "imagebind", ImageBind(SMALL).state_dict(), SMALL.to_dict(), tokenizer.to_str())
+    write_network_file(path, "imagebind", small.state_dict(), small.dims.to_dict(), tokenizer.to_str())
     with pytest.raises(CheckpointError, match="knows 60 tokens, its tokenizer 1"):
         load_imagebind(path)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from any2pix.loading import diffusion, files, llm
-from any2pix.loading.convert import check_plan, plan_adapter
+from any2pix.loading.adapter import plan_adapter
+from any2pix.loading.convert import check_plan
 from any2pix.loading.diffusion import plan_unet
 from any2pix.loading.errors import CheckpointError
 from any2pix.loading.imagebind import plan_imagebind

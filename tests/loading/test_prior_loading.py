@@ -1,5 +1,7 @@
 """Refinement prior files: ours, the published layout, broken ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from any2pix.loading.files import CheckpointError, write_network_file
@@ -9,25 +11,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch.testing import assert_close
 
-# Heads of 64, as every published GPT-2 and CLIP has them: their number is not in the tensors.
-CLIP = {
-    "vocab_size": 20,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 12,
-    "hidden_act": "gelu",
-    "bos_token_id": 18,
-    "eos_token_id": 19,
-}
-DIMS = PriorDims(embed=128, width=128, layers=3, heads=2, score_features=16, clip=CLIP, modalities=10, positions=40, vocab=5)
-
 
 @pytest.fixture
-def prior():
+def prior(networks):
     torch.manual_seed(0)
-    return RefinementPrior(DIMS).eval().requires_grad_(False)
+    dims = replace(networks["prior"].dims, embed=128, width=128, layers=3, heads=2)
+    return RefinementPrior(dims).eval().requires_grad_(False)
 
 
 def answer(prior):
@@ -42,14 +31,15 @@ def tokenizer_json():
 
 def test_our_file(prior, tmp_path):
     path = tmp_path / "prior.safetensors"
-    write_network_file(path, "prior", prior.state_dict(), DIMS.to_dict(), tokenizer_json())
+    write_network_file(path, "prior", prior.state_dict(), prior.dims.to_dict(), tokenizer_json())
     loaded = load_prior(path)
-    assert loaded.dims == DIMS and not loaded.training and loaded.tokenizer.to_str() == tokenizer_json()
+    assert loaded.dims == prior.dims and not loaded.training and loaded.tokenizer.to_str() == tokenizer_json()
     assert_close(answer(loaded), answer(prior))
 
 
-def test_another_width_than_the_embedding(tmp_path):
-    dims = PriorDims(embed=8, width=24, layers=1, heads=2, score_features=6, clip={**CLIP, "num_attention_heads": 4})
+def test_another_width_than_the_embedding(networks, tmp_path):
+    clip = {**networks["prior"].dims.clip, "num_attention_heads": 4}
+    dims = PriorDims(embed=8, width=24, layers=1, heads=2, score_features=6, clip=clip)
     prior = RefinementPrior(dims).eval().requires_grad_(False)
     path = tmp_path / "prior.safetensors"
     write_network_file(path, "prior", prior.state_dict(), dims.to_dict())
@@ -63,7 +53,7 @@ def test_published_file_with_what_old_versions_stored(prior, tmp_path):
     constants["cond_stage_models.0.model.text_model.embeddings.position_ids"] = torch.arange(12)[None]
     torch.save({**prior.state_dict(), **constants}, tmp_path / "model.bin")
     loaded = load_prior(tmp_path / "model.bin")
-    assert loaded.dims == DIMS and loaded.tokenizer is None
+    assert loaded.dims == prior.dims and loaded.tokenizer is None
     assert not any(value.is_meta for value in [*loaded.parameters(), *loaded.buffers()])
     assert_close(answer(loaded), answer(prior))
 
@@ -94,7 +84,7 @@ def test_missing_and_unexpected_tensors_are_named(prior, tmp_path):
 def test_damaged_files(prior, tmp_path):
     path = tmp_path / "prior.safetensors"
     tensors = {**prior.state_dict(), "modality_embedding.weight": torch.full((10, 128), float("nan"))}
-    write_network_file(path, "prior", tensors, DIMS.to_dict())
+    write_network_file(path, "prior", tensors, prior.dims.to_dict())
     with pytest.raises(CheckpointError, match="NaN in 'modality_embedding.weight'"):
         load_prior(path)
     path.write_bytes(path.read_bytes()[:-100])

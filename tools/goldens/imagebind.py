@@ -45,7 +45,7 @@ def token_rows() -> torch.Tensor:
 
 def make(options, size: str) -> None:
     """Write imagebind_<size>.safetensors."""
-    data, network = _import(options.imagebind, options.pytorchvideo)
+    data, network = import_released(options.imagebind, options.pytorchvideo)
     unused = {f"{name}_num_blocks": 1 for name in UNUSED}
     model = network.ImageBindModel(**SIZES[size], **unused)
     for part in model.children():
@@ -76,7 +76,7 @@ def _files(folder: Path) -> tuple[list[str], list[str]]:
     return pictures, sounds
 
 
-def _import(imagebind: Path, pytorchvideo: Path):
+def import_released(imagebind: Path, pytorchvideo: Path):
     """imagebind.data and imagebind.models.imagebind_model; of pytorchvideo only the clip sampler is real."""
     authors.on_path(imagebind)
     authors.package("pytorchvideo", pytorchvideo / "pytorchvideo")

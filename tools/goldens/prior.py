@@ -57,8 +57,8 @@ def source_embedding(embed: int) -> torch.Tensor:
 
 def make(options, size: str) -> None:
     """Write prior_<size>.safetensors: an output (embed,) per source/score/guidance."""
-    released = _import(options.instructany2pix)
-    model = _build(released, SIZES[size])
+    released = import_released(options.instructany2pix)
+    model = build(released, SIZES[size])
     seeded.fill(model, SEED)
     model.eval()
     outputs = {}
@@ -84,7 +84,7 @@ def _run(model, source, given, score, guidance, overwrite=None) -> torch.Tensor:
     return found[0, 0]
 
 
-def _build(released, size: dict):
+def build(released, size: dict):
     """InstructAny2PixPrior at these sizes: what it would download is made from configurations instead."""
     from diffusers import DDPMScheduler
 
@@ -107,7 +107,7 @@ def _build(released, size: dict):
     return model
 
 
-def _import(repository: Path):
+def import_released(repository: Path):
     """instructany2pix.prior.model, with prior_config of its package."""
     authors.package("instructany2pix", repository / "instructany2pix")
     from instructany2pix.prior import model, prior_config
