@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from ..models.two_view import ImageKeyValue
 from .networks import Network
 
-Block = tuple[
-    str, int, int
-]  # ComfyUI's name of a cross attention: part of the UNet, number of the block, transformer in it
+# ComfyUI's name of a cross attention: part of the UNet, number of the block, transformer in it
+Block = tuple[str, int, int]
 Attention = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]  # (q, k, v, extra_options) -> (B, pixels, width)
 
 

@@ -1,16 +1,18 @@
 """Load Embedding Diffusion: the SDXL UNet that is conditioned on embeddings, and its VAE."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.sd
-import comfy.utils
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
 from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import load_unet
 from ..loading.files import META_DIMS, read_tensors
+from ..loading.reader import WeightFile
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
-from .networks import OPERATIONS, describe, loading_progress
+from .networks import OPERATIONS, cancellable_progress, describe
 from .precision import PRECISIONS, choose_dtype
 from .sdxl import build_model
 from .sockets import CATEGORY
@@ -69,9 +71,14 @@ class LoadDiffusion(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("unet", name)
-        dtype = None if precision == AUTO else choose_dtype(precision)
-        model = build_model(*load_unet(path, progress=loading_progress()), source=path.name, dtype=dtype)
+        model = open_model(load_unet, path, precision)
         return io.NodeOutput(model, load_vae(path, name), ui=ui.PreviewText(describe(model, path)))
+
+
+def open_model(load: Callable[..., tuple[dict, dict]], path: Path, precision: str) -> ModelPatcher:
+    """The MODEL of the UNet that ``load`` (a ``load_*_unet`` of the loading room) reads, its weights kept in ``precision``."""
+    dtype = None if precision == AUTO else choose_dtype(precision)
+    return build_model(*load(path, progress=cancellable_progress()), source=path.name, dtype=dtype)
 
 
 def load_vae(unet: Path, name: str) -> comfy.sd.VAE:
@@ -86,7 +93,6 @@ def load_vae(unet: Path, name: str) -> comfy.sd.VAE:
 
 
 def _open_vae(path: Path) -> comfy.sd.VAE:
-    state_dict, metadata = read_tensors(path)
-    if META_DIMS in metadata:
+    if META_DIMS in WeightFile(path).metadata:
         return AutoencoderVAE(load_autoencoder(path, OPERATIONS))
-    return comfy.sd.VAE(sd=state_dict)
+    return comfy.sd.VAE(sd=read_tensors(path)[0])

@@ -1,24 +1,21 @@
 """Pictures, sounds and texts -> references. The nodes are chained: each puts its references behind those it is given."""
 
-from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management as management
-import comfy.utils
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once
+from ..stages.preprocess import CLIPS, as_rgb
 from ..stages.types import Reference, References
-from .networks import Network, transformer_activations
+from .networks import Network, cancellable_progress, transformer_activations
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 
-AUDIO_CLIPS = 3  # clips of one sound that ImageBind hears at a time
 MEMORY_SHARE = 4  # a batch is encoded in passes that take at most one such part of the device's memory
-COMPUTE_DTYPE = (
-    torch.float32
-)  # whatever the weights are kept in: an embedding takes a moment and steers everything after it
+# Whatever the weights are kept in: an embedding takes a moment and steers everything after it.
+COMPUTE_DTYPE = torch.float32
 
 
 def _references_input() -> io.Input:
@@ -61,8 +58,8 @@ class ImageEmbedding(io.ComfyNode):
         _check_batch(image)
         dims = imagebind.module.dims
         network, at_once = _load(imagebind, len(image), 1 + dims.image_patches, dims.vision_width)
-        embeddings = encode_images(network, image, imagebind.device, COMPUTE_DTYPE, at_once, _progress(len(image)))
-        added = (_reference(embedding, "image", _visible(picture)) for embedding, picture in zip(embeddings, image))
+        embeddings = encode_images(network, image, imagebind.device, COMPUTE_DTYPE, at_once, cancellable_progress())
+        added = (_reference(embedding, "image", as_rgb(picture.float().cpu())) for embedding, picture in zip(embeddings, image))
         return io.NodeOutput((*references, *added))
 
 
@@ -80,8 +77,7 @@ class AudioEmbedding(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     tooltip="A sound of any length and rate, mono or stereo. Three clips of 2 seconds are heard: "
-                    "its start, middle and end. "
-                    "Each sound of a batch becomes a reference of its own.",
+                    "its start, middle and end. Each sound of a batch becomes a reference of its own.",
                 ),
                 _references_input(),
             ],
@@ -93,9 +89,9 @@ class AudioEmbedding(io.ComfyNode):
         sounds, rate = audio["waveform"], audio["sample_rate"]
         _check_batch(sounds)
         dims = imagebind.module.dims
-        network, at_once = _load(imagebind, len(sounds), AUDIO_CLIPS * (1 + dims.audio_patches), dims.audio_width)
-        progress = _progress(len(sounds))
-        embeddings = encode_audios(network, sounds, rate, imagebind.device, COMPUTE_DTYPE, at_once, progress)
+        network, at_once = _load(imagebind, len(sounds), CLIPS * (1 + dims.audio_patches), dims.audio_width)
+        where = (imagebind.device, COMPUTE_DTYPE)
+        embeddings = encode_audios(network, sounds, rate, *where, at_once, cancellable_progress())
         return io.NodeOutput((*references, *(_reference(embedding, "audio") for embedding in embeddings)))
 
 
@@ -141,26 +137,5 @@ def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any,
     return imagebind.load(at_once * each), at_once
 
 
-def _progress(total: int) -> Callable[[int, int], None]:
-    """A progress bar over the items; raises when the artist presses cancel."""
-    progress = comfy.utils.ProgressBar(total)
-
-    def update(done: int, total: int) -> None:
-        management.throw_exception_if_processing_interrupted()
-        progress.update_absolute(done, total)
-
-    return update
-
-
 def _reference(embedding: Tensor, modality: str, image: Tensor | None = None) -> Reference:
     return Reference(embedding.detach().float().cpu(), modality, image=image)
-
-
-def _visible(picture: Tensor) -> Tensor:
-    """(H, W, C) as connected -> (H, W, 3) RGB on the CPU, as it is seen: a grey one in three channels, a cut-out one on white."""
-    picture = picture.float().cpu()
-    if picture.shape[-1] == 1:
-        return picture.expand(-1, -1, 3)
-    if picture.shape[-1] == 4:
-        return picture[..., :3] * picture[..., 3:] + (1 - picture[..., 3:])
-    return picture

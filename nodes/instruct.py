@@ -1,15 +1,11 @@
 """Multimodal Instruction LLM: what the artist asks for -> embeddings of the result and of the picture to edit."""
 
-from collections.abc import Callable
-
-import comfy.model_management as management
-import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
 from ..stages.instruct import MAX_NEW_TOKENS, instruct
 from ..stages.types import EditPlan, References
-from .networks import Network, transformer_activations
+from .networks import Network, cancellable_progress, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
 
 PROMPT_TOKENS = 256  # room for chat template and instruction when memory is set aside
@@ -103,23 +99,12 @@ class Instruct(io.ComfyNode):
             generator,
             temperature,
             max_new_tokens,
-            callback=_token_progress(max_new_tokens),
+            callback=cancellable_progress(),
             device=llm.device,
         )
         edit = Embedding(plan.edit.cpu())
         base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned)
         return io.NodeOutput(edit, base, plan.caption, plan.subjects, plan.answer, ui=ui.PreviewText(_shown(plan)))
-
-
-def _token_progress(total: int) -> Callable[[int, int], None]:
-    """A progress bar over the tokens; raises when the artist presses cancel."""
-    progress = comfy.utils.ProgressBar(total)
-
-    def update(step: int, total: int) -> None:
-        management.throw_exception_if_processing_interrupted()
-        progress.update_absolute(step, total)
-
-    return update
 
 
 def _shown(plan: EditPlan) -> str:

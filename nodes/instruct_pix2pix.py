@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
 from .inverted import inversion_of
+from .sdxl import PIX2PIX_CHANNELS
 from .sockets import CATEGORY
 
 SOURCE = "concat_latent_image"  # where ComfyUI's models look for what fills the extra channels; nothing there is zeros
-CHANNELS = 8  # 4 of the noisy latent, 4 of the source picture
 NEGATIVE = 1  # ComfyUI's number in cond_or_uncond; 0 is positive
 
 
@@ -190,15 +190,15 @@ def _to_sample(image: dict[str, Any]) -> dict[str, Any]:
 def _require_pix2pix(model: Any) -> None:
     channels = model.model.model_config.unet_config.get("in_channels")
     remedy = "Connect an InstructPix2Pix model: SD 1.5 InstructPix2Pix, SDXL InstructPix2Pix or CosXL Edit."
-    if channels != CHANNELS:
+    if channels != PIX2PIX_CHANNELS:
         raise ValueError(
             f"The model has {'an unknown number of' if channels is None else channels} input channels; InstructPix2Pix "
-            f"needs {CHANNELS}, for the noisy latent and the picture. {remedy}"
+            f"needs {PIX2PIX_CHANNELS}, for the noisy latent and the picture. {remedy}"
         )
     if not isinstance(model.model, comfy.model_base.IP2P):
         raise ValueError(
-            f"The model has {CHANNELS} input channels, but ComfyUI loaded it as {type(model.model).__name__}, which fills "
-            f"them with something else than the picture to edit. {remedy}"
+            f"The model has {PIX2PIX_CHANNELS} input channels, but ComfyUI loaded it as {type(model.model).__name__}, "
+            f"which fills them with something else than the picture to edit. {remedy}"
         )
 
 

@@ -98,9 +98,8 @@ def inversion_of(latent: dict[str, Any]) -> Inversion | None:
     deviation = float(inversion.latent_format.process_in(latent["samples"].float()).std())
     if deviation > max(NOISE_SHARE * inversion.start_sigma, LEAST_NOISE_DEVIATION):
         raise ValueError(
-            "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite "
-            "...), so it no "
-            "longer leads back to its picture. Put that node before DDIM Invert."
+            "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite ...), "
+            "so it no longer leads back to its picture. Put that node before DDIM Invert."
         )
     return None  # stock samplers copy every key of a LATENT: this one has been sampled since
 
@@ -168,8 +167,7 @@ class InvertedNoise:
         if INVERSION_KEY in input_latent and "noise_mask" in input_latent and inversion_of(input_latent) is not None:
             raise ValueError(
                 "The sampler got the inverted latent together with its NOISE and a mask. Connect the clean latent "
-                "instead: "
-                "VAE Encode, Set Latent Noise Mask, then latent_image of the sampler."
+                "instead: VAE Encode, Set Latent Noise Mask, then latent_image of the sampler."
             )
         start = self.inversion.latent_format.process_in(self._start_for(given))
         # an empty latent is not scaled by the sampler either
@@ -181,7 +179,6 @@ class InvertedNoise:
         if given.shape[1:] != start.shape[1:] or (len(start) != 1 and len(given) != len(start)):
             raise ValueError(
                 f"The NOISE was inverted from a latent of shape {tuple(start.shape)}, the sampler's latent is "
-                f"{tuple(given.shape)}. "
-                "Connect the latent that went into DDIM Invert."
+                f"{tuple(given.shape)}. Connect the latent that went into DDIM Invert."
             )
         return comfy.utils.repeat_to_batch_size(start, len(given))

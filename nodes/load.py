@@ -12,7 +12,7 @@ from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
 from .folders import MINIATURE, check_name, find_weights, list_names
-from .networks import describe, loading_progress, read_network
+from .networks import cancellable_progress, describe, read_network
 from .precision import PRECISIONS
 from .sockets import CATEGORY, AdapterSocket, ImageBindSocket, LLMSocket, PriorSocket
 
@@ -74,7 +74,7 @@ class LoadImageBind(io.ComfyNode):
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("imagebind", name)
         network = read_network(
-            load_imagebind, path, precision, tokenizer=_tokenizer_for(name), progress=loading_progress()
+            load_imagebind, path, precision, tokenizer=_tokenizer_for(name), progress=cancellable_progress()
         )
         return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))
 
@@ -111,7 +111,7 @@ class LoadLLM(io.ComfyNode):
     def execute(cls, name: str, precision: str = "auto", merge: str = AS_TRAINED) -> io.NodeOutput:
         path = find_weights("llm", name)
         network = read_network(
-            load_llm, path, precision, merge=None if merge == AS_TRAINED else merge, progress=loading_progress()
+            load_llm, path, precision, merge=None if merge == AS_TRAINED else merge, progress=cancellable_progress()
         )
         shown = describe(network, path, f"merge: {network.module.dims.merge}")
         return io.NodeOutput(network, ui=ui.PreviewText(shown))
@@ -140,7 +140,7 @@ class LoadPrior(io.ComfyNode):
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("prior", name)
         network = read_network(
-            load_prior, path, precision, tokenizer=_tokenizer_for(name), progress=loading_progress()
+            load_prior, path, precision, tokenizer=_tokenizer_for(name), progress=cancellable_progress()
         )
         return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))
 

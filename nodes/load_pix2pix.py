@@ -9,11 +9,10 @@ from comfy_api.latest import io, ui
 from ..loading.pix2pix import load_pix2pix_unet
 from ..loading.text_encoder import load_text_encoder
 from .clip import build_clip
-from .diffusion import AUTO, load_vae
+from .diffusion import load_vae, open_model
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
-from .networks import describe, loading_progress
-from .precision import PRECISIONS, choose_dtype
-from .sdxl import build_model
+from .networks import describe
+from .precision import PRECISIONS
 from .sockets import CATEGORY
 
 OUR_TEXT_ENCODER = "pix2pix_text_encoder.safetensors"
@@ -69,8 +68,7 @@ class LoadInstructPix2Pix(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("pix2pix", name)
-        dtype = None if precision == AUTO else choose_dtype(precision)
-        model = build_model(*load_pix2pix_unet(path, progress=loading_progress()), source=path.name, dtype=dtype)
+        model = open_model(load_pix2pix_unet, path, precision)
         clip = load_clip(path, name)
         notes = () if clip else ("no text encoder beside it: use DualCLIPLoader",)
         return io.NodeOutput(model, clip, load_vae(path, name), ui=ui.PreviewText(describe(model, path, *notes)))

@@ -17,9 +17,8 @@ from .precision import DTYPES, FP8, Fp8Operations, choose_precision, half_dtype,
 
 OPERATIONS = comfy.ops.manual_cast  # casts and moves each layer's weights where it is used, so a partial load works
 BYTES_PER_NUMBER = 4  # activations are estimated in float32
-ACTIVATIONS_PER_TOKEN = (
-    16  # widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest
-)
+# Widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest.
+ACTIVATIONS_PER_TOKEN = 16
 MLP_RATIO = 4
 TITLES = {  # class of a network -> the artist's word for it
     "MultimodalLLM": "Multimodal LLM",
@@ -76,9 +75,9 @@ def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "a
     return wrap_network(module)
 
 
-def loading_progress() -> Callable[[int, int], None]:
-    """What a loader of the loading room is to tell: a progress bar over the bytes; raises when the artist presses cancel."""
-    bar = comfy.utils.ProgressBar(1)
+def cancellable_progress() -> Callable[[int, int], None]:
+    """What a loader or a stage tells its progress to, ``(done, total)``: a bar; raises when the artist presses cancel."""
+    bar = comfy.utils.ProgressBar(1)  # each call names the total anew
 
     def update(done: int, total: int) -> None:
         management.throw_exception_if_processing_interrupted()

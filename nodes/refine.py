@@ -9,9 +9,8 @@ from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refi
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
 
-PREDICTED = (
-    "predicted"  # the artist's word for what the published prior calls "video": an embedding that the LLM predicted
-)
+# The artist's word for what the published prior calls "video": an embedding that the LLM predicted.
+PREDICTED = "predicted"
 SOURCES = [PREDICTED, *(name for name in MODALITIES if name != SOURCE)]
 PROMPT_TOKENS = 77 + 9  # CLIP's context and the prior's own tokens
 GUIDED_ROWS = 2

@@ -149,6 +149,5 @@ def _require_empty_or_masked(latent: dict[str, Any]) -> None:
     if "noise_mask" not in latent and torch.count_nonzero(latent["samples"]):
         raise ValueError(
             "The sampler got a picture that was not inverted, and would paint over it from noise. Put DDIM Invert "
-            "in between, "
-            "set a noise mask on it, or connect an empty latent."
+            "in between, set a noise mask on it, or connect an empty latent."
         )

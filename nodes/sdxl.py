@@ -11,10 +11,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-TIME_IDS = 6  # SDXL's size conditioning: height, width, crop top, crop left, target height, target width
-STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of them in
-PIX2PIX_CHANNELS = 8  # InstructPix2Pix: noisy latent and source picture
-
+STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of the TIME_IDS in
+PIX2PIX_CHANNELS = 8  # InstructPix2Pix: 4 of the noisy latent, 4 of the source picture
 
 # What comfy's SDXL does without being told; a UNet that says otherwise in its config is another network.
 FIXED = {
@@ -133,8 +131,7 @@ def _require_sdxl(config: dict[str, Any], source: str) -> None:
     if config.get("addition_embed_type") != "text_time":
         raise ValueError(
             f"{source} is not an SDXL UNet: its addition_embed_type is {config.get('addition_embed_type')!r}, not "
-            "'text_time'. "
-            "Load it with ComfyUI's own Load Diffusion Model."
+            "'text_time'. Load it with ComfyUI's own Load Diffusion Model."
         )
     for name, value in FIXED.items():
         if config.get(name, value) != value:
@@ -166,6 +163,5 @@ def _require_fit(expected: dict[str, Tensor], weights: dict[str, Tensor], source
     if missing or wrong:
         raise ValueError(
             f"{source} does not fit its config: {len(missing)} weights are missing and {len(wrong)} have another "
-            "shape, "
-            f"{(missing + wrong)[0]} first. Download both again."
+            f"shape, {(missing + wrong)[0]} first. Download both again."
         )

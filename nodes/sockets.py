@@ -51,7 +51,6 @@ class Embedding:
         if self.vector is None:
             raise ValueError(
                 f"{user} got <base_null>: the language model chose no base picture. Connect the LLM's edit output "
-                "here, "
-                "or name the picture in the instruction, for example: [image1] with snow."
+                "here, or name the picture in the instruction, for example: [image1] with snow."
             )
         return self.vector

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.diffusion import TIME_IDS
 from .conditioning import AdapterOptions, Conditioning, Entry, Painted, over_range, require_sdxl, row
 from .networks import Network
-from .sdxl import STOCK_TIME_WIDTH, TIME_IDS
+from .sdxl import STOCK_TIME_WIDTH
 
 NO_TEXT: Conditioning = [[None, {}]]
 
@@ -66,9 +67,9 @@ def _require_fit(model: Any, adapter: Network) -> None:
     context, pooled = model.model.model_config.unet_config["context_dim"], _pooled_width(model)
     if (context, pooled) != (dims.context, dims.pooled):
         raise ValueError(
-            f"The adapter gives tokens of {dims.context} and pooled vectors of {dims.pooled} numbers, the model "
-            f"reads {context} and "
-            f"{pooled}. Load the adapter and the diffusion model of one release (both miniature, or both published)."
+            f"The adapter gives tokens of {dims.context} and pooled vectors of {dims.pooled} numbers, the model reads "
+            f"{context} and {pooled}. Load the adapter and the diffusion model of one release (both miniature, or both "
+            "published)."
         )
 
 

@@ -208,6 +208,27 @@ def texts():
 
 
 @pytest.fixture(scope="session")
+def model(networks):
+    return networks["model"]
+
+
+@pytest.fixture(scope="session")
+def vectors():
+    """Three embeddings."""
+    from any2pix.nodes.sockets import Embedding
+    from harness.unet_eps import seeded
+
+    return [Embedding(seeded(64, seed=seed)) for seed in (20, 21, 22)]
+
+
+@pytest.fixture(scope="session")
+def latents():
+    from harness.unet_eps import seeded
+
+    return seeded(2, 4, 6, 9, seed=40)
+
+
+@pytest.fixture(scope="session")
 def apply(networks, two_view, texts):
     """Apply Embedding on the tiny model and texts with the two-view adapter -> MODEL, positive, negative."""
     from any2pix.nodes import ApplyEmbedding

@@ -14,6 +14,7 @@ from any2pix.models.adapter import UnclipDims, UnclipProjector
 from any2pix.models.diffusion import DiffusionDims, default_time_ids
 from any2pix.nodes.sdxl import build_model, comfy_unet_config, convert_keys
 from diffusers import UNet2DConditionModel
+from harness.unet_eps import relative
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -57,10 +58,6 @@ def eps_of(patcher):
         scaled = x * (1 + level**2).sqrt()
         y = patcher.model.encode_adm(pooled_output=pooled, width=96, height=64)
         return (scaled - patcher.model.apply_model(scaled, sigma, c_crossattn=context, y=y)) / level
-
-
-def relative(found, expected):
-    return float((found - expected).norm() / expected.norm())
 
 
 def test_the_first_releases_folder_predicts_what_diffusers_does(run, release):

@@ -7,6 +7,7 @@ from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
 from any2pix.nodes.inverted import inversion_of
 from any2pix.nodes.sockets import Embedding
 from any2pix.stages.sample import SCHEDULES, schedule
+from harness.unet_eps import relative
 
 STEPS = 4
 EXACT = {"iterations": 20, "tolerance": 1e-5}
@@ -72,10 +73,6 @@ def custom_advanced(applied, noise, sigmas, latent):
         return SamplerCustomAdvanced.execute(
             noise, guider, KSamplerSelect.execute("euler").result[0], sigmas, latent
         ).result[0]
-
-
-def relative(a, b):
-    return float((a - b).norm() / b.norm())
 
 
 @pytest.mark.parametrize("start", [1, 2, STEPS - 1])

@@ -5,6 +5,7 @@ import torch
 from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
 from any2pix.nodes.inverted import INVERSION_KEY, inversion_of
 from any2pix.nodes.sockets import Embedding
+from harness.unet_eps import relative
 
 STEPS = 4
 ITERATIONS = 12  # the small network of the tests needs no more
@@ -71,10 +72,6 @@ def custom_advanced(model, positive, negative, noise, sigmas, latent, cfg=1.0):
         guider = CFGGuider.execute(model, positive, negative, cfg).result[0]
         sampler = KSamplerSelect.execute("euler").result[0]
         return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).result[0]
-
-
-def relative(a, b):
-    return float((a - b).norm() / b.norm())
 
 
 def our_sampler(run, networks, embedding, latent, cfg=1.0, **more):

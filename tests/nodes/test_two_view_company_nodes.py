@@ -7,25 +7,9 @@ import weakref
 import pytest
 import torch
 from any2pix.nodes import DDIMInvert, EmbeddingSampler
-from any2pix.nodes.sockets import Embedding
 from harness.unet_eps import load_network, relative, seeded, unet_eps
 
 TIMESTEP = 421
-
-
-@pytest.fixture(scope="module")
-def model(networks):
-    return networks["model"]
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return [Embedding(seeded(64, seed=seed)) for seed in (20, 21, 22)]
-
-
-@pytest.fixture(scope="module")
-def latents():
-    return seeded(2, 4, 6, 9, seed=40)
 
 
 def test_two_views_of_one_adapter_add_up(apply, vectors, latents):

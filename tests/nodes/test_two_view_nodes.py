@@ -13,21 +13,6 @@ SCALE, STRENGTH = 0.9, 0.7  # of the fixture `apply`
 
 
 @pytest.fixture(scope="module")
-def model(networks):
-    return networks["model"]
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return [Embedding(seeded(64, seed=seed)) for seed in (20, 21, 22)]
-
-
-@pytest.fixture(scope="module")
-def latents():
-    return seeded(2, 4, 6, 9, seed=40)
-
-
-@pytest.fixture(scope="module")
 def reference(two_view_file):
     """diffusers' UNet with diffusers' own IP-Adapter attention holding the adapter's weights."""
     import folder_paths
