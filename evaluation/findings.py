@@ -78,7 +78,7 @@ def gather(miniature: Path) -> Findings:
     return Findings(
         weights=tuple(map(read_weight_file, files)),
         training=json.loads(training.read_text()) if training.is_file() else {},
-        quality={name: record for name, record in records.items() if "figures" in record},
+        quality={name: record for name, record in records.items() if "judge and vae" in record},
         sweeps={name: record for name, record in records.items() if sweeps_of(record)},
         latency={name: record for name, record in records.items() if "bare UNet" in record},
         inversions={name: record for name, record in records.items() if "inversions" in record},
