@@ -22,10 +22,8 @@ GIB = 2**30
 CARD_BYTES = 8 * GIB
 STARVED_BYTES = 2.5 * GIB  # hardly room for a weight: every network but the smallest lies mostly beside the card
 TAKEN = 0.75 * GIB  # by the driver's context and the screen, before ComfyUI has anything
-PROMPT_TOKENS, ANSWER_TOKENS = (
-    156,
-    100,
-)  # the released template with a long instruction; the released limit of an answer
+PROMPT_TOKENS = 156  # the released template with a long instruction
+ANSWER_TOKENS = 100  # the released limit of an answer
 SIDE = 1024  # pixels
 TEXT_TOKENS = 77
 PAGE = """# Memory at full size
@@ -192,20 +190,20 @@ class Chain:
 
     def embeddings(self) -> Iterator[Stage]:
         import torch
-        from any2pix.nodes.embed import AUDIO_CLIPS
         from any2pix.nodes.networks import transformer_activations
+        from any2pix.stages.preprocess import CLIPS
         from pretend_card import CARD
 
         network = self.network("ImageBind (vision, audio, text)")
         dims = network.module.dims
         tokens = {
             "image": 1 + dims.image_patches,
-            "audio": AUDIO_CLIPS * (1 + dims.audio_patches),
+            "audio": CLIPS * (1 + dims.audio_patches),
             "text": dims.text_context,
         }
         inputs = {
             "image": torch.zeros(1, 3, dims.image_size, dims.image_size, device=CARD),
-            "audio": torch.zeros(1, AUDIO_CLIPS, 1, dims.mel_bins, dims.mel_frames, device=CARD),
+            "audio": torch.zeros(1, CLIPS, 1, dims.mel_bins, dims.mel_frames, device=CARD),
             "text": torch.zeros(1, dims.text_context, dtype=torch.long, device=CARD),
         }
         widths = {"image": dims.vision_width, "audio": dims.audio_width, "text": dims.text_width}
@@ -323,28 +321,22 @@ def run_chain(card_bytes: float, llm_precision: str = "fp16", only_llm: bool = F
 
 
 def weights_table(rows: list[tuple[str, float, dict[str, float | None]]]) -> str:
-    lines = ["| network | million parameters | fp32 | fp16, bf16 | fp8_e4m3fn |", "|---|---|---|---|---|"]
-    for name, parameters, sizes in rows:
-        shown = " | ".join("" if size is None else f"{size:.2f}" for size in sizes.values())
-        lines.append(f"| {name} | {parameters:.1f} | {shown} |")
-    return "\n".join(lines)
+    from any2pix.evaluation.metrics import markdown_table
+
+    shown = [
+        (name, f"{parameters:.1f}", *("" if size is None else f"{size:.2f}" for size in sizes.values()))
+        for name, parameters, sizes in rows
+    ]
+    return markdown_table(("network", "million parameters", "fp32", "fp16, bf16", "fp8_e4m3fn"), shown)
 
 
 def stages_table(stages: list[Stage]) -> str:
-    head = [
-        "stage",
-        "its weights",
-        "of them on the card",
-        "other networks there",
-        "asked to be free",
-        "the run took",
-        "peak",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for stage in stages:
-        values = (stage.weights, stage.resident, stage.others, stage.estimate, stage.used, stage.peak)
-        lines.append(f"| {stage.name} | " + " | ".join(f"{value / GIB:.2f}" for value in values) + " |")
-    return "\n".join(lines)
+    from any2pix.evaluation.metrics import markdown_table
+
+    head = ("stage", "its weights", "of them on the card", "other networks there", "asked to be free", "the run took", "peak")
+    columns = ("weights", "resident", "others", "estimate", "used", "peak")
+    rows = [(stage.name, *(f"{getattr(stage, name) / GIB:.2f}" for name in columns)) for stage in stages]
+    return markdown_table(head, rows)
 
 
 def report() -> str:

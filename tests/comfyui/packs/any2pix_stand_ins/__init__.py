@@ -35,9 +35,8 @@ class StandInCheckpoint:
     def load(self, ckpt_name):
         model, vae = nodes.NODE_CLASS_MAPPINGS["Any2PixLoadDiffusion"].execute("miniature").result
         (adapter,) = nodes.NODE_CLASS_MAPPINGS["Any2PixLoadAdapter"].execute("miniature", "auto").result
-        dims = (
-            adapter.module.dims
-        )  # the miniature's, whose one token and pooled vector are as wide as the UNet reads them
+        # the miniature's, whose one token and pooled vector are as wide as the UNet reads them
+        dims = adapter.module.dims
         return model, StandInClip(dims.context, dims.pooled), vae
 
 
