@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -133,6 +133,22 @@ def other_drawing(bench: Bench) -> dict[str, dict]:
     return bench.level(torch.stack([picture_of(scene) for scene in others]))
 
 
+def measured_once(
+    given: argparse.Namespace, options, values: Sequence[float], measure_curve: Callable[..., Curve]
+) -> Curve:
+    """The curve that `measure_curve(options, values)` gives, or what a run before left of it in `--curves`."""
+    if given.curves is None:
+        return measure_curve(options, values)
+    told = (type(options).__name__, asdict(options), list(values), given.seed, given.samples, given.split, given.bf16)
+    settings, path = json.dumps(told), given.curves / f"{type(options).__name__}.npz"
+    curve = Curve.load(path, settings)
+    if curve is None:
+        curve = measure_curve(options, values)
+        given.curves.mkdir(parents=True, exist_ok=True)
+        curve.save(path, settings)
+    return curve
+
+
 def main(argv: list[str] | None = None):
     given = _arguments().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -148,12 +164,13 @@ def main(argv: list[str] | None = None):
     embedder = load_embedder(given.embedder) if given.embedder else imagebind_embedder(networks.imagebind)
     bench = draw_bench(networks, embedder, given.seed, given.samples, given.split)
     files = [given.miniature / name for name in ("text_unet.safetensors", "text_encoder.safetensors")]
+    measuring = (
+        (text, given.image_guidances, lambda *how: pix2pix_curve(bench, load_pix2pix(given.miniature), *how)),
+        (redrawn, given.strengths, lambda *how: sdedit_curve(bench, load_text_diffusion(*files), *how)),
+        (options, given.alphas, lambda *how: any2pix_curve(bench, *how)),
+    )
     with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
-        curves = [
-            pix2pix_curve(bench, load_pix2pix(given.miniature), text, given.image_guidances),
-            sdedit_curve(bench, load_text_diffusion(*files), redrawn, given.strengths),
-            any2pix_curve(bench, options, given.alphas),
-        ]
+        curves = [measured_once(given, *how) for how in measuring]
     record = {
         "seed": given.seed, "samples": given.samples, "split": given.split, "edits": len(bench.cases),
         "options": {"InstructPix2Pix": asdict(text), "SDEdit": asdict(redrawn), "InstructAny2Pix": asdict(options)},
@@ -188,6 +205,11 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--embedder", help="folder or name of a transformers CLIP (default: the folder's ImageBind)")
     parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
+    parser.add_argument(
+        "--curves",
+        type=Path,
+        help="folder that keeps each method's curve: a stopped run goes on; empty it for new weights",
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="PNG")
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,22 @@ class Curve:
     def rates(self, what: str) -> list[Rate]:
         """Mean and standard error for every value of the knob."""
         return [Rate.of(row) for row in getattr(self, what)]
+
+    def save(self, path: Path, settings: str) -> None:
+        """Every case of it, with the settings it was measured with."""
+        arrays = {what: getattr(self, what) for what in ("direction", *KEPT)}
+        np.savez(path, settings=settings, method=self.method, knob=self.knob, values=self.values, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, settings: str) -> Curve | None:
+        """What `save` wrote; None where there is nothing, or it was measured with other settings."""
+        if not path.is_file():
+            return None
+        with np.load(path) as stored:
+            if str(stored["settings"]) != settings:
+                return None
+            arrays = {what: stored[what] for what in ("direction", *KEPT)}
+            return cls(str(stored["method"]), str(stored["knob"]), tuple(stored["values"].tolist()), **arrays)
 
     def to_dict(self) -> dict[str, Any]:
         measured = {what: [rate.to_dict() for rate in self.rates(what)] for what in ("direction", *KEPT)}
@@ -109,7 +126,9 @@ def curves_table(curves: Sequence[dict[str, Any]]) -> str:
         for curve in curves
         for i, value in enumerate(curve["values"])
     ]
-    return markdown_table(("method", "knob", "directional similarity", "image similarity", "structural similarity"), rows)
+    return markdown_table(
+        ("method", "knob", "directional similarity", "image similarity", "structural similarity"), rows
+    )
 
 
 def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:

@@ -8,10 +8,11 @@ import torch
 from any2pix.datagen.pairs.similarity import Embedder, imagebind_embedder
 from any2pix.evaluation.cases import picture_of
 from any2pix.evaluation.editor import MINIATURE
-from any2pix.evaluation.tradeoff import draw_bench, levels_of, main, other_drawing
+from any2pix.evaluation.tradeoff import draw_bench, levels_of, main, measured_once, other_drawing
 from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table, read_off
 from any2pix.evaluation.tradeoff_plot import best_offset, plot
 from any2pix.loading.imagebind import load_imagebind
+from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions
 
 
 def curve(direction, image, method="A", cases=200, spread=0.0, seed=0) -> Curve:
@@ -76,6 +77,32 @@ def test_the_tables_name_methods_points_and_signs():
     table = comparison_table([compare(first, second, "image").to_dict()])
     assert "| A | B | A - B |" in table and "+0.100 ±" in table
     assert "| B | knob 1 | 1.000 ± " in curves_table([c.to_dict() for c in (first, second)])
+
+
+def test_a_curve_is_kept_for_its_settings_alone(tmp_path):
+    first = curve([0.0, 1.0], [0.9, 0.6], spread=0.3)
+    assert Curve.load(tmp_path / "a.npz", "seed 1") is None
+    first.save(tmp_path / "a.npz", "seed 1")
+    stored = Curve.load(tmp_path / "a.npz", "seed 1")
+    assert (stored.method, stored.knob, stored.values) == (first.method, first.knob, first.values)
+    assert all((getattr(stored, what) == getattr(first, what)).all() for what in ("direction", *KEPT))
+    assert Curve.load(tmp_path / "a.npz", "seed 2") is None
+
+
+def test_a_stopped_run_goes_on_with_the_methods_that_are_left(tmp_path):
+    measured = []
+
+    def measure_curve(options, values):
+        measured.append(options)
+        return curve(values, values)
+
+    given = type("Given", (), {"curves": tmp_path / "new", "seed": 1, "samples": 2, "split": "test", "bf16": False})
+    for options in (TextEditOptions(), TextEditOptions(), SDEditOptions(), TextEditOptions(steps=3)):
+        assert measured_once(given, options, (0.25, 0.5), measure_curve).values == (0, 1)
+    assert measured == [TextEditOptions(), SDEditOptions(), TextEditOptions(steps=3)]
+    given.curves = None
+    measured_once(given, TextEditOptions(steps=3), (0.25, 0.5), measure_curve)
+    assert len(measured) == 4, "weights may have changed: only where it is asked for"
 
 
 @pytest.fixture(scope="module")
