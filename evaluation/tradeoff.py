@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,13 +135,13 @@ def other_drawing(bench: Bench) -> dict[str, dict]:
 
 
 def measured_once(
-    given: argparse.Namespace, options, values: Sequence[float], measure_curve: Callable[..., Curve]
+    given: argparse.Namespace, options: Any, values: Sequence[float], measure_curve: Callable[..., Curve]
 ) -> Curve:
     """The curve that `measure_curve(options, values)` gives, or what a run before left of it in `--curves`."""
     if given.curves is None:
         return measure_curve(options, values)
-    told = (type(options).__name__, asdict(options), list(values), given.seed, given.samples, given.split, given.bf16)
-    settings, path = json.dumps(told), given.curves / f"{type(options).__name__}.npz"
+    draw = [getattr(given, name) for name in ("seed", "samples", "split", "embedder", "bf16")]
+    settings, path = json.dumps((asdict(options), list(values), draw)), given.curves / f"{type(options).__name__}.npz"
     curve = Curve.load(path, settings)
     if curve is None:
         curve = measure_curve(options, values)
@@ -149,35 +150,44 @@ def measured_once(
     return curve
 
 
-def main(argv: list[str] | None = None):
-    given = _arguments().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options, text, redrawn = (
-        options_from(pairs, plain)
-        for pairs, plain in (
-            (given.options, EditOptions()),
-            (given.text_options, TextEditOptions()),
-            (given.sdedit_options, SDEditOptions()),
-        )
-    )
-    networks = load_networks(given.miniature)
-    embedder = load_embedder(given.embedder) if given.embedder else imagebind_embedder(networks.imagebind)
-    bench = draw_bench(networks, embedder, given.seed, given.samples, given.split)
+def curves_of(given: argparse.Namespace, bench: Bench, options: Mapping[str, Any]) -> list[Curve]:
+    """The three curves, in the order of `options`."""
     files = [given.miniature / name for name in ("text_unet.safetensors", "text_encoder.safetensors")]
-    measuring = (
-        (text, given.image_guidances, lambda *how: pix2pix_curve(bench, load_pix2pix(given.miniature), *how)),
-        (redrawn, given.strengths, lambda *how: sdedit_curve(bench, load_text_diffusion(*files), *how)),
-        (options, given.alphas, lambda *how: any2pix_curve(bench, *how)),
-    )
+    measuring = {
+        "InstructPix2Pix": (
+            given.image_guidances,
+            lambda *how: pix2pix_curve(bench, load_pix2pix(given.miniature), *how),
+        ),
+        "SDEdit": (given.strengths, lambda *how: sdedit_curve(bench, load_text_diffusion(*files), *how)),
+        "InstructAny2Pix": (given.alphas, lambda *how: any2pix_curve(bench, *how)),
+    }
     with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
-        curves = [measured_once(given, *how) for how in measuring]
-    record = {
+        return [measured_once(given, options[method], *measuring[method]) for method in options]
+
+
+def record_of(given: argparse.Namespace, bench: Bench, options: Mapping[str, Any], curves: Sequence[Curve]) -> dict:
+    """What goes into the JSON file."""
+    return {
         "seed": given.seed, "samples": given.samples, "split": given.split, "edits": len(bench.cases),
-        "options": {"InstructPix2Pix": asdict(text), "SDEdit": asdict(redrawn), "InstructAny2Pix": asdict(options)},
+        "options": {method: asdict(chosen) for method, chosen in options.items()},
         "tradeoff": [curve.to_dict() for curve in curves],
         "levels": levels_of(bench), "another drawing of the source": other_drawing(bench),
         "at equal direction": [compare(curves[0], curves[1], what, given.seed).to_dict() for what in KEPT],
     }  # fmt: skip
+
+
+def main(argv: list[str] | None = None):
+    given = _arguments().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = {
+        "InstructPix2Pix": options_from(given.text_options, TextEditOptions()),
+        "SDEdit": options_from(given.sdedit_options, SDEditOptions()),
+        "InstructAny2Pix": options_from(given.options, EditOptions()),
+    }
+    networks = load_networks(given.miniature)
+    embedder = load_embedder(given.embedder) if given.embedder else imagebind_embedder(networks.imagebind)
+    bench = draw_bench(networks, embedder, given.seed, given.samples, given.split)
+    record = record_of(given, bench, options, curves_of(given, bench, options))
     logger.info(
         "%d edits of the %s split, seed %d\n\n%s\n\n%s", len(bench.cases), given.split, given.seed,
         curves_table(record["tradeoff"]), comparison_table(record["at equal direction"]),

@@ -112,11 +112,17 @@ def compare(first: Curve, second: Curve, what: str, seed: int = 0, draws: int = 
         [[read_off(c.direction @ weights, getattr(c, what) @ weights, level) for level in levels] for c in curves]
     )  # (2, L, draws + 1)
     differences = values[0] - values[1]
-    rates = tuple(Rate(float(row[0]), float(np.nanstd(row[1:])), cases) for row in differences)
-    means = np.nanmean(differences, axis=0)
-    mean = Rate(float(means[0]), float(np.nanstd(means[1:])), cases)
+    rates = tuple(_with_spread(row, cases) for row in differences)
+    mean = _with_spread(differences.mean(axis=0), cases)
     own = [tuple(map(float, side[:, 0])) for side in values]
     return Comparison(first.method, second.method, what, levels, *own, rates, mean)
+
+
+def _with_spread(values: NDArray, cases: int) -> Rate:
+    """The first value with the spread of the others, those of drawn cases, as its error. Where the drawn curves do not
+    reach a direction they are NaN and do not count."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    return Rate(float(values[0]), float(drawn.std()) if len(drawn) else float("nan"), cases)
 
 
 def curves_table(curves: Sequence[dict[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """The trade-off: points whose place is known, reading them off, and the command on the bundled checkpoint."""
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_a_stopped_run_goes_on_with_the_methods_that_are_left(tmp_path):
         measured.append(options)
         return curve(values, values)
 
-    given = type("Given", (), {"curves": tmp_path / "new", "seed": 1, "samples": 2, "split": "test", "bf16": False})
+    given = Namespace(curves=tmp_path / "new", seed=1, samples=2, split="test", embedder=None, bf16=False)
     for options in (TextEditOptions(), TextEditOptions(), SDEditOptions(), TextEditOptions(steps=3)):
         assert measured_once(given, options, (0.25, 0.5), measure_curve).values == (0, 1)
     assert measured == [TextEditOptions(), SDEditOptions(), TextEditOptions(steps=3)]
