@@ -7,7 +7,7 @@ from torch import Tensor
 
 SCALE_SUFFIX = ".row_scale"  # beside each stored weight: (rows,) float32
 LARGEST = 127  # the same either side of zero
-SMALLEST_WEIGHT = 4096  # numbers; below that the rows are few and their scales would eat the gain
+SMALLEST_WEIGHT = 8192  # numbers; below that the rows are few and their scales would eat the gain
 
 
 def quantise_rows(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

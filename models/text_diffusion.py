@@ -1,5 +1,7 @@
 """The text-conditioned UNet, and InstructPix2Pix on top of it (Brooks et al., arXiv 2211.09800)."""
 
+from collections.abc import Mapping
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
@@ -24,6 +26,17 @@ def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNe
     state["conv_in.weight"] = nn.Parameter(torch.cat([weight, zeros], dim=1))
     wide.load_state_dict(state, strict=True, assign=True)
     return wide.train(unet.training)
+
+
+def fold_source_scale(state_dict: Mapping[str, Tensor], scale: float, extra: int = SOURCE_CHANNELS) -> dict[str, Tensor]:
+    """The weights of a UNet that was trained with a source of unit variance, for the source as the VAE encodes it.
+
+    ``scale``: the VAE's scaling factor. An optimiser steps equally far for every weight; a source seven times as large as
+    the noisy latent would shake the first layer with every step.
+    """
+    weight = state_dict["conv_in.weight"].clone()
+    weight[:, -extra:] *= scale
+    return {**state_dict, "conv_in.weight": weight}
 
 
 class TextDiffusion(nn.Module):

@@ -22,7 +22,7 @@ FLIPPED = 0.5  # of the pairs: mirrored, as in the authors' configs/train.yaml
 
 @dataclass(frozen=True)
 class Edits:
-    """A batch: `source` (B, 4, h, w) as the VAE encodes it, `target` (B, 4, h, w) of unit variance, B instructions.
+    """A batch: `source` and `target` (B, 4, h, w) of unit variance, B instructions.
 
     `weight` (B, 1, h, w), mean 1: how much the loss counts at each place; None: the same everywhere.
     """
@@ -81,6 +81,8 @@ class ShardPairs:
         process: int = 0,
     ):
         self.folder, self.vae, self.step, self.flip = folder, vae, step, flip
+        self.scale = vae.scale  # a source times this has unit variance
+        self.scale = vae.scale
         self.order = int(np.random.SeedSequence((seed, process)).generate_state(1)[0])
         self.pairs = stream(folder, stage)
         shards = ShardFolder(folder, stage, ".tar")
@@ -113,7 +115,7 @@ class ShardPairs:
 
     def _batch(self, rows: Sequence[dict], flips: Sequence[bool]) -> Edits:
         latents = self._latents(rows, flips).float()
-        return Edits(latents[:, 0], latents[:, 1] * self.vae.scale, [row["json"]["instruction"] for row in rows])
+        return Edits(latents[:, 0], latents[:, 1] * self.scale, [row["json"]["instruction"] for row in rows])
 
     def _latents(self, rows: Sequence[dict], flips: Sequence[bool]) -> Tensor:
         """Source and target of each row: (B, 2, 4, h, w), half precision."""

@@ -29,7 +29,7 @@ from ..loading.pix2pix import load_text_unet
 from ..loading.text_encoder import load_text_encoder
 from ..models.autoencoder import SDXL_SCALE
 from ..models.diffusion import TRAIN_TIMESTEPS
-from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, widen_input
+from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
 from ..stages.preprocess import tokenize_clip
 from .bank import cached
 from .command import fingerprint, run_command
@@ -77,7 +77,9 @@ class ToylandPairs:
     masks: np.ndarray
     pairs: tuple[np.ndarray, ...]
     subject_weight: float = 1.0
+    scale: ClassVar[float] = SDXL_SCALE  # of the latents
     files: ClassVar[tuple[Path, ...]] = ()  # read at every step: none, all is in memory
+    scale: ClassVar[float] = SDXL_SCALE  # a source times this has unit variance
 
     def edits(self, step: int, generator: torch.Generator, count: int) -> Edits:
         """The batch of a training step."""
@@ -97,10 +99,9 @@ class ToylandPairs:
         return torch.from_numpy(index), [text_instruction(rng, *(self.scenes[i] for i in pair)) for pair in index]
 
     def batch(self, index: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices (B, 2), mirrored or not (B,) -> (source, target): the source as the VAE encodes it, the target with the
-        VAE's scale, as InstructPix2Pix takes them."""
+        """Indices (B, 2), mirrored or not (B,) -> source and target, both of unit variance."""
         source, target = (self.latents[flip, index[:, side]].float() for side in (0, 1))
-        return source / SDXL_SCALE, target
+        return source, target
 
     def place_weights(self, index: Tensor, flip: Tensor) -> Tensor:
         """Loss weight of each latent place, (B, 1, h, w), mean 1: where the subject is, before and after the edit."""
@@ -150,6 +151,17 @@ def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, 
     return TextDiffusion(widen_input(network), encoder, config["min_snr"]), wide
 
 
+def taking_unscaled_sources(state_dict: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The UNet's weights for a source as the VAE encodes it, which is what published networks are given.
+
+    Training gives it unit variance, `scale` times that: Adam's steps, all of one size, are then right for the new input
+    channels too. Raw latents have a deviation of 7.7, and the miniature hardly learned to look at them.
+    """
+    weight = state_dict["conv_in.weight"].clone()
+    weight[:, -SOURCE_CHANNELS:] *= scale
+    return {**state_dict, "conv_in.weight": weight}
+
+
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train the widened UNet, write it at every checkpoint; returns the last losses."""
     loop, dropout = LoopConfig(**config["loop"]), Dropout(**config["dropout"])
@@ -163,19 +175,20 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         return tokenize_clip(encoder.tokenizer, texts, length)
 
     probed = pairs.probe(PROBES)
-    probe = noise_probe(probed.target, tokens(probed.texts), probed.source)
+    probe = noise_probe(probed.target, tokens(probed.texts), pairs.scale * probed.source)
 
     def make_batch(step: int, generator: torch.Generator) -> tuple:
         count = loop.batch_size
         edits = pairs.edits(step, generator, count)
         no_image, no_text = dropout.draw(count, generator)
-        source = edits.source * ~no_image.view(-1, 1, 1, 1)
+        source = pairs.scale * edits.source * ~no_image.view(-1, 1, 1, 1)
         noise = torch.randn(edits.target.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
         return edits.target, tokens(without_some(edits.texts, no_text)), noise, timesteps, source, edits.weight
 
     def save(module: TextDiffusion, step: int) -> None:
-        write_network_file(out / PIX2PIX_FILE, "pix2pix", module.unet.state_dict(), unet_config, in_8_bits=True)
+        state = fold_source_scale(module.unet.state_dict(), pairs.scale)
+        write_network_file(out / PIX2PIX_FILE, "pix2pix", state, unet_config, in_8_bits=True)
         write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder)
         with open(work / "instructpix2pix.log", "a") as log:
             log.write(f"step {step}: probe loss {probe(module):.4f}\n")
