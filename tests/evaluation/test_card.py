@@ -216,9 +216,9 @@ def test_the_worth_of_the_data_is_a_ready_table(measured):
 
 
 def test_scales_of_8_bit_weights_are_no_parameters(tmp_path):
-    write_network_file(tmp_path / "pix2pix.safetensors", "pix2pix", {"a": torch.ones(64, 64)}, {}, in_8_bits=True)
+    write_network_file(tmp_path / "pix2pix.safetensors", "pix2pix", {"a": torch.ones(256, 256)}, {}, in_8_bits=True)
     row = row_of(write_card(gather(tmp_path)), "`pix2pix.safetensors`")
-    assert "| 4,096 | I8 |" in row and "InstructPix2Pix" in row
+    assert "| 65,536 | I8 |" in row and "InstructPix2Pix" in row
 
 
 def test_every_picture_of_the_card_is_there(measured):
