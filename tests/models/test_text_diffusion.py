@@ -1,7 +1,7 @@
 import pytest
 import torch
 from any2pix.models.diffusion import DiffusionDims, alphas_cumprod
-from any2pix.models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, widen_input
+from any2pix.models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -72,6 +72,16 @@ def test_no_picture_is_zeros_and_pictures_count_once_trained(inputs):
         none = trained.predict_noise(z, t, TOKENS)
         torch.testing.assert_close(none, trained.predict_noise(z, t, TOKENS, torch.zeros_like(source)))
         assert not torch.allclose(none, trained.predict_noise(z, t, TOKENS, source))
+
+
+def test_what_was_trained_with_a_scaled_source_reads_the_vaes_own(inputs):
+    z, _, source, t = inputs
+    trained, stored = (TextDiffusion(widen_input(m.unet), m.text_encoder) for m in (text_model(), text_model()))
+    with torch.no_grad():
+        trained.unet.conv_in.weight[:, 4:].normal_()
+        stored.unet.load_state_dict(fold_source_scale(trained.unet.state_dict(), 0.25))
+        expected = trained.predict_noise(z, t, TOKENS, 0.25 * source)
+        torch.testing.assert_close(stored.predict_noise(z, t, TOKENS, source), expected)
 
 
 def test_loss_is_the_papers_and_reaches_every_part(inputs):
