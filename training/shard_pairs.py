@@ -22,7 +22,7 @@ FLIPPED = 0.5  # of the pairs: mirrored, as in the authors' configs/train.yaml
 
 @dataclass(frozen=True)
 class Edits:
-    """A batch: `source` and `target` (B, 4, h, w) of unit variance, B instructions.
+    """A batch: `source` (B, 4, h, w) as the VAE encodes it, `target` (B, 4, h, w) of unit variance, B instructions.
 
     `weight` (B, 1, h, w), mean 1: how much the loss counts at each place; None: the same everywhere.
     """
@@ -82,7 +82,6 @@ class ShardPairs:
     ):
         self.folder, self.vae, self.step, self.flip = folder, vae, step, flip
         self.scale = vae.scale  # a source times this has unit variance
-        self.scale = vae.scale
         self.order = int(np.random.SeedSequence((seed, process)).generate_state(1)[0])
         self.pairs = stream(folder, stage)
         shards = ShardFolder(folder, stage, ".tar")

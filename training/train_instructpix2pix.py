@@ -77,7 +77,6 @@ class ToylandPairs:
     masks: np.ndarray
     pairs: tuple[np.ndarray, ...]
     subject_weight: float = 1.0
-    scale: ClassVar[float] = SDXL_SCALE  # of the latents
     files: ClassVar[tuple[Path, ...]] = ()  # read at every step: none, all is in memory
     scale: ClassVar[float] = SDXL_SCALE  # a source times this has unit variance
 
@@ -99,9 +98,10 @@ class ToylandPairs:
         return torch.from_numpy(index), [text_instruction(rng, *(self.scenes[i] for i in pair)) for pair in index]
 
     def batch(self, index: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices (B, 2), mirrored or not (B,) -> source and target, both of unit variance."""
+        """Indices (B, 2), mirrored or not (B,) -> (source, target): the source as the VAE encodes it, the target with the
+        VAE's scale, as InstructPix2Pix takes them."""
         source, target = (self.latents[flip, index[:, side]].float() for side in (0, 1))
-        return source, target
+        return source / SDXL_SCALE, target
 
     def place_weights(self, index: Tensor, flip: Tensor) -> Tensor:
         """Loss weight of each latent place, (B, 1, h, w), mean 1: where the subject is, before and after the edit."""
@@ -149,17 +149,6 @@ def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, 
     encoder.requires_grad_(config["train_text_encoder"])
     wide = {**unet_config, "in_channels": unet_config["in_channels"] + SOURCE_CHANNELS}
     return TextDiffusion(widen_input(network), encoder, config["min_snr"]), wide
-
-
-def taking_unscaled_sources(state_dict: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """The UNet's weights for a source as the VAE encodes it, which is what published networks are given.
-
-    Training gives it unit variance, `scale` times that: Adam's steps, all of one size, are then right for the new input
-    channels too. Raw latents have a deviation of 7.7, and the miniature hardly learned to look at them.
-    """
-    weight = state_dict["conv_in.weight"].clone()
-    weight[:, -SOURCE_CHANNELS:] *= scale
-    return {**state_dict, "conv_in.weight": weight}
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:

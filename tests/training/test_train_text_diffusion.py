@@ -11,6 +11,7 @@ from any2pix.datagen.toyland import Scene, render
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
+from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
 from any2pix.training.command import load_config
 from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Dropout, toyland_pairs
@@ -59,6 +60,25 @@ def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
         other_text = network.predict_noise(z, t, tokens.roll(1, dims=1))
     assert not torch.allclose(plain, other_picture) and not torch.allclose(plain, other_text)
     assert load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE).text_encoder.tokenizer is not None
+
+
+def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
+    """Training gives the source unit variance; the file predicts the same of the unscaled one."""
+    _, out = trained
+    config = pix2pix_config()
+    network, _ = train_instructpix2pix.build(config, out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    network.eval()
+    with torch.no_grad():
+        network.unet.conv_in.weight[:, 4:].normal_(generator=torch.Generator().manual_seed(0))
+    state = fold_source_scale(network.unet.state_dict(), SDXL_SCALE)
+    written = copy.deepcopy(network)
+    written.unet.load_state_dict(state)
+    z, source, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([300])
+    tokens = torch.zeros(1, network.text_encoder.dims.max_position_embeddings, dtype=torch.long)
+    with torch.no_grad():
+        expected = network.predict_noise(z, t, tokens, source * SDXL_SCALE)
+        torch.testing.assert_close(written.predict_noise(z, t, tokens, source), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(state["conv_in.weight"][:, :4], network.unet.conv_in.weight[:, :4])
 
 
 def test_a_stopped_run_goes_on_where_it_was(trained):
