@@ -15,8 +15,8 @@ CHANGE_OF_EPS = 0.01
 def weights():
     generator = torch.Generator().manual_seed(0)
     return {
-        "wide.weight": torch.randn(64, 96, generator=generator) * torch.logspace(-4, 2, 64)[:, None],
-        "conv.weight": torch.randn(32, 16, 3, 3, generator=generator),
+        "wide.weight": torch.randn(64, 160, generator=generator) * torch.logspace(-4, 2, 64)[:, None],
+        "conv.weight": torch.randn(32, 32, 3, 3, generator=generator),
         "small.weight": torch.randn(8, 8, generator=generator),
         "norm.bias": torch.randn(64, generator=generator),
         "counter": torch.arange(4),
