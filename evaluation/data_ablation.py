@@ -9,8 +9,11 @@ Everything lies in DIR; a stopped run goes on there.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.pairs import captions, filter, pictures, sheet
@@ -26,21 +30,20 @@ from ..datagen.pairs.shards import KEPT, ShardFolder
 from ..datagen.pairs.similarity import Embedder, load_embedder, measure
 from ..datagen.toyland import caption
 from ..loading.autoencoder import load_autoencoder
-from ..training.command import fingerprint, load_config
-from ..training.train_autoencoder import VAE_FILE
-from ..training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, train
-from ..training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE
 from .judge import Judge, load_judge
 from .metrics import Rate, markdown_table
-from .pix2pix import can_be_said, load_pix2pix, pix2pix_editor, sources_of
+from .pix2pix import FILES, can_be_said, load_pix2pix, pix2pix_editor, sources_of
 from .scoring import grade_outcomes
 from .sheet import to_picture
 
 logger = logging.getLogger(__name__)
 SHARES = (0.1, 0.5, 1.0)  # of the filtered pairs, each share within the next
 SETS = "pairs"  # name of the shards of a drawn set
+TRAINER = "any2pix.training.train_instructpix2pix"  # run as a command: the evaluation does not build on the training
+TRAINER_CONFIG = Path(__file__).parents[1] / "training" / "configs" / "instructpix2pix.yaml"
+START = {"unet": "text_unet.safetensors", "text_encoder": "text_encoder.safetensors", "vae": "vae.safetensors"}
 COLUMNS = ("pairs", "number", "edit done", "others kept", "direction", "image similarity")
 
 
@@ -125,9 +128,8 @@ def draw_sets(work: Path, seed: int) -> dict[str, tuple[ShardFolder, int]]:
 
 def training_config(pairs: Path, miniature: Path, sizes: Sizes) -> dict:
     """The miniature's own training, cut short; what the source picture tells, at high noise, counts more."""
-    config = load_config("instructpix2pix")
-    start = {"unet": TEXT_UNET_FILE, "text_encoder": TEXT_ENCODER_FILE, "vae": VAE_FILE}
-    config["start"] |= {name: str(miniature / file) for name, file in start.items()}
+    config = yaml.safe_load(TRAINER_CONFIG.read_text(encoding="utf-8"))
+    config["start"] |= {name: str(miniature / file) for name, file in START.items()}
     config["data"] = {"shards": str(pairs), "stage": SETS, "seed": sizes.seed}
     config["loop"] |= {"steps": sizes.train_steps, "batch_size": sizes.batch, "warmup": 50, "checkpoint_every": 100}
     config["loop"] |= {"learning_rate": 1e-3, "ema_decay": 0.995}
@@ -135,11 +137,20 @@ def training_config(pairs: Path, miniature: Path, sizes: Sizes) -> dict:
     return config
 
 
+def train(config: dict, run: Path, out: Path) -> None:
+    """Train, or go on where a training was stopped; RuntimeError where it fails."""
+    place = run / "config.yaml"
+    place.write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", TRAINER, "--config", place, "--work", run / "work", "--out", out]
+    if status := subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"The training in {run} ended with status {status}; its output above says why.")
+
+
 def judge_edits(
     folder: Path, miniature: Path, judge: Judge, embedder: Embedder, cases: Sequence[EditCase], seed: int
 ) -> dict[str, Rate]:
     """The figures of the InstructPix2Pix in `folder`."""
-    editor = pix2pix_editor(load_pix2pix(folder), load_autoencoder(miniature / VAE_FILE), seed=seed)
+    editor = pix2pix_editor(load_pix2pix(folder), load_autoencoder(miniature / START["vae"]), seed=seed)
     graded = grade_outcomes(judge, cases, editor(cases))
     similar = []
     for one, source in zip(graded, sources_of(cases), strict=True):
@@ -159,12 +170,12 @@ def measure_set(run: Path, pairs: Path, miniature: Path, sizes: Sizes, cases: Se
     """Train on a set and judge, or read back what was measured on the same networks and edits."""
     out = run / "out"
     out.mkdir(parents=True, exist_ok=True)
-    train(training_config(pairs, miniature, sizes), run / "work", out)
+    train(training_config(pairs, miniature, sizes), run, out)
     judge_file, embedder_file = miniature / "judge.safetensors", miniature / "imagebind.safetensors"
-    made_from = fingerprint(
-        {"samples": sizes.samples, "seed": sizes.seed},
-        [out / PIX2PIX_FILE, out / PIX2PIX_TEXT_FILE, judge_file, embedder_file],
-    )
+    digest = hashlib.sha256(f"{sizes.samples} {sizes.seed}".encode())
+    for file in (*(out / name for name in FILES), judge_file, embedder_file):
+        digest.update(file.read_bytes())
+    made_from = digest.hexdigest()[:12]
     place = run / "figures.json"
     if place.exists() and (record := json.loads(place.read_text()))["made_from"] == made_from:
         return record["figures"]

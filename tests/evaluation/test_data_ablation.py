@@ -80,8 +80,8 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
         (tmp_path / f"{name}.safetensors").write_bytes(b"weights")
     judged = []
 
-    def train(config, work, out):
-        for name in (data_ablation.PIX2PIX_FILE, data_ablation.PIX2PIX_TEXT_FILE):
+    def train(config, run, out):
+        for name in data_ablation.FILES:
             (out / name).write_bytes(str(config["loop"]["steps"]).encode())
 
     monkeypatch.setattr(data_ablation, "train", train)
@@ -91,6 +91,11 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     for steps, times in ((3, 1), (3, 1), (4, 2)):
         found = measure_set(tmp_path / "run", tmp_path / "set", tmp_path, Sizes(train_steps=steps), [])
         assert found == {name: rate.to_dict() for name, rate in RATES.items()} and len(judged) == times
+
+
+def test_a_training_that_fails_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        data_ablation.train({"loop": {"steps": 0}}, tmp_path, tmp_path)
 
 
 def test_table_and_command(tmp_path, monkeypatch):
