@@ -48,10 +48,14 @@ def mirrored(bank: SceneBank) -> SceneBank:
     return SceneBank(bank.images[:, :, ::-1], bank.scenes, bank.cleanliness)
 
 
-def place_weights(masks: np.ndarray, index: Tensor, side: int, subject_weight: float) -> Tensor:
-    """Loss weight of each latent place, (B, 1, side, side), mean 1: the subject counts `subject_weight` times."""
+def place_weights(masks: np.ndarray, index: Tensor, flip: Tensor, side: int, subject_weight: float) -> Tensor:
+    """Loss weight of each latent place, (B, 1, side, side), mean 1: the subject counts `subject_weight` times.
+
+    `index`, `flip` (B,): the pictures, and whether each is mirrored.
+    """
     mask = torch.from_numpy(np.unpackbits(masks[index.numpy()], axis=1)).float().view(-1, 1, PICTURE_SIZE, PICTURE_SIZE)
     weight = 1 + (subject_weight - 1) * F.adaptive_avg_pool2d(mask, side)
+    weight = torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
     return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
 
 
@@ -87,8 +91,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         jitter = torch.randn(H.shape, generator=generator) * config["embedding_noise"] / H.shape[-1] ** 0.5
         H = scale_embedding(H + jitter)
         H = H * (torch.rand((count, 1), generator=generator) >= config["condition_dropout"])
-        weight = place_weights(masks, index, side, config["subject_weight"])
-        weight = torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
+        weight = place_weights(masks, index, flip, side, config["subject_weight"])
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)

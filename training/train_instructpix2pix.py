@@ -106,8 +106,7 @@ class ToylandPairs:
     def place_weights(self, index: Tensor, flip: Tensor) -> Tensor:
         """Loss weight of each latent place, (B, 1, h, w), mean 1: where the subject is, before and after the edit."""
         side = self.latents.shape[-1]
-        weight = sum(place_weights(self.masks, index[:, end], side, self.subject_weight) for end in (0, 1)) / 2
-        return torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
+        return sum(place_weights(self.masks, index[:, end], flip, side, self.subject_weight) for end in (0, 1)) / 2
 
 
 def toyland_pairs(work: Path, vae: Path, families: int, seed: int, subject_weight: float = 1.0) -> ToylandPairs:

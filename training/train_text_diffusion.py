@@ -88,8 +88,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         texts = [describe(bank.scenes[i], rng) for i in index.tolist()]
         texts = [mirrored_text(text) if mirror else text for text, mirror in zip(texts, flip.tolist())]
         texts = without_some(texts, torch.rand(count, generator=generator) < config["condition_dropout"])
-        weight = place_weights(masks, index, side, config["subject_weight"])
-        weight = torch.where(flip.view(-1, 1, 1, 1).bool(), weight.flip(-1), weight)
+        weight = place_weights(masks, index, flip, side, config["subject_weight"])
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)

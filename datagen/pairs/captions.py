@@ -22,7 +22,6 @@ from .writers import BETWEEN, PROMPTS, STOP, TEMPERATURE, CausalWriter, Writer, 
 
 NAME = "captions"
 LONGEST = 300  # characters of an instruction or a caption; CLIP reads 77 tokens, about as much
-REASONS = ("no end mark", "not two parts", "empty part", "more than one line", "too long", "no-op", "duplicate")
 
 
 def plain(text: str) -> str:
