@@ -25,6 +25,8 @@ INPUTS = workspace.ROOT / "workflows" / "inputs"
 SIDE, GAP, QUALITY = 512, 12, 90  # the page shows thumbnails as squares
 HALF = (SIDE - 3 * GAP) // 2
 STRIP = 150  # height of the row with sounds, further pictures and texts
+CAPTION = 44  # height of the instruction below a grid
+SYSTEMS = ("InstructAny2Pix", "InstructPix2Pix")  # in the order in which the workflow of both saves its results
 GROUND, INK, LINE = "#262229", "#f4efe6", 34  # LINE: letters
 PROMISES = {  # what a workflow that needs downloads says in the place of a result
     "published_edit": "SDXL with the published weights",
@@ -95,24 +97,45 @@ def as_pictures(results: list[np.ndarray]) -> list[Image.Image]:
     return [Image.fromarray((result * 255).round().astype(np.uint8)) for result in results]
 
 
+def instruction_of(graph: dict) -> str | None:
+    """What is asked for, in the words that the artist writes; None where nothing is."""
+    widgets = (("PrimitiveStringMultiline", "value"), ("Any2PixInstruct", "instruction"), ("CLIPTextEncode", "text"))
+    texts = (graph[node]["inputs"][widget] for kind, widget in widgets for node in nodes_of(graph, kind))
+    return next((text for text in texts if text and isinstance(text, str)), None)
+
+
 def thumbnail(graph: dict, pictures: list[Image.Image]) -> Image.Image:
     """graph: what ran, API format. pictures: what it gave; where no picture is edited, two of them are shown."""
-    brought = references(graph)
-    if brought[0][0] == "image":
-        pictures = [Image.open(INPUTS / brought.pop(0)[1]), pictures[0]]
+    brought, asked = references(graph), instruction_of(graph)
     sheet = Image.new("RGB", (SIDE, SIDE), GROUND)
-    for index, picture in enumerate(pictures[:2]):
-        sheet.paste(picture_tile(picture, HALF, HALF), (GAP + index * (HALF + GAP), GAP))
-    width = (SIDE - (len(brought) + 1) * GAP) // len(brought)
-    for index, (kind, content) in enumerate(brought):
-        tile = reference_tile(kind, content, width)
-        sheet.paste(tile, (GAP + index * (width + GAP), 2 * GAP + HALF))
-    top = 3 * GAP + HALF + STRIP
-    asked = [graph[node]["inputs"]["instruction"] for node in nodes_of(graph, "Any2PixInstruct")]
-    sheet.paste(text_tile(asked[0] if asked else "from a sound to pictures", SIDE, SIDE - top, LINE, 22), (0, top))
-    if asked:
-        draw_arrow(sheet)
+    top = GAP
+    if nodes_of(graph, "Any2PixLabelledGrid"):
+        sheet.paste(picture_tile(pictures[0], SIDE - 2 * GAP, SIDE - 2 * GAP - CAPTION), (GAP, top))
+        top = SIDE - GAP - CAPTION
+    else:
+        two_results = len(pictures) == 2 and asked
+        if brought[0][0] == "image" and not two_results:
+            pictures = [Image.open(INPUTS / brought.pop(0)[1]), pictures[0]]
+        for index, picture in enumerate(pictures[:2]):
+            sheet.paste(picture_tile(picture, HALF, HALF), (GAP + index * (HALF + GAP), top))
+        top += HALF + GAP
+        strip = [(reference_tile, reference) for reference in brought]
+        if two_results:
+            strip = [(name_tile, (SYSTEMS[0],)), *strip, (name_tile, (SYSTEMS[1],))]
+        width = (SIDE - (len(strip) + 1) * GAP) // max(len(strip), 1)
+        for index, (draw, content) in enumerate(strip):
+            sheet.paste(draw(*content, width), (GAP + index * (width + GAP), top))
+        top += (STRIP + GAP) if strip else 0
+        if asked and not two_results:
+            draw_arrow(sheet)
+    size = 22 if SIDE - top < STRIP else 34
+    sheet.paste(text_tile(asked or "from a sound to pictures", SIDE, SIDE - top, LINE * 22 // size, size), (0, top))
     return sheet
+
+
+def name_tile(name: str, width: int) -> Image.Image:
+    """Whose result stands above."""
+    return text_tile(name, width, STRIP, LINE, 16)
 
 
 def draw_arrow(sheet: Image.Image) -> None:

@@ -20,6 +20,8 @@ WIDTHS = {
     "PreviewImage": 520,
     "CLIPTextEncode": 300,
     "StringConcatenate": 300,
+    "StringReplace": 300,
+    "PrimitiveStringMultiline": 300,
 }
 WIDTHS |= {"CheckpointLoaderSimple": 300, "LoraLoaderModelOnly": 300}
 WIDTHS |= dict.fromkeys(("Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixTextEmbedding"), 300)
@@ -35,6 +37,7 @@ HEIGHTS = {
     "Any2PixTextEmbedding": 140,
     "Any2PixLoadLLM": 216,
     "Any2PixLoadDiffusion": 204,
+    "Any2PixLoadInstructPix2Pix": 228,
 }
 # A loader shows below its widgets what it loaded, four lines.
 HEIGHTS |= dict.fromkeys(("Any2PixLoadImageBind", "Any2PixLoadPrior", "Any2PixLoadAdapter"), 192)

@@ -21,6 +21,11 @@ The purple nodes name each file as one **.safetensors**, which says what is in i
 and so on for the others; the README says how. Or choose the files as you downloaded them on the purple nodes: they load too.
 8 GB of memory on your card? Set **precision** of the LLM to *fp8_e4m3fn*: it then fits nearly as a whole."""
 
+PIX2PIX_FILES = """
+### Weights for photographs
+- **SD 1.5 InstructPix2Pix** ([instruct-pix2pix-00-22000.safetensors](https://huggingface.co/timbrooks/instruct-pix2pix), 7.7 GB) or **CosXL Edit** ([cosxl_edit.safetensors](https://huggingface.co/stabilityai/cosxl), 6.9 GB): into models/checkpoints, and ComfyUI's **Load Checkpoint** in the place of *Load InstructPix2Pix*.
+- **SDXL InstructPix2Pix** ([sdxl-instructpix2pix-768](https://huggingface.co/diffusers/sdxl-instructpix2pix-768), the folder, 12.3 GB): into models/any2pix/pix2pix, then choose it on *Load InstructPix2Pix*."""
+
 NOTES = {
     "published_edit": f"""# The whole edit, with the published weights
 
@@ -161,4 +166,66 @@ Lower **cfg** (3 → 2), or raise **base_weight** on Embedding Mix (0 → 0.5).
 
 ### Keep these
 **add_noise** stays on *disable*: the noise comes from the picture. **steps**, **scheduler** and *euler* as on DDIM Invert.""",
+    "edit_by_text": f"""# Edit a picture by a sentence
+
+You bring a picture and say what to do with it. **InstructPix2Pix** sees your picture while it paints: nothing has to be inverted, masked or described.
+
+1. **What you bring**: your picture in the place of the example.
+2. **What you ask for**: say what to *do*, not what the result shows: *let it snow*, *turn the cat into a dog*, *make it an ink drawing*. The second text stays empty: the model compares your sentence with saying nothing.
+3. **How strongly**: two knobs, one for the sentence, one for the picture. They are all there is to it.
+4. **Paint**, with ComfyUI's own sampler, from noise.
+5. **Look** at both, side by side.
+
+Press **Run**. Then try *let it snow in the picture*, *draw it as an ink drawing*, or another picture.
+{MINIATURE}
+{PIX2PIX_FILES}""",
+    "edit_by_text_grid": f"""# Which guidance? Try them all at once
+
+The same edit as *edit_by_text*, painted once for every combination of the two guidances, in one press of **Run**.
+
+**Grid Values** holds the numbers: across, how strongly the sentence is followed; down, how much of your picture stays. Its x and y are connected to the two knobs of *InstructPix2Pix Guidance*, and ComfyUI repeats what hangs on them for every pair. *Labelled Grid* puts the pictures into one, with the numbers beside them.
+
+Look for the cell that you like, and type its two numbers into *edit_by_text*.
+{MINIATURE}
+{PIX2PIX_FILES}""",
+    "edit_by_text_beside": f"""# Two ways to edit, side by side
+
+The same picture and the same sentence for both systems of this pack.
+
+- **InstructAny2Pix** (second row): a language model reads the sentence and predicts what the result shows; the picture becomes noise, which keeps its layout, and is painted anew. It also understands pictures and sounds in a sentence.
+- **InstructPix2Pix** (third row): one network sees the picture and reads the sentence. Words only, and nothing to set but two guidances.
+
+`[image1]` in the sentence marks the picture for InstructAny2Pix. InstructPix2Pix knows no marks: *The mark in words* puts **the picture** in its place.
+
+Press **Run**. Below: your picture, InstructAny2Pix, InstructPix2Pix.
+{MINIATURE}""",
+    "knobs of InstructPix2Pix": """### It changes too little?
+Raise **text_guidance**, or lower **image_guidance** (not below 1).
+
+### It changes too much?
+Raise **image_guidance**, or lower **text_guidance**.
+
+### Colors burn?
+Lower both. The miniature likes 3 and 1.5. With weights for photographs start at 7.5 and 1.5, with CosXL Edit at 5 and 1.5.
+
+### Another attempt?
+Another **noise_seed**. Or say it in other words.
+
+All of it at a glance: *edit_by_text_grid*. A knob that you turn runs only the painting again.""",
+    "knobs of the grid": """### Other numbers?
+Numbers with commas between them, up to 100 pictures in one run. For InstructPix2Pix on SD 1.5 try **x_values** 5, 7.5, 10 and **y_values** 1, 1.5, 2.
+
+### Another knob?
+x and y fit every number with a decimal point: the strength of a LoRA, a ControlNet's strength. The names are only labels.
+
+### One row only?
+One number in **y_values**, and y not connected.""",
+    "knobs of both": """### It changes too little?
+InstructPix2Pix: raise **text_guidance**. InstructAny2Pix: raise **cfg** on the sampler (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.4).
+
+### It changes too much?
+InstructPix2Pix: raise **image_guidance**. InstructAny2Pix: lower **cfg**, or raise **base_weight** on Embedding Mix (0 → 0.5).
+
+### Another sentence?
+In **The instruction**; `[image1]` has to be in it. Both follow it.""",
 }

@@ -208,27 +208,37 @@ def add_masked_paste(plan: Plan, mask: Link) -> None:
     )
 
 
-def add_comparison(plan: Plan) -> Group:
-    """Before and after in one picture, of a size to look at, however small or large the result is."""
-    plan.add(
-        "stitched",
-        "ImageStitch",
-        image1=("base", "image"),
-        image2=plan.result,
-        direction="right",
-        match_image_size=True,
-        spacing_width=8,
-        spacing_color="white",
-    )
+def add_comparison(
+    plan: Plan,
+    before: Link = ("base", "image"),
+    *between: Link,
+    title: str = "6 · Look",
+    shown: str = "Before and after",
+) -> Group:
+    """Before and after in one picture, of a size to look at, however small or large the result is. `between`: other results."""
+    row, names = before, []
+    for place, picture in enumerate((*between, plan.result), start=1):
+        names.append("stitched" if place == 1 else f"stitched {place}")
+        plan.add(
+            names[-1],
+            "ImageStitch",
+            image1=row,
+            image2=picture,
+            direction="right",
+            match_image_size=True,
+            spacing_width=8,
+            spacing_color="white",
+        )
+        row = (names[-1], "IMAGE")
     plan.add(
         "scaled",
         "ImageScaleToTotalPixels",
-        image=("stitched", "IMAGE"),
+        image=row,
         upscale_method="nearest-exact",
         megapixels=COMPARISON_MEGAPIXELS,
     )
-    plan.add("compared", "PreviewImage", "Before and after", images=("scaled", "IMAGE"))
-    return Group("6 · Look", LOOK_COLOR, (("stitched", "scaled"), ("compared",)))
+    plan.add("compared", "PreviewImage", shown, images=("scaled", "IMAGE"))
+    return Group(title, LOOK_COLOR, ((*names, "scaled"), ("compared",)))
 
 
 def add_lora_and_controlnet(plan: Plan) -> Group:

@@ -17,6 +17,7 @@ from workflow_parts import (
     add_sampler,
     add_stock_sampler,
 )
+from workflow_pix2pix import beside_plan, grid_plan, text_plan
 from workflow_published import published_plan
 
 
@@ -92,6 +93,7 @@ def sound_to_picture() -> Plan:
 
 
 MEADOW = Source("image", "toyland_meadow.png", "Your picture")
+ROBOT = Source("image", "toyland_robot.png", "Your picture")
 CAT = Source("audio", "toyland_cat.wav", "Your sound")
 
 
@@ -127,6 +129,9 @@ def all_plans() -> list[Plan]:
             Source("audio", "toyland_snow.wav", "Your sound"),
             masked=True,
         ),
+        text_plan("edit_by_text", "turn the robot in the picture into a frog", ROBOT),
+        grid_plan("edit_by_text_grid", "turn the robot in the picture into a frog", ROBOT),
+        beside_plan("edit_by_text_beside", "turn the robot in [image1] into a frog", ROBOT),
         published_plan("published_edit", "add [audio1] to [image1]", MEADOW, CAT),
         published_plan("published_edit_lcm", "add [audio1] to [image1]", MEADOW, CAT, lcm=True),
         published_plan("published_edit_refiner", "add [audio1] to [image1]", MEADOW, CAT, refined=True),

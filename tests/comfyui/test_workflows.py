@@ -12,10 +12,11 @@ from any2pix.evaluation.judge import scene_labels
 from cli_runner import api_format
 from harness.client import Client, Run
 from harness.edit_graph import missing_miniature
-from harness.graphs import ROOT, differences, nodes_of, workflow_files
+from harness.graphs import ROOT, differences, nodes_of, the_node, workflow_files
 from make_example_inputs import MASKED, PICTURES
 
 MEADOW, BEACH = PICTURES["toyland_meadow.png"], PICTURES["toyland_beach.png"]
+ROBOT = PICTURES["toyland_robot.png"]
 FOREST = MASKED["toyland_masked.png"]
 # workflow -> the picture it edits, and what it is to become: what the instruction does not touch has to stay
 EDITS = {
@@ -24,7 +25,9 @@ EDITS = {
     "edit_with_three_references": (MEADOW, replace(MEADOW, subject="frog", weather="snow")),
     "style_from_picture": (BEACH, replace(BEACH, style="ink")),
     "edit_with_stock_sampler": (MEADOW, replace(MEADOW, subject="cat")),
+    "edit_by_text": (ROBOT, replace(ROBOT, subject="frog")),
 }
+BY_TEXT, GRID, BESIDE = "edit_by_text", "edit_by_text_grid", "edit_by_text_beside"
 OURS, STOCK, MASKED_EDIT, SOUND = "edit_with_sound", "edit_with_stock_sampler", "masked_edit", "sound_to_picture"
 HEARD = "frog"
 NEEDS_DOWNLOADS = "published_"  # how the names of workflows begin that test_workflows_published.py looks at
@@ -36,6 +39,7 @@ ADDITIONS = {
 ACTIVE, BYPASSED = 0, 4  # the page's modes of a node that is switched on and off
 SEEN = 0.02  # mean change of a channel, 1 is white against black, from which on a picture is another one
 ROUNDING = 2 / 255  # two pictures that went through a file each
+GRID_CELL, GRID_GAP = 128, 7  # pixels
 NODE_TITLE = 30  # pixels above a node's pos
 
 pytestmark = pytest.mark.usefixtures("made_for_stock_nodes")
@@ -95,7 +99,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_the_promised_workflows_are_there_each_with_its_thumbnail():
-    assert {path.stem for path in RUNNABLE} == {*EDITS, MASKED_EDIT, SOUND}
+    assert {path.stem for path in RUNNABLE} == {*EDITS, MASKED_EDIT, SOUND, GRID, BESIDE}
     assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == {path.stem for path in workflow_files()}
 
 
@@ -137,6 +141,50 @@ def test_an_edit_gives_what_was_asked_and_keeps_the_rest(name, run_workflow, jud
     (picture,) = run_workflow(name).pictures
     assert distance(picture, drawn(source)) > SEEN, "the picture did not change"
     assert judge(picture) == scene_labels(target)
+
+
+def test_the_two_systems_both_follow_one_sentence(run_workflow, judge):
+    source, target = EDITS[BY_TEXT]
+    ran = run_workflow(BESIDE)
+    assert len(ran.pictures) == 2
+    for picture in ran.pictures:
+        assert distance(picture, drawn(source)) > SEEN, "the picture did not change"
+        assert judge(picture) == scene_labels(target)
+    assert distance(*ran.pictures) > SEEN, "they are two systems, not one"
+
+
+def test_the_grid_holds_the_edit_and_shows_what_the_guidances_do(run_workflow):
+    (sheet,), (edited,) = run_workflow(GRID).pictures, run_workflow(BY_TEXT).pictures
+    guider = the_guider(run_workflow(BY_TEXT).graph)
+    cells = cells_of(sheet, run_workflow(GRID).graph)
+    np.testing.assert_allclose(cells[guider["text_guidance"], guider["image_guidance"]], edited, atol=ROUNDING)
+    texts, images = ({pair[axis] for pair in cells} for axis in (0, 1))
+
+    def changed(pairs) -> float:
+        return float(np.mean([distance(cells[pair], drawn(EDITS[BY_TEXT][0])) for pair in pairs]))
+
+    kept_less, kept_more = (changed([(text, end(images)) for text in texts]) for end in (min, max))
+    asked_less, asked_more = (changed([(end(texts), image) for image in images]) for end in (min, max))
+    assert kept_more < kept_less, "a higher image_guidance keeps more of the picture"
+    assert asked_more > asked_less, "a higher text_guidance changes more of it"
+
+
+def the_guider(graph: dict) -> dict:
+    """The inputs of the only InstructPix2Pix Guidance."""
+    return graph[the_node(graph, "Any2PixInstructPix2PixGuider")]["inputs"]
+
+
+def cells_of(sheet: np.ndarray, graph: dict) -> dict[tuple[float, float], np.ndarray]:
+    """(text guidance, image guidance) -> its picture in the grid; a gap stands at the right of and below each cell."""
+    values = graph[the_node(graph, "Any2PixGridValues")]["inputs"]
+    columns, rows = ([float(value) for value in values[axis].split(",")] for axis in ("x_values", "y_values"))
+    step, side = GRID_CELL + GRID_GAP, GRID_CELL
+    top, left = sheet.shape[0] - len(rows) * step, sheet.shape[1] - len(columns) * step
+    return {
+        (text, image): sheet[top + y * step :, left + x * step :][:side, :side]
+        for y, image in enumerate(rows)
+        for x, text in enumerate(columns)
+    }
 
 
 def test_a_sound_is_painted(run_workflow, judge):
