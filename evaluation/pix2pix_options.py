@@ -48,8 +48,11 @@ def sweep(
     cases: Sequence[EditCase],
     options: Iterable[TextEditOptions],
 ) -> list[tuple[TextEditOptions, Scores]]:
-    """Best first."""
-    found = [(chosen, score(judge, editor(chosen), cases)) for chosen in options]
+    """Best first; each is logged as it comes, for a run that is stopped."""
+    found = []
+    for chosen in options:
+        found.append((chosen, score(judge, editor(chosen), cases)))
+        logger.info("%s: %s", chosen, ", ".join(f"{k} {r.percent()}" for k, r in zip(COLUMNS, found[-1][1])))
     return sorted(found, key=lambda entry: -entry[1][0].mean)
 
 
