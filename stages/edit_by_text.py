@@ -18,11 +18,11 @@ from .sample import sample_euler, schedule
 
 @dataclass(frozen=True)
 class TextEditOptions:
-    """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, which with
-    the published 7.5 and 1.5 keeps too little on validation edits. `scheduler`: one of stages.sample.SCHEDULES."""
+    """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, the best on validation edits
+    (`evaluation.pix2pix_options`). `scheduler`: one of stages.sample.SCHEDULES."""
 
-    text_guidance: float = 3.0
-    image_guidance: float = 2.5
+    text_guidance: float = 5.0
+    image_guidance: float = 2.0
     steps: int = 25
     scheduler: str = "normal"
 

@@ -22,9 +22,9 @@ from workflow_parts import (
 )
 
 PICTURE: Link = ("image1", "IMAGE")
-MINIATURE = TextEditOptions()  # what it edits best with; the published 7.5 burns its colors
+MINIATURE = TextEditOptions()  # what it edits best with
 SAMPLER = "euler"
-GRID_TEXT_GUIDANCES, GRID_IMAGE_GUIDANCES = "1, 3, 5, 8", "1, 1.5, 2.5"
+GRID_TEXT_GUIDANCES, GRID_IMAGE_GUIDANCES = "1, 3, 5, 8", "1, 2, 3.5"
 BASE_MARK, BASE_IN_WORDS = "[image1]", "the picture"
 
 

@@ -150,7 +150,7 @@ def test_options_are_sorted_by_what_they_get_right(cases, judged):
     assert [options for options, _ in found] == [good, bad]
     assert [scores[0].mean for _, scores in found] == [1.0, 0.0]
     assert [scores[2].mean for _, scores in found] == [1.0, 1.0]
-    assert pix2pix_options.table(found).splitlines()[2].startswith("| 2.0 | 2.5 | 25 | normal | 100.0 ±")
+    assert pix2pix_options.table(found).splitlines()[2].startswith("| 2.0 | 2.0 | 25 | normal | 100.0 ±")
 
 
 def test_options_are_never_chosen_on_the_test_split(monkeypatch, tmp_path, capsys):
