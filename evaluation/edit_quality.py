@@ -29,7 +29,7 @@ from .judge import ATTRIBUTES, Judge, load_judge
 from .metrics import Rate, markdown_table
 from .pix2pix import can_be_said, has_pix2pix, in_words, load_pix2pix, pix2pix_editor
 from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise
-from .sheet import SheetEntry, contact_sheet, spectrogram, to_picture, word_card
+from .sheet import SheetEntry, contact_sheet, save_sheet, spectrogram, to_picture, word_card
 
 logger = logging.getLogger(__name__)
 SHEET_EDITS = 32
@@ -203,9 +203,9 @@ def main(argv: list[str] | None = None):
         seconds / len(cases),
     )
     if options.sheet:
-        sheet_of(graded, options.seed).save(options.sheet)
+        save_sheet(sheet_of(graded, options.seed), options.sheet)
     if options.text_sheet and by_words:
-        sheet_of(by_words[IN_WORDS[1]], options.seed, words=True).save(options.text_sheet)
+        save_sheet(sheet_of(by_words[IN_WORDS[1]], options.seed, words=True), options.text_sheet)
     if options.json:
         _write(options, edit_options, seconds, groups | worded)
 

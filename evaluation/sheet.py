@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -108,3 +109,8 @@ def _paste(cell: Image.Image, picture: Image.Image, side: int, corner: tuple[int
         place = (corner[0] + 3, corner[1] + side - 14)
         draw.rectangle(draw.textbbox(place, mark, font=font, spacing=2), fill=(255, 255, 255))
         draw.text(place, mark, fill=INK, font=font)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """As a small file: the sheets travel with the weights."""
+    sheet.save(path, quality=40, optimize=True, progressive=True)
