@@ -41,8 +41,8 @@ from .tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_tabl
 from .tradeoff_plot import plot
 
 logger = logging.getLogger(__name__)
-IMAGE_GUIDANCES = (1.0, 1.4, 1.8, 2.2, 2.6, 3.0, 3.5)  # fig. 8 has 1 to 2.2; the miniature's best lies higher
-STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # fig. 8, with the caption's usual guidance
+IMAGE_GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # fig. 8 has 1 to 2.2; so far that little of an edit is left
+STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # fig. 8, with the caption's usual guidance; 1: nothing of the picture is left
 
 
 @dataclass(frozen=True)
