@@ -113,4 +113,4 @@ def _paste(cell: Image.Image, picture: Image.Image, side: int, corner: tuple[int
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """As a small file: the sheets travel with the weights."""
-    sheet.save(path, quality=35, optimize=True, progressive=True)
+    sheet.save(path, quality=30, optimize=True, progressive=True)
