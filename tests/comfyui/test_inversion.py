@@ -7,7 +7,7 @@ from harness.edit_graph import STEPS, node
 ROUNDING = 1.5 / 255  # a saved picture has 256 levels
 MOST_LOSS = 0.5  # dB below the VAE's own round trip
 # linear_quadratic falls to 0 from a level at which the model sees a blur: no noise at all is denoised to the exact picture.
-MOST_LOSS_FROM_AFAR = 3.0
+MOST_LOSS_FROM_AFAR = 6.0
 MOST_LOSS_GUIDED = 1.5  # guidance bends the path, and small errors grow on the way down
 START = 3
 HALF = 64  # pixels
@@ -80,9 +80,12 @@ def test_with_every_scheduler_the_picture_comes_back(client, graph, object_info)
     for scheduler in schedulers:
         inverted(graph, f"inverted {scheduler}", scheduler=scheduler)
         sampled(graph, scheduler, [f"inverted {scheduler}", 0], scheduler=scheduler)
+    inverted(graph, "first try", scheduler="linear_quadratic", iterations=1)
+    sampled(graph, "plain", ["first try", 0], scheduler="linear_quadratic")
     shown = pictures(client, graph)
     losses = {scheduler: round(float(loss(shown, scheduler)), 3) for scheduler in schedulers}
-    assert len(losses) >= 9 and losses.pop("linear_quadratic") < MOST_LOSS_FROM_AFAR
+    from_afar = losses.pop("linear_quadratic")
+    assert len(losses) >= 8 and from_afar < MOST_LOSS_FROM_AFAR and from_afar < loss(shown, "plain") - 1
     assert max(losses.values()) < MOST_LOSS, losses
 
 
@@ -136,7 +139,7 @@ def test_with_guidance_on_both_sides_the_picture_comes_back(client, graph):
     sampled(graph, "astray", ["unguided", 0], cfg=5.0, **steps)
     shown = pictures(client, graph)
     assert loss(shown, "back") < MOST_LOSS_GUIDED
-    assert loss(shown, "astray") > 3, "or guidance would not matter"
+    assert loss(shown, "astray") > MOST_LOSS_GUIDED, "or guidance would not matter"
 
 
 @pytest.mark.parametrize(
