@@ -1,8 +1,8 @@
 """Seconds per stage of an edit: python -m any2pix.benchmarks.edit_latency --repeats 3
 
 A first edit of a picture, and a second one of the same picture with another instruction, where the picture's embedding, its
-latent and its inversion are known already. Beside them, in the same run and interleaved: bare calls of the same UNet on tensors
-of the same shapes, as many as the stage makes, so that our own time over them shows as a ratio.
+latent and its inversion are known already. Beside them, of the same edit: the seconds within the UNet's own calls, so that what
+we take over them, and over the VAE, shows as a ratio.
 """
 
 from __future__ import annotations
@@ -23,24 +23,15 @@ from torch import Tensor
 from ..evaluation.cases import EditCase, draw_cases, encode_references
 from ..evaluation.editor import MINIATURE, load_networks, options_from
 from ..evaluation.metrics import markdown_table
-from ..models.diffusion import default_time_ids
-from ..stages.edit import EditOptions, Networks, decode_pictures, encode_pictures, invert_pictures, mix_plan, paint
+from ..stages.edit import EditOptions, Networks, invert_pictures, mix_plan, paint
 from ..stages.instruct import instruct
 from ..stages.retrieve import retrieve_base
 from ..stages.types import References
 
 logger = logging.getLogger(__name__)
-UNET_STAGES = ("invert", "sample")  # the VAE's share in both is timed apart and taken off
+UNET_STAGES = ("invert", "sample")  # the VAE's share in both is taken off
 OWN = "own time over bare calls"  # what a stage takes beyond bare UNet calls and VAE passes, over the bare calls
 STAGES = ("encode references", "instruct", "retrieve", "refine and mix", "invert", "sample")
-
-
-@dataclass(frozen=True)
-class Call:
-    """The shapes of one UNet call."""
-
-    batch: int
-    side: int
 
 
 @dataclass(frozen=True)
@@ -64,62 +55,74 @@ class Stopwatch:
         self.busy: dict[str, float] = defaultdict(float)
 
     def run(self, stage: str, work: Callable):
-        self._wait()
-        busy_clock = time.process_time if self.device.type == "cpu" else time.perf_counter
-        started, busy_from = time.perf_counter(), busy_clock()
+        started = self.now()
         result = work()
-        self._wait()
-        self.seconds[stage] += time.perf_counter() - started
-        self.busy[stage] += busy_clock() - busy_from
+        self.add(stage, started)
         return result
 
-    def _wait(self):
+    def now(self) -> tuple[float, float]:
+        """Seconds passed and seconds computed, when the device is through with what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        passed = time.perf_counter()
+        return passed, time.process_time() if self.device.type == "cpu" else passed
+
+    def add(self, stage: str, started: tuple[float, float]) -> None:
+        """Count what went by since then."""
+        for counted, before, after in zip((self.seconds, self.busy), started, self.now()):
+            counted[stage] += after - before
 
 
-class Recorder:
-    """Notes the shape of every call of a UNet while it is in use."""
+class Inside:
+    """Seconds that some modules take while a stage runs, and how often they are called."""
 
-    def __init__(self, unet: torch.nn.Module):
-        self.unet = unet
-        self.calls: list[Call] = []
+    def __init__(self, watch: Stopwatch, stage: str, *modules: torch.nn.Module):
+        self.watch, self.stage, self.modules = watch, stage, modules
+        self.calls = 0
 
     def __enter__(self):
-        self.handle = self.unet.register_forward_pre_hook(
-            lambda _, given: self.calls.append(Call(given[0].shape[0], given[0].shape[-1]))
-        )
+        self.handles = [module.register_forward_pre_hook(self._start) for module in self.modules]
+        self.handles += [module.register_forward_hook(self._stop) for module in self.modules]
         return self
 
     def __exit__(self, *_):
-        self.handle.remove()
+        for handle in self.handles:
+            handle.remove()
+
+    def _start(self, *_):
+        self.calls += 1
+        self.started = self.watch.now()
+
+    def _stop(self, *_):
+        self.watch.add(self.stage, self.started)
 
 
-@torch.no_grad()
-def bare_calls(networks: Networks, calls: list[Call]):
-    """The same UNet, called as often on tensors of the same shapes, and nothing else."""
-    like = next(networks.diffusion.parameters())
-    config = networks.diffusion.unet.config
-    pooled = networks.diffusion.projector.dims.pooled
-    inputs = {}
-    for call in set(calls):
-        z = torch.zeros(call.batch, config.in_channels, call.side, call.side, device=like.device, dtype=like.dtype)
-        context = z.new_zeros(call.batch, 1, config.cross_attention_dim)
-        added = {
-            "text_embeds": z.new_zeros(call.batch, pooled),
-            "time_ids": default_time_ids(call.batch, 8 * call.side, 8 * call.side).to(z),
-        }
-        inputs[call] = (z, torch.full((call.batch,), 500, device=like.device), context, added)
-    for call in calls:
-        z, timesteps, context, added = inputs[call]
-        networks.diffusion.unet(z, timesteps, context, added_cond_kwargs=added)
+@dataclass(frozen=True)
+class Timed:
+    """One edit: its stages, and within them the UNet, the VAE, and how many calls of the UNet each stage made."""
+
+    stages: Stopwatch
+    unet: Stopwatch
+    vae: Stopwatch
+    calls: dict[str, int]
 
 
 def timed_edit(
     networks: Networks, case: EditCase, instruction: str, options: EditOptions, known: Known | None
-) -> tuple[Stopwatch, Known]:
+) -> tuple[Timed, Known]:
     """One edit by its stages. With `known`, the picture was edited before: only the instruction is new."""
-    watch = Stopwatch(next(networks.diffusion.parameters()).device)
+    device = next(networks.diffusion.parameters()).device
+    timed = Timed(Stopwatch(device), Stopwatch(device), Stopwatch(device), {})
+    watch = timed.stages
+
+    def paint_stage(stage: str, work: Callable):
+        vae = networks.vae
+        unet_clock = Inside(timed.unet, stage, networks.diffusion.unet)
+        with unet_clock, Inside(timed.vae, stage, vae.encoder, vae.decoder):
+            result = watch.run(stage, work)
+        timed.calls[stage] = unet_clock.calls
+        return result
+
     references = (
         known.references
         if known
@@ -133,33 +136,11 @@ def timed_edit(
     inverted = (
         known.inverted
         if known
-        else watch.run("invert", lambda: invert_pictures(networks, base.image[None], own, options))
+        else paint_stage("invert", lambda: invert_pictures(networks, base.image[None], own, options))
     )
     generator = torch.Generator().manual_seed(0)
-    watch.run("sample", lambda: paint(networks, embedding[None], options, inverted, own, generator=generator))
-    return watch, Known(references, inverted)
-
-
-def timed_parts(
-    networks: Networks, case: EditCase, known: Known, options: EditOptions
-) -> tuple[Stopwatch, Stopwatch, dict[str, int]]:
-    """Bare UNet calls and bare VAE passes of both stages, and how many calls each stage makes."""
-    base = known.references[case.sample.base_index]
-    own = base.embedding[None]
-    device = next(networks.diffusion.parameters()).device
-    bare, vae, counts = Stopwatch(device), Stopwatch(device), {}
-    works = {
-        "invert": lambda: invert_pictures(networks, base.image[None], own, options),
-        "sample": lambda: paint(networks, own * options.norm, options, known.inverted, own),
-    }
-    for stage, work in works.items():
-        with Recorder(networks.diffusion.unet) as recorder:
-            work()
-        counts[stage] = len(recorder.calls)
-        bare.run(stage, lambda: bare_calls(networks, recorder.calls))
-    vae.run("invert", lambda: encode_pictures(networks.vae, base.image[None]))
-    vae.run("sample", lambda: decode_pictures(networks.vae, known.inverted))
-    return bare, vae, counts
+    paint_stage("sample", lambda: paint(networks, embedding[None], options, inverted, own, generator=generator))
+    return timed, Known(references, inverted)
 
 
 def measure(networks: Networks, options: EditOptions, seed: int, repeats: int) -> dict[str, dict[str, float]]:
@@ -170,20 +151,21 @@ def measure(networks: Networks, options: EditOptions, seed: int, repeats: int) -
     for repeat in range(repeats + 1):
         first, known = timed_edit(networks, case, case.sample.instruction, options, None)
         second, _ = timed_edit(networks, case, again, options, known)
-        bare, vae, counts = timed_parts(networks, case, known, options)
-        for name, watch in (("first edit", first), ("second edit", second), ("bare UNet", bare), ("bare VAE", vae)):
+        if not repeat:
+            continue
+        watches = (first.stages, second.stages, first.unet, first.vae)
+        for name, watch in zip(("first edit", "second edit", "bare UNet", "bare VAE"), watches, strict=True):
             for stage, seconds in watch.seconds.items():
-                if repeat:
-                    runs[name][stage].append(seconds)
-        if repeat:
-            spent = {stage: first.busy[stage] - vae.busy[stage] for stage in UNET_STAGES}
-            for stage in UNET_STAGES:
-                runs[OWN][stage].append(spent[stage] / bare.busy[stage] - 1)
-            runs[OWN]["total"].append(sum(spent.values()) / sum(bare.busy.values()) - 1)
+                runs[name][stage].append(seconds)
+        unet = first.unet.busy
+        own = {stage: first.stages.busy[stage] - first.vae.busy[stage] - unet[stage] for stage in UNET_STAGES}
+        for stage in UNET_STAGES:
+            runs[OWN][stage].append(own[stage] / unet[stage])
+        runs[OWN]["total"].append(sum(own.values()) / sum(unet.values()))
     medians = {
         name: {stage: statistics.median(values) for stage, values in stages.items()} for name, stages in runs.items()
     }
-    return {**medians, "UNet calls": counts}
+    return {**medians, "UNet calls": first.calls}
 
 
 def latency_table(medians: dict[str, dict[str, float]]) -> str:
