@@ -237,7 +237,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_EDITS} edits, PNG")
+    parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_EDITS} edits")
     parser.add_argument("--text-sheet", type=Path, help="the same of InstructPix2Pix")
     return parser
 

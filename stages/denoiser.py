@@ -8,7 +8,7 @@ from torch import Tensor
 from ..models.diffusion import EmbeddingDiffusion
 from ..models.text_diffusion import TextDiffusion
 from .guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
-from .sample import train_sigmas
+from .sample import train_sigmas, ve_scale
 
 
 @cache
@@ -47,7 +47,7 @@ class GuidedDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         self.calls += 1
         level = sigma.view(-1, 1, 1, 1)
-        z = x / (1 + level**2).sqrt()
+        z = x / ve_scale(level)
         timesteps = nearest_timestep(sigma)
         positive = self.positive.expand(len(x), -1)
         if self.guidance == 1.0:
@@ -83,7 +83,7 @@ class EditDenoiser:
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.view(-1, 1, 1, 1)
-        z = x / (1 + level**2).sqrt()
+        z = x / ve_scale(level)
         eps = self.diffusion.predict_noise(z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.tokens, self.source)
         text, image, plain = eps.chunk(3)
         return x - level * guide_edit(plain, image, text, self.text_guidance, self.image_guidance)

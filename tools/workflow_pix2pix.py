@@ -76,10 +76,9 @@ def beside_plan(name: str, instruction: str, source: Source) -> Plan:
     plan.rows.append([replace(group, title=f"InstructAny2Pix: {title}") for group, title in zip(planned, titles)])
     theirs, plan.result = plan.result, ("edited", "IMAGE")
 
-    plan.add("pix2pix", "Any2PixLoadInstructPix2Pix")
-    plan.add("pixels", "VAEEncode", pixels=PICTURE, vae=("pix2pix", "vae"))
+    networks = add_networks(plan)
     words = add_words(plan, ("in words", "STRING"))
-    words = replace(words, columns=(("pix2pix", "pixels"), *words.columns))
+    words = replace(words, columns=(networks, *words.columns))
     groups = [words, add_guidance(plan), add_paint(plan, names=("painted", "edited", "kept"))]
     titles = ("the instruction", "knobs", "paint")
     groups = [replace(group, title=f"InstructPix2Pix: {title}") for group, title in zip(groups, titles)]
@@ -93,9 +92,14 @@ def beside_plan(name: str, instruction: str, source: Source) -> Plan:
 def add_picture(plan: Plan, source: Source) -> Group:
     """The picture and the networks."""
     plan.add("image1", "LoadImage", source.title, image=source.content)
+    return Group("1 · What you bring", INPUT_COLOR, (("image1",), add_networks(plan)))
+
+
+def add_networks(plan: Plan) -> tuple[str, ...]:
+    """The networks and the picture as their latent; returns the column of their nodes."""
     plan.add("pix2pix", "Any2PixLoadInstructPix2Pix")
     plan.add("pixels", "VAEEncode", pixels=PICTURE, vae=("pix2pix", "vae"))
-    return Group("1 · What you bring", INPUT_COLOR, (("image1",), ("pix2pix", "pixels")))
+    return "pix2pix", "pixels"
 
 
 def add_words(plan: Plan, instruction: str | Link) -> Group:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .arguments import part_of, positive
+from .arguments import add_shard_work, own_shards, positive
 from .pictures import NAME as PICTURES
 from .shards import ShardFolder, told
 from .similarity import PUBLISHED_CLIP, Embedder, Similarity, load_embedder, measure
@@ -85,11 +85,8 @@ def main(argv: list[str] | None = None) -> Counter:
     plain = Thresholds()
     parser = argparse.ArgumentParser(description="Keep the best candidates of each caption pair; goes on where it stopped.")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures stage")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    add_shard_work(parser)
     parser.add_argument("--embedder", default="miniature", help=f"transformers CLIP such as {PUBLISHED_CLIP} (default: %(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--part", type=part_of, default=(0, 1), metavar="K/N", help="every N-th shard from the K-th on")
     for name in ("image_image", "image_caption", "direction"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(plain, name), help="least similarity, default: %(default)s")
     parser.add_argument("--best", type=positive, default=plain.best, help="kept of each caption pair (default: %(default)s)")
@@ -99,8 +96,7 @@ def main(argv: list[str] | None = None) -> Counter:
     pictures, shards = ShardFolder(given.pictures, PICTURES, ".tar"), ShardFolder(given.out, NAME, ".tar")
     shards.begin({"pictures": pictures.settings(), "embedder": str(given.embedder), "dtype": given.dtype, **asdict(thresholds)})
     embedder = load_embedder(given.embedder, given.device, getattr(torch, given.dtype))
-    index, count = given.part
-    totals = filter_shards(pictures, shards, [i for i in pictures.finished() if i % count == index], embedder, thresholds)
+    totals = filter_shards(pictures, shards, own_shards(pictures.finished(), given.part), embedder, thresholds)
     logging.getLogger(__name__).info("all: %s", told(totals))
     return totals
 

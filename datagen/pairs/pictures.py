@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from .alignment import align, choose_method, token_weights
-from .arguments import part_of, positive
+from .arguments import add_shard_work, own_shards, positive
 from .attention_control import MAPS
 from .captions import NAME as CAPTIONS
 from .painter import Painter, load_painter
@@ -107,12 +107,9 @@ def main(argv: list[str] | None = None) -> Counter:
     plain = PaintOptions()
     parser = argparse.ArgumentParser(description="Caption pairs to candidate picture pairs; goes on where it stopped.")
     parser.add_argument("--captions", type=Path, required=True, help="folder of the captions stage")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    add_shard_work(parser)
     parser.add_argument("--model", default="miniature", help="folder of the miniature, or of SD or SDXL in diffusers' format (default: %(default)s)")
     parser.add_argument("--size", type=positive, help="pixels of a side (default: what the UNet was made for)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--part", type=part_of, default=(0, 1), metavar="K/N", help="every N-th shard from the K-th on")
     for name in ("candidates", "at_once", "steps"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=positive, default=getattr(plain, name), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=plain.seed)
@@ -129,8 +126,7 @@ def main(argv: list[str] | None = None) -> Counter:
     captions, shards = ShardFolder(given.captions, CAPTIONS, ".jsonl"), ShardFolder(given.out, NAME, ".tar")
     shards.begin({"captions": captions.settings(), "model": str(given.model), "size": given.size, "dtype": given.dtype, **vars(options)})
     painter = load_painter(given.model, given.device, getattr(torch, given.dtype), given.size)
-    index, count = given.part
-    totals = paint_shards(captions, shards, [i for i in captions.finished() if i % count == index], painter, options)
+    totals = paint_shards(captions, shards, own_shards(captions.finished(), given.part), painter, options)
     logging.getLogger(__name__).info("all: %s", told(totals))
     return totals
 

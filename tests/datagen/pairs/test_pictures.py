@@ -1,7 +1,6 @@
 """Stages 2 to 4 on small random networks: painting, filtering, streaming and the page, stopped and resumed."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +37,6 @@ from transformers import (
     CLIPTextModelWithProjection,
 )  # fmt: skip
 
-ROOT = Path(__file__).resolve().parents[3]
 LENGTH = 12
 LOOSE = ("--image-image", "-1", "--image-caption", "-1", "--direction", "-1")
 WORDS = ["<|startoftext|>", "<|endoftext|>", "a", "cat", "dog", "at", "night", "in", "the", "rain"]
@@ -293,12 +291,6 @@ def test_a_model_to_paint_with_that_is_none(tmp_path):
         load_painter(tmp_path)
 
 
-needs_weights = pytest.mark.skipif(
-    not (ROOT / "miniature" / "text_unet.safetensors").exists(), reason="the text miniature is not trained yet"
-)
-
-
-@needs_weights
 def test_all_commands_in_a_row(tmp_path):
     """On the miniature, few steps and no thresholds; run again they find all done."""
     places = {name: str(tmp_path / name) for name in ("captions", "pictures", "pairs")}
@@ -316,7 +308,6 @@ def test_all_commands_in_a_row(tmp_path):
     assert sheet.main(["--pairs", places["pairs"], "--out", str(page)]) == 3 and page.read_text().count("<figure>") == 3
 
 
-@needs_weights
 def test_a_larger_share_keeps_more_of_the_layout():
     """On the trained miniature: the edited picture comes closer to the source, step by step of p."""
     painter = load_painter("miniature")
