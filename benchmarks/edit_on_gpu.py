@@ -206,11 +206,11 @@ def shares(edit: Edit, meter: Meter, latent: Tensor, new_tokens: int, repeats: i
     copy = _best(meter, lambda: target.copy_(block), repeats)
     matrix = torch.randn(edit.size.matrix, edit.size.matrix, device=edit.device, dtype=edit.dtype)
     product = _best(meter, lambda: matrix @ matrix, repeats)
-    rows, embedding = latent.repeat(2, 1, 1, 1), latent.new_zeros(2, edit.size.projector.embed)
-    timesteps = torch.full((2,), 500, device=edit.device)
+    rows, timesteps = latent.repeat(2, 1, 1, 1), torch.full((2,), 500, device=edit.device)
+    conditioning = edit.diffusion.condition(latent.new_zeros(2, edit.size.projector.embed))
 
     def unet_call() -> Tensor:
-        return edit.diffusion.predict_noise(rows, timesteps, embedding)
+        return edit.diffusion.predict_noise(rows, timesteps, conditioning)
 
     with FlopCounterMode(display=False) as counter:
         unet_call()

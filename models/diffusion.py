@@ -1,5 +1,7 @@
 """The embedding-conditioned SDXL UNet of the paper (sec. 3.3): diffusers' network, our projector, the paper's loss."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ TRAIN_TIMESTEPS = 1000
 BETA_RANGE = (0.00085, 0.012)  # SDXL's scaled-linear schedule
 TIME_IDS = 6  # SDXL's size conditioning: original height and width, crop top and left, target height and width
 TIME_ID_WIDTH = 256
+DOWNSCALE = 8  # of SD's and SDXL's autoencoder: pixels of a side for one place of the latent
 MIN_SNR_GAMMA = 5.0  # Hang et al., arXiv 2303.09556, sec. 3.4
 
 
@@ -69,6 +72,31 @@ def default_time_ids(batch: int, height: int, width: int) -> Tensor:
     return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32).repeat(batch, 1)
 
 
+@dataclass(frozen=True)
+class Conditioning:
+    """What a UNet reads besides the latent: context (B, L, C) and, for SDXL, pooled (B, P)."""
+
+    context: Tensor
+    pooled: Tensor | None = None
+
+    def rows(self, indices: list[int]) -> Conditioning:
+        """These rows, in this order."""
+        return Conditioning(self.context[indices], None if self.pooled is None else self.pooled[indices])
+
+
+def run_unet(unet: UNet2DConditionModel, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    """Latents (B, c, h, w), timesteps (B,) or one for all, a row of conditioning for each latent -> its prediction.
+
+    SDXL is told the size of the picture, without a crop; Stable Diffusion 1 and 2 read the context alone.
+    """
+    added = None
+    if unet.config.addition_embed_type == "text_time":
+        height, width = (DOWNSCALE * side for side in latents.shape[-2:])
+        time_ids = default_time_ids(len(latents), height, width).to(latents.device)
+        added = {"text_embeds": conditioning.pooled, "time_ids": time_ids}
+    return unet(latents, timesteps, conditioning.context, added_cond_kwargs=added).sample
+
+
 def noise_loss(
     predict: Callable[[Tensor], Tensor],
     alpha: Tensor,
@@ -104,13 +132,13 @@ class EmbeddingDiffusion(nn.Module):
         self.projector = projector
         self.register_buffer("alphas", alphas_cumprod().float(), persistent=False)
 
-    def predict_noise(self, latents: Tensor, timesteps: Tensor, embedding: Tensor) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, H (B, D) -> eps (B, 4, h, w)."""
-        context, pooled = self.projector(embedding)
-        height, width = (8 * side for side in latents.shape[-2:])
-        time_ids = default_time_ids(len(latents), height, width).to(latents.device)
-        added = {"text_embeds": pooled, "time_ids": time_ids}
-        return self.unet(latents, timesteps, context, added_cond_kwargs=added).sample
+    def condition(self, embedding: Tensor) -> Conditioning:
+        """H (B, D) -> what `predict_noise` reads; the same at all noise levels."""
+        return Conditioning(*self.projector(embedding))
+
+    def predict_noise(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4, h, w)."""
+        return run_unet(self.unet, latents, timesteps, conditioning)
 
     def training_loss(
         self, latents: Tensor, embedding: Tensor, noise: Tensor, timesteps: Tensor, weight: Tensor | None = None
@@ -120,8 +148,9 @@ class EmbeddingDiffusion(nn.Module):
         `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Rows of zeros in
         `embedding` train the unconditional model.
         """
+        conditioning = self.condition(embedding)
 
         def predict(noisy: Tensor) -> Tensor:
-            return self.predict_noise(noisy, timesteps, embedding)
+            return self.predict_noise(noisy, timesteps, conditioning)
 
         return noise_loss(predict, self.alphas[timesteps], latents, noise, weight)

@@ -6,7 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from .diffusion import alphas_cumprod, default_time_ids, noise_loss
+from .diffusion import Conditioning, alphas_cumprod, noise_loss, run_unet
 from .text_encoder import TextEncoder
 
 SOURCE_CHANNELS = 4  # of the latent of the picture to edit, after those of the noisy latent
@@ -57,8 +57,14 @@ class TextDiffusion(nn.Module):
     def takes_source(self) -> bool:
         return self.unet.config.in_channels > self.unet.config.out_channels
 
-    def predict_noise(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, source: Tensor | None = None) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, tokens (B, L) -> eps (B, 4, h, w).
+    def condition(self, tokens: Tensor) -> Conditioning:
+        """Tokens (B, L) -> what `predict_noise` reads; the same at all noise levels."""
+        return Conditioning(*self.text_encoder(tokens))
+
+    def predict_noise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, source: Tensor | None = None
+    ) -> Tensor:
+        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4, h, w).
 
         ``source`` (B, 4, h, w): the latent of the picture to edit as the VAE encodes it, without the VAE's scale and
         without noise, as the published networks take it; None: no picture, zeros.
@@ -68,14 +74,9 @@ class TextDiffusion(nn.Module):
                 f"This UNet has {self.unet.config.in_channels} input channels and cannot take a source picture. Widen "
                 "it first (widen_input), or load an InstructPix2Pix UNet."
             )
-        context, pooled = self.text_encoder(tokens)
-        added = None
-        if self.unet.config.addition_embed_type == "text_time":  # SDXL; Stable Diffusion 1 has nothing of the kind
-            height, width = (8 * side for side in latents.shape[-2:])
-            added = {"text_embeds": pooled, "time_ids": default_time_ids(len(latents), height, width).to(latents.device)}
         if self.takes_source:
             latents = torch.cat([latents, torch.zeros_like(latents) if source is None else source], dim=1)
-        return self.unet(latents, timesteps, context, added_cond_kwargs=added).sample
+        return run_unet(self.unet, latents, timesteps, conditioning)
 
     def training_loss(
         self,
@@ -87,9 +88,10 @@ class TextDiffusion(nn.Module):
         weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """||e - UNet(z_t, E(c_I), c_T)||^2 (eq. 1). Which samples go without picture or text is the caller's to say."""
+        conditioning = self.condition(tokens)
 
         def predict(noisy: Tensor) -> Tensor:
-            return self.predict_noise(noisy, timesteps, tokens, source)
+            return self.predict_noise(noisy, timesteps, conditioning, source)
 
         return noise_loss(predict, self.alphas[timesteps], latents, noise, weight, self.min_snr)
 

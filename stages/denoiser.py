@@ -25,9 +25,9 @@ def nearest_timestep(sigma: Tensor) -> Tensor:
 class GuidedDenoiser:
     """`denoiser(x, sigma)`: x (B, 4, h, w) = z + sigma * e -> the denoised z, guided from `negative` to `positive`.
 
-    `positive` (B, D) or (1, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative`: what to lead
-    away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt). `guidance` 1 runs
-    the positive pass alone (Ho and Salimans, arXiv 2207.12598).
+    `positive` (B, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative` (B, D) or (1, D): what
+    to lead away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt).
+    `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv 2207.12598). Both are read once, not at every step.
     """
 
     def __init__(
@@ -38,10 +38,13 @@ class GuidedDenoiser:
         guidance: float = 1.0,
     ):
         self.diffusion = diffusion
-        self.positive = positive
-        self.negative = torch.zeros_like(positive) if negative is None else negative
         self.guidance = guidance
         self.calls = 0
+        if guidance != 1.0:
+            negative = torch.zeros_like(positive) if negative is None else negative.expand_as(positive)
+            positive = torch.cat([positive, negative])
+        with torch.no_grad():
+            self.conditioning = diffusion.condition(positive)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -49,11 +52,9 @@ class GuidedDenoiser:
         level = sigma.view(-1, 1, 1, 1)
         z = x / ve_scale(level)
         timesteps = nearest_timestep(sigma)
-        positive = self.positive.expand(len(x), -1)
         if self.guidance == 1.0:
-            return x - level * self.diffusion.predict_noise(z, timesteps, positive)
-        both = torch.cat([positive, self.negative.expand(len(x), -1)])
-        eps = self.diffusion.predict_noise(torch.cat([z, z]), torch.cat([timesteps, timesteps]), both)
+            return x - level * self.diffusion.predict_noise(z, timesteps, self.conditioning)
+        eps = self.diffusion.predict_noise(torch.cat([z, z]), timesteps.repeat(2), self.conditioning)
         conditional, unconditional = eps.chunk(2)
         return x - level * (unconditional + self.guidance * (conditional - unconditional))
 
@@ -76,7 +77,8 @@ class EditDenoiser:
     ):
         self.diffusion = diffusion
         without = empty.expand(len(tokens), -1)
-        self.tokens = torch.cat([tokens, without, without])
+        with torch.no_grad():
+            self.conditioning = diffusion.condition(torch.cat([tokens, without, without]))
         self.source = torch.cat([source, source, torch.zeros_like(source)])
         self.text_guidance, self.image_guidance = text_guidance, image_guidance
 
@@ -84,6 +86,6 @@ class EditDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.view(-1, 1, 1, 1)
         z = x / ve_scale(level)
-        eps = self.diffusion.predict_noise(z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.tokens, self.source)
+        eps = self.diffusion.predict_noise(z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.conditioning, self.source)
         text, image, plain = eps.chunk(3)
         return x - level * guide_edit(plain, image, text, self.text_guidance, self.image_guidance)

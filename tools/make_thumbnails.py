@@ -37,7 +37,7 @@ FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def picture_tile(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture as large as it fits, its pixels kept crisp, on the ground."""
+    """The picture as large as it fits, on the ground. Scaled smoothly: a picture's pixels rarely go evenly into the tile."""
     picture = show_mask(picture)
     scale = min(width / picture.width, height / picture.height)
     tile = Image.new("RGB", (width, height), GROUND)

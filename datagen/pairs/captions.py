@@ -21,6 +21,7 @@ from .shards import ShardFolder, told
 from .writers import BETWEEN, PROMPTS, STOP, TEMPERATURE, CausalWriter, Writer, toyland_writer
 
 NAME = "captions"
+PAIRS_A_SHARD = 100_000  # no shard holds more: the number of a pair tells its shard
 LONGEST = 300  # characters of an instruction or a caption; CLIP reads 77 tokens, about as much
 
 
@@ -56,12 +57,13 @@ def key_of(record: dict[str, str]) -> tuple[str, str]:
 def write_captions(shards: ShardFolder, captions: Sequence[str], writer: Writer, size: int, batch: int, seed: int) -> Counter:
     """Answer all captions, shard by shard in order, so that a stopped run drops the same duplicates as a whole one."""
     seen: set[tuple[str, str]] = set()
+    read = 0  # shards whose records `seen` holds: those of an earlier run are in their files
 
     def make(index: int, counts: Counter) -> Iterator[dict]:
-        # What earlier shards hold: read anew, they may be those of an earlier run.
-        seen.clear()
-        for earlier in range(index):
+        nonlocal read
+        for earlier in range(read, index):
             seen.update(map(key_of, shards.read(earlier)))
+        read = index + 1
         part = captions[index * size : (index + 1) * size]
         for start in range(0, len(part), batch):
             texts = part[start : start + batch]
@@ -110,19 +112,22 @@ def main(argv: list[str] | None = None) -> Counter:
     parser.add_argument("--form", default="few-shot", choices=PROMPTS, help="how the model is asked (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: likeliest token (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--shard-size", type=positive, default=1000, help="captions a shard (default: %(default)s)")
+    # the pictures of a shard come as one: with the published 100 candidates each, 100 captions are a day of a GPU
+    parser.add_argument("--shard-size", type=positive, default=100, help="captions a shard (default: %(default)s)")
     parser.add_argument("--batch", type=positive, default=16, help="captions at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
+    if options.shard_size > PAIRS_A_SHARD:
+        parser.error(f"--shard-size is {options.shard_size}; a shard holds at most {PAIRS_A_SHARD} captions")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     captions = toyland_captions(options.toyland, options.seed) if options.toyland else read_captions(options.captions)
     shards = ShardFolder(options.out, NAME, ".jsonl")
     names = ("toyland", "writer", "form", "temperature", "shard_size", "batch", "seed")
     digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:12]
-    shards.begin({"captions": digest, **{name: getattr(options, name) for name in names}})
     writer = toyland_writer
     if options.writer != "toyland":
         writer = CausalWriter.load(options.writer, options.form, options.device, temperature=options.temperature)
+    shards.begin({"captions": digest, **{name: getattr(options, name) for name in names}})  # once the writer is there
     totals = write_captions(shards, captions, writer, options.shard_size, options.batch, options.seed)
     logging.getLogger(__name__).info("all: %s", told(totals))
     return totals

@@ -94,8 +94,9 @@ def main(argv: list[str] | None = None) -> Counter:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     thresholds = Thresholds(given.image_image, given.image_caption, given.direction, given.best)
     pictures, shards = ShardFolder(given.pictures, PICTURES, ".tar"), ShardFolder(given.out, NAME, ".tar")
-    shards.begin({"pictures": pictures.settings(), "embedder": str(given.embedder), "dtype": given.dtype, **asdict(thresholds)})
+    settings = {"pictures": pictures.settings(), "embedder": str(given.embedder), "dtype": given.dtype, **asdict(thresholds)}
     embedder = load_embedder(given.embedder, given.device, getattr(torch, given.dtype))
+    shards.begin(settings)  # once the networks are there
     totals = filter_shards(pictures, shards, own_shards(pictures.finished(), given.part), embedder, thresholds)
     logging.getLogger(__name__).info("all: %s", told(totals))
     return totals

@@ -14,9 +14,8 @@ from ...loading.diffusion import build_unet
 from ...loading.pix2pix import load_text_unet
 from ...loading.text_encoder import load_text_encoder
 from ...models.autoencoder import SDXL_SCALE
-from ...models.diffusion import BETA_RANGE, default_time_ids
+from ...models.diffusion import BETA_RANGE, Conditioning
 from ...stages.preprocess import tokenize_clip
-from .prompt_to_prompt import Conditioning
 
 MINIATURE = Path(__file__).parents[2] / "miniature"
 TEXT_UNET = "text_unet.safetensors"
@@ -36,7 +35,6 @@ class Painter:
     token_ids: Callable[[str], list[int]]
     decode: Callable[[Tensor], Tensor]
     latent_shape: tuple[int, int, int]
-    time_ids: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +88,6 @@ def from_pipeline(pipeline, size: int | None = None) -> Painter:
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         return vae.decode((latents / vae.config.scaling_factor + shift).to(vae.dtype)).sample / 2 + 0.5
 
-    pixels = side * pipeline.vae_scale_factor
     return Painter(
         unet=unet,
         scheduler=DDIMScheduler.from_config(pipeline.scheduler.config),  # draws no noise of its own
@@ -98,7 +95,6 @@ def from_pipeline(pipeline, size: int | None = None) -> Painter:
         token_ids=lambda text: tokenizer(text, truncation=False).input_ids,
         decode=decode,
         latent_shape=(unet.config.in_channels, side, side),
-        time_ids=default_time_ids(1, pixels, pixels) if is_sdxl else None,
     )
 
 
@@ -126,7 +122,6 @@ def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
         ids = tokens([text])[0].tolist()
         return ids[: ids.index(end) + 1]
 
-    pixels = side * vae.dims.downscale
     first, last = BETA_RANGE
     return Painter(
         unet=unet,
@@ -142,7 +137,6 @@ def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
         token_ids=token_ids,
         decode=lambda latents: vae.decode((latents / SDXL_SCALE).to(unet.dtype)) / 2 + 0.5,
         latent_shape=(unet.config.in_channels, side, side),
-        time_ids=default_time_ids(1, pixels, pixels),
     )
 
 

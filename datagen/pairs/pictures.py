@@ -16,18 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from .alignment import align, choose_method, token_weights
 from .arguments import add_shard_work, own_shards, positive
 from .attention_control import MAPS
 from .captions import NAME as CAPTIONS
+from .captions import PAIRS_A_SHARD
 from .painter import Painter, load_painter
 from .prompt_to_prompt import GUIDANCE_RANGE, SHARE_RANGE, draw, sample_pairs
 from .shards import ShardFolder, told
 
 NAME = "pictures"
-PAIRS_A_SHARD = 100_000  # no shard of captions holds more: the number of a pair tells its shard
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class PaintOptions:
     method: str = "auto"
     seed: int = 0
 
+    def __post_init__(self):
+        if not 0.0 <= self.shares[0] <= self.shares[1] <= 1.0:
+            raise ValueError(f"The shares of the steps are {self.shares}; give a range within 0 and 1, the lower end first.")
+
 
 def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int) -> Iterator[dict]:
     """The candidates of one caption pair: {"seed", "share", "guidance", "pictures": (source, edited)}.
@@ -50,12 +55,12 @@ def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int)
     A record may hold "weights", words of the edited caption with the factor of their attention.
     """
     source, edited = record["source"], record["edited"]
-    texts = painter.encode(["", source, edited])
+    with torch.no_grad():
+        texts = painter.encode(["", source, edited])
     length = texts.context.shape[1]
     ids = [painter.token_ids(text) for text in (source, edited)]
-    phrases = {tuple(painter.token_ids(words)[1:-1]): factor for words, factor in record.get("weights", {}).items()}
     method = choose_method(source, edited) if options.method == "auto" else options.method
-    alignment = align(*ids, length, method, token_weights(ids[1], phrases, length))
+    alignment = align(*ids, length, method, _weights(painter, record, length))
     for start in range(0, options.candidates, options.at_once):
         seeds = [_seed(seed, number) for number in range(start, min(start + options.at_once, options.candidates))]
         generators = [torch.Generator().manual_seed(number) for number in seeds]
@@ -64,7 +69,7 @@ def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int)
         noise = torch.stack([torch.randn(painter.latent_shape, generator=generator) for generator in generators])
         latents = sample_pairs(
             painter.unet, painter.scheduler, texts, alignment, noise.to(painter.device), shares,
-            guidance, options.steps, options.maps, painter.time_ids,
+            guidance, options.steps, options.maps,
         )  # fmt: skip
         for number, share, scale, pair in zip(seeds, shares.tolist(), guidance.tolist(), latents):
             yield {"seed": number, "share": share, "guidance": scale, "pictures": painter.pictures(pair)}
@@ -73,10 +78,13 @@ def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int)
 def paint_shards(captions: ShardFolder, shards: ShardFolder, indices: Iterable[int], painter: Painter, options: PaintOptions) -> Counter:
     """Paint shards of captions. A pair that cannot be painted is dropped and counted."""
 
+    with torch.no_grad():
+        length = painter.encode([""]).context.shape[1]
+
     def make(index: int, counts: Counter) -> Iterator[dict]:
         for row, record in enumerate(tqdm(list(captions.read(index)), desc="pairs", leave=False)):
             number = index * PAIRS_A_SHARD + row
-            if reason := _unfit(painter, record):
+            if reason := _unfit(painter, record, length):
                 counts[reason] += options.candidates
                 continue
             for candidate, found in enumerate(paint_pair(painter, record, options, _seed(options.seed, number))):
@@ -87,14 +95,23 @@ def paint_shards(captions: ShardFolder, shards: ShardFolder, indices: Iterable[i
     return shards.run(indices, make)
 
 
-def _unfit(painter: Painter, record: dict) -> str:
-    """Why a caption pair cannot be painted, or nothing."""
-    length = painter.encode([""]).context.shape[1]
+def _weights(painter: Painter, record: dict, length: int) -> Tensor:
+    """(length,) factors of the edited caption's tokens. Raises ValueError for words that it lacks."""
+    phrases = {tuple(painter.token_ids(words)[1:-1]): factor for words, factor in record.get("weights", {}).items()}
+    return token_weights(painter.token_ids(record["edited"]), phrases, length)
+
+
+def _unfit(painter: Painter, record: dict, length: int) -> str:
+    """Why a caption pair cannot be painted, or nothing. `length`: tokens that the text encoder takes."""
     ids = [painter.token_ids(record[name]) for name in ("source", "edited")]
     if max(map(len, ids)) > length:
         return "too many tokens"
     if ids[0] == ids[1]:
         return "the same tokens"
+    try:
+        _weights(painter, record, length)
+    except ValueError:
+        return "weights of words not in the edited caption"
     return ""
 
 
@@ -124,8 +141,9 @@ def main(argv: list[str] | None = None) -> Counter:
         given.method, given.seed,
     )  # fmt: skip
     captions, shards = ShardFolder(given.captions, CAPTIONS, ".jsonl"), ShardFolder(given.out, NAME, ".tar")
-    shards.begin({"captions": captions.settings(), "model": str(given.model), "size": given.size, "dtype": given.dtype, **vars(options)})
+    settings = {"captions": captions.settings(), "model": str(given.model), "size": given.size, "dtype": given.dtype, **vars(options)}
     painter = load_painter(given.model, given.device, getattr(torch, given.dtype), given.size)
+    shards.begin(settings)  # once the networks are there
     totals = paint_shards(captions, shards, own_shards(captions.finished(), given.part), painter, options)
     logging.getLogger(__name__).info("all: %s", told(totals))
     return totals

@@ -1,29 +1,17 @@
 """Two pictures of two captions that share what the captions share: Prompt-to-Prompt sampling (arXiv 2208.01626)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ...models.diffusion import Conditioning, run_unet
 from .alignment import Alignment
 from .attention_control import Control, Record, controlled
 
 SHARE_RANGE = (0.1, 0.9)  # of p, InstructPix2Pix sec. 3.1.2
 GUIDANCE_RANGE = (7.5, 15.0)  # of the guidance scale, InstructPix2Pix's dataset_creation/generate_img_dataset.py
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What a UNet reads of some texts: context (B, L, C) and, for SDXL, pooled (B, P)."""
-
-    context: Tensor
-    pooled: Tensor | None = None
-
-    def rows(self, indices: list[int]) -> "Conditioning":
-        """These texts, in this order."""
-        return Conditioning(self.context[indices], None if self.pooled is None else self.pooled[indices])
 
 
 @torch.no_grad()
@@ -37,7 +25,6 @@ def sample_pairs(
     guidance: Tensor,
     steps: int,
     maps: str = "both",
-    time_ids: Tensor | None = None,
     record: Record | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
@@ -46,17 +33,13 @@ def sample_pairs(
     `texts`: the empty prompt, the source caption, the edited caption. `noise` (N, c, h, w) of unit variance: both pictures
     of a candidate start from one. `shares` (N,) in [0, 1]: the part of the steps, from the first on, in which the source's
     attention maps are injected. `guidance` (N,): classifier-free guidance scales. `scheduler`: a diffusers scheduler that
-    draws no noise of its own, such as DDIM. `time_ids` (1, 6) for SDXL. `progress(step, steps)` may raise to stop.
+    draws no noise of its own, such as DDIM. `progress(step, steps)` may raise to stop.
     """
     _check(texts, noise, shares, guidance, steps)
     count = len(noise)
     scheduler.set_timesteps(steps, device=noise.device)
     latents = (noise.float() * scheduler.init_noise_sigma).repeat_interleave(2, 0)  # rounded only for the UNet
     conditioning = texts.rows([0, 0] * count + [1, 2] * count)
-    context = conditioning.context
-    added = None
-    if conditioning.pooled is not None:
-        added = {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(context).expand(len(context), -1)}
     scale = guidance.to(latents).repeat_interleave(2).view(-1, 1, 1, 1)
     injected = (shares.cpu() * steps).round()  # the number of steps with the source's maps
     control = Control(alignment, count, maps, record=record)
@@ -64,7 +47,7 @@ def sample_pairs(
         for step, timestep in enumerate(scheduler.timesteps):
             control.active = step < injected
             rows = scheduler.scale_model_input(latents.repeat(2, 1, 1, 1), timestep)
-            prediction = unet(rows.to(context), timestep, context, added_cond_kwargs=added).sample
+            prediction = run_unet(unet, rows.to(conditioning.context), timestep, conditioning)
             unconditional, conditional = prediction.float().chunk(2)
             guided = unconditional + scale * (conditional - unconditional)
             latents = scheduler.step(guided, timestep, latents).prev_sample

@@ -2,7 +2,8 @@
 
 A stage's folder holds stage.json (its settings), and for every finished shard NAME-00000.jsonl or .tar with
 NAME-00000.counts.json. A shard counts as finished when its counts lie there; a stopped run goes on with the first one
-that does not. Picture shards are WebDataset tars: `datasets` and webdataset both stream them.
+that does not. What a killed run leaves half written ends in .part and is cleared away when its shard is finished.
+Picture shards are WebDataset tars: `datasets` and webdataset both stream them.
 """
 
 import io
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from PIL import Image
 from tqdm import tqdm
@@ -61,9 +63,8 @@ class ShardFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / "stage.json"
         if not place.exists():
-            _replace(place, json.dumps(settings, indent=2).encode())
-            return
-        before = self.settings()
+            _write_whole(place, json.dumps(settings, indent=2).encode())
+        before = self.settings()  # another machine may have been as quick
         if changed := sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key)):
             told = ", ".join(f"{key} {before.get(key)!r} -> {settings.get(key)!r}" for key in changed)
             raise ValueError(f"{self.folder} was begun with other settings ({told}). Use those, or another --out folder.")
@@ -93,11 +94,13 @@ class ShardFolder:
 
     def _write(self, index: int, samples: Iterable[dict], counts: Counter) -> None:
         place = self.path(index)
-        part = place.with_name(place.name + ".part")
+        part = _part_of(place)
         write = _write_lines if self.suffix == ".jsonl" else _write_tar
         counts[KEPT] += write(part, samples)
-        os.replace(part, place)
-        _replace(self.counts_path(index), json.dumps(counts, indent=2, sort_keys=True).encode())
+        _settle(part, place)
+        _write_whole(self.counts_path(index), json.dumps(counts, indent=2, sort_keys=True).encode())
+        for left in self.folder.glob(f"{place.stem}.*.part"):
+            left.unlink(missing_ok=True)
 
 
 def told(counts: Counter) -> str:
@@ -171,7 +174,19 @@ def _write_tar(place: Path, samples: Iterable[Sample]) -> int:
     return number
 
 
-def _replace(place: Path, content: bytes) -> None:
-    part = place.with_name(place.name + ".part")
-    part.write_bytes(content)
+def _part_of(place: Path) -> Path:
+    """Where a file is written until it is whole; a name of its own for each writer, should two be at work by mistake."""
+    return place.with_name(f"{place.name}.{uuid4().hex}.part")
+
+
+def _settle(part: Path, place: Path) -> None:
+    """Onto the disk first, then under its name: whatever stops the machine, what bears the name is whole."""
+    with open(part, "rb+") as written:
+        os.fsync(written.fileno())
     os.replace(part, place)
+
+
+def _write_whole(place: Path, content: bytes) -> None:
+    part = _part_of(place)
+    part.write_bytes(content)
+    _settle(part, place)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .arguments import positive
 from .filter import NAME as FILTERED
 from .shards import ShardFolder, told
 
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=Path, required=True, help="folder of a stage with pictures")
     parser.add_argument("--stage", default=FILTERED, choices=(FILTERED, "pictures"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("sheet.html"), help="default: %(default)s")
-    parser.add_argument("--number", type=int, default=24, help="pairs on the page (default: %(default)s)")
+    parser.add_argument("--number", type=positive, default=24, help="pairs on the page (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(argv)
     shards = ShardFolder(given.pairs, given.stage, ".tar")

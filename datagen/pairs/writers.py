@@ -74,7 +74,7 @@ class CausalWriter:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         device = next(self.model.parameters()).device
         inputs = self.tokenizer([self.prompt(text) for text in captions], return_tensors="pt", padding=True).to(device)
-        drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0} if self.temperature else {"do_sample": False}
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)  # transformers draws from torch's own generator and takes no other
             out = self.model.generate(

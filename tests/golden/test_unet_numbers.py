@@ -32,8 +32,10 @@ def test_unclip_is_the_authors(size):
     ours = {
         "context": context,
         "pooled": pooled,
-        "eps": diffusion.predict_noise(given["latents"], timesteps, given["whole"]),
-        "eps/unconditional": diffusion.predict_noise(given["latents"], timesteps, torch.zeros_like(given["whole"])),
+        "eps": diffusion.predict_noise(given["latents"], timesteps, diffusion.condition(given["whole"])),
+        "eps/unconditional": diffusion.predict_noise(
+            given["latents"], timesteps, diffusion.condition(torch.zeros_like(given["whole"]))
+        ),
     }
     errors = {name: seeded.relative_error(value, golden[name]) for name, value in ours.items()}
     assert max(errors.values()) < TOLERANCE, errors

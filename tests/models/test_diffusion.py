@@ -16,13 +16,14 @@ def network():
 
 
 def test_predicts_noise_in_the_shape_of_the_latent(network):
-    eps = network.predict_noise(torch.randn(3, 4, 8, 16), torch.tensor([0, 500, 999]), torch.randn(3, 12))
+    eps = network.predict_noise(torch.randn(3, 4, 8, 16), torch.tensor([0, 500, 999]), network.condition(torch.randn(3, 12)))
     assert eps.shape == (3, 4, 8, 16)
 
 
 def test_the_embedding_reaches_the_noise(network):
     z, t = torch.randn(1, 4, 8, 8), torch.tensor([400])
-    assert not torch.allclose(network.predict_noise(z, t, torch.ones(1, 12)), network.predict_noise(z, t, -torch.ones(1, 12)))
+    one, other = (network.predict_noise(z, t, network.condition(sign * torch.ones(1, 12))) for sign in (1, -1))
+    assert not torch.allclose(one, other)
 
 
 def test_loss_reaches_unet_and_projector(network):
@@ -39,7 +40,7 @@ def test_loss_is_the_weighted_square_error(network):
     z, noise, H = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 12)
     t = torch.tensor([100, 800])
     alpha = alphas_cumprod()[t].float().view(-1, 1, 1, 1)
-    error = (network.predict_noise(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, H) - noise).square().mean(dim=(1, 2, 3))
+    error = (network.predict_noise(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, network.condition(H)) - noise).square().mean(dim=(1, 2, 3))
     snr = (alpha / (1 - alpha)).flatten()
     losses = network.training_loss(z, H, noise, t)
     torch.testing.assert_close(losses["mse"], error.mean())

@@ -49,18 +49,18 @@ def test_text_encoder_is_transformers(network):
 def test_text_reaches_the_noise(network, inputs):
     z, _, _, t = inputs
     with torch.no_grad():
-        eps = network.predict_noise(z, t, TOKENS)
+        eps = network.predict_noise(z, t, network.condition(TOKENS))
         assert eps.shape == z.shape
-        assert not torch.allclose(eps, network.predict_noise(z, t, TOKENS.flip(0)))
+        assert not torch.allclose(eps, network.predict_noise(z, t, network.condition(TOKENS.flip(0))))
 
 
 @torch.no_grad()
 def test_widened_network_starts_as_the_text_model_whatever_the_picture(network, pix2pix, inputs):
     z, _, source, t = inputs
-    expected = network.predict_noise(z, t, TOKENS)
+    expected = network.predict_noise(z, t, network.condition(TOKENS))
     assert pix2pix.unet.config.in_channels == 4 + SOURCE_CHANNELS
     for picture in (None, source, 100 * source):
-        torch.testing.assert_close(pix2pix.predict_noise(z, t, TOKENS, picture), expected)
+        torch.testing.assert_close(pix2pix.predict_noise(z, t, pix2pix.condition(TOKENS), picture), expected)
 
 
 def test_no_picture_is_zeros_and_pictures_count_once_trained(inputs):
@@ -69,9 +69,9 @@ def test_no_picture_is_zeros_and_pictures_count_once_trained(inputs):
     trained = TextDiffusion(widen_input(network.unet), network.text_encoder)
     with torch.no_grad():
         trained.unet.conv_in.weight[:, 4:].normal_()
-        none = trained.predict_noise(z, t, TOKENS)
-        torch.testing.assert_close(none, trained.predict_noise(z, t, TOKENS, torch.zeros_like(source)))
-        assert not torch.allclose(none, trained.predict_noise(z, t, TOKENS, source))
+        none = trained.predict_noise(z, t, trained.condition(TOKENS))
+        torch.testing.assert_close(none, trained.predict_noise(z, t, trained.condition(TOKENS), torch.zeros_like(source)))
+        assert not torch.allclose(none, trained.predict_noise(z, t, trained.condition(TOKENS), source))
 
 
 def test_what_was_trained_with_a_scaled_source_reads_the_vaes_own(inputs):
@@ -80,8 +80,8 @@ def test_what_was_trained_with_a_scaled_source_reads_the_vaes_own(inputs):
     with torch.no_grad():
         trained.unet.conv_in.weight[:, 4:].normal_()
         stored.unet.load_state_dict(fold_source_scale(trained.unet.state_dict(), 0.25))
-        expected = trained.predict_noise(z, t, TOKENS, 0.25 * source)
-        torch.testing.assert_close(stored.predict_noise(z, t, TOKENS, source), expected)
+        expected = trained.predict_noise(z, t, trained.condition(TOKENS), 0.25 * source)
+        torch.testing.assert_close(stored.predict_noise(z, t, stored.condition(TOKENS), source), expected)
 
 
 def test_loss_is_the_papers_and_reaches_every_part(inputs):
@@ -91,7 +91,7 @@ def test_loss_is_the_papers_and_reaches_every_part(inputs):
     losses = network.training_loss(z, TOKENS, noise, t, source)
     alpha = alphas_cumprod()[t].float().view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
-    expected = (network.predict_noise(noisy, t, TOKENS, source) - noise).square().mean()
+    expected = (network.predict_noise(noisy, t, network.condition(TOKENS), source) - noise).square().mean()
     torch.testing.assert_close(losses["loss"], expected)
     losses["loss"].backward()
     assert network.unet.conv_in.weight.grad[:, 4:].abs().sum() > 0
@@ -112,7 +112,7 @@ def test_snr_cap_lowers_the_weight_of_faint_noise(inputs):
 def test_what_does_not_fit_is_said(network, inputs):
     z, _, source, t = inputs
     with pytest.raises(ValueError, match="cannot take a source picture"):
-        network.predict_noise(z, t, TOKENS, source)
+        network.predict_noise(z, t, network.condition(TOKENS), source)
     with pytest.raises(ValueError, match="32 channels.*gives 16"):
         TextDiffusion(network.unet, TextEncoder(TextEncoderDims(**{**TEXT.to_dict(), "hidden_size": 16})))
     with pytest.raises(ValueError, match="5 input and 4 output"):

@@ -30,8 +30,11 @@ class Paintless(EmbeddingDiffusion):
         self.weight = nn.Parameter(torch.zeros(1))
         self.asked: list[torch.Tensor] = []
 
-    def predict_noise(self, latents, timesteps, embedding):
+    def condition(self, embedding):
         self.asked.append(embedding.clone())
+        return embedding
+
+    def predict_noise(self, latents, timesteps, embedding):
         return 0.3 * torch.tanh(latents) + 0.05 * embedding.mean(dim=1).view(-1, 1, 1, 1)
 
 
@@ -93,10 +96,11 @@ def test_negative_source_leads_away_from_the_base(networks):
 def test_negative_null_and_inversion_null_are_zeros(networks):
     options = EditOptions(steps=2, negative="null", inversion="null", cfg=3.0)
     inverted = invert_pictures(networks, pictures(1), own(1), options)
-    assert all(asked.abs().sum() == 0 for asked in networks.diffusion.asked)
+    assert [asked.abs().sum() for asked in networks.diffusion.asked] == [0]
     networks.diffusion.asked.clear()
     paint(networks, torch.ones(1, EMBED), options, inverted, own(1))
     assert networks.diffusion.asked[0][1].abs().sum() == 0
+    assert len(networks.diffusion.asked) == 1, "the embeddings are projected once, not at every step"
 
 
 def test_without_a_prior_the_edit_embedding_stands_alone(planned):

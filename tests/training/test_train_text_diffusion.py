@@ -55,9 +55,10 @@ def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
     dims = network.text_encoder.dims
     tokens = torch.tensor([[dims.bos_token_id, 5, 7, dims.eos_token_id, *[0] * 36]])
     with torch.no_grad():
-        plain = network.predict_noise(z, t, tokens)
-        other_picture = network.predict_noise(z, t, tokens, torch.ones_like(z))
-        other_text = network.predict_noise(z, t, tokens.roll(1, dims=1))
+        words = network.condition(tokens)
+        plain = network.predict_noise(z, t, words)
+        other_picture = network.predict_noise(z, t, words, torch.ones_like(z))
+        other_text = network.predict_noise(z, t, network.condition(tokens.roll(1, dims=1)))
     assert not torch.allclose(plain, other_picture) and not torch.allclose(plain, other_text)
     assert load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE).text_encoder.tokenizer is not None
 
@@ -76,8 +77,8 @@ def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
     z, source, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([300])
     tokens = torch.zeros(1, network.text_encoder.dims.max_position_embeddings, dtype=torch.long)
     with torch.no_grad():
-        expected = network.predict_noise(z, t, tokens, source * SDXL_SCALE)
-        torch.testing.assert_close(written.predict_noise(z, t, tokens, source), expected, rtol=1e-4, atol=1e-4)
+        expected = network.predict_noise(z, t, network.condition(tokens), source * SDXL_SCALE)
+        torch.testing.assert_close(written.predict_noise(z, t, written.condition(tokens), source), expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(state["conv_in.weight"][:, :4], network.unet.conv_in.weight[:, :4])
 
 

@@ -83,6 +83,21 @@ def test_duplicates_are_dropped_across_shards(tmp_path):
     assert totals == {"kept": 1, "duplicate": 2}
 
 
+def test_duplicates_of_shards_that_an_earlier_run_wrote_are_dropped(tmp_path):
+    """Shards 0 and 2 lie there; 1 is made between them, 3 after them."""
+    shards, texts = ShardFolder(tmp_path, "captions", ".jsonl"), ["a cat", "a dog", "a fox", "a fox", "a cat", "a dog"]
+
+    def writer(captions, seed):
+        return [f"make it night\n%%\n{text} at night\nEND" for text in captions]
+
+    whole = write_captions(shards, texts, writer, 1, 1, 0)
+    assert whole == {"kept": 3, "duplicate": 3}
+    for index in (1, 3, 4, 5):
+        shards.counts_path(index).unlink()
+    assert write_captions(shards, texts, writer, 1, 1, 0) == whole
+    assert [shards.counts(index)["kept"] for index in range(6)] == [1, 1, 1, 0, 0, 0]
+
+
 def test_the_command_runs_counts_and_refuses_other_settings(tmp_path):
     arguments = ["--toyland", "30", "--out", str(tmp_path), "--shard-size", "20"]
     totals = main(arguments)
@@ -108,6 +123,16 @@ def test_captions_of_a_file(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, "--shard-size", "0"])
     assert "whole number of at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--shard-size", "100001"])
+    assert "at most 100000 captions" in capsys.readouterr().err
+
+
+def test_a_mistyped_writer_settles_nothing(tmp_path):
+    arguments = ["--toyland", "3", "--out", str(tmp_path / "out")]
+    with pytest.raises(OSError):
+        main([*arguments, "--writer", str(tmp_path / "nothing")])
+    assert main(arguments)["kept"] == 3
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from any2pix.datagen.pairs.arguments import part_of, positive
 from any2pix.datagen.pairs.filter import Thresholds, choose, filter_shards
 from any2pix.datagen.pairs.painter import Painter, from_pipeline, load_painter
 from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shards
-from any2pix.datagen.pairs.prompt_to_prompt import Conditioning, sample_pairs
+from any2pix.datagen.pairs.prompt_to_prompt import sample_pairs
 from any2pix.datagen.pairs.shards import ShardFolder, stream
 from any2pix.datagen.pairs.sheet import write_sheet
 from any2pix.datagen.pairs.similarity import Embedder, Similarity, clip_embedder, load_embedder, measure
-from any2pix.models.diffusion import DiffusionDims, default_time_ids
+from any2pix.models.diffusion import Conditioning, DiffusionDims
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -59,7 +59,7 @@ def painter():
         context = torch.stack([table[row[:LENGTH]] for row in rows])
         return Conditioning(context, context.mean(1)[:, :8])
 
-    return Painter(unet, DDIMScheduler(clip_sample=False), encode, token_ids, lambda z: z[:, :3].sigmoid(), (4, 8, 8), default_time_ids(1, 64, 64))
+    return Painter(unet, DDIMScheduler(clip_sample=False), encode, token_ids, lambda z: z[:, :3].sigmoid(), (4, 8, 8))
 
 
 @pytest.fixture
@@ -103,6 +103,21 @@ def test_weights_of_a_record_reach_the_attention(painter):
     options = PaintOptions(candidates=1, at_once=1, steps=2, shares=(1.0, 1.0))
     plain_pair, changed = (next(paint_pair(painter, record, options, 7))["pictures"] for record in (RECORD, weighted))
     assert plain_pair[0].tobytes() == changed[0].tobytes() and plain_pair[1].tobytes() != changed[1].tobytes()
+
+
+def test_weights_of_words_that_are_not_there_are_a_counted_drop(painter, tmp_path):
+    shards = ShardFolder(tmp_path / "captions", "captions", ".jsonl")
+    records = [{**RECORD, "weights": {"night": 2.0}}, {**RECORD, "weights": {"dog": 2.0}}, RECORD]
+    shards.run([0], lambda index, counts: iter(records))
+    pictures, totals = painted(shards, tmp_path / "pictures", painter)
+    assert totals == {"kept": 6, "weights of words not in the edited caption": 3}
+    assert [sample["json"].get("weights") for sample in pictures.read(0)] == [{"dog": 2.0}] * 3 + [None] * 3
+
+
+def test_a_share_of_the_steps_is_a_share():
+    for shares in ((0.5, 1.5), (-0.1, 0.5), (0.9, 0.1)):
+        with pytest.raises(ValueError, match="within 0 and 1"):
+            PaintOptions(shares=shares)
 
 
 def test_stages_stop_resume_and_count(painter, captions, tmp_path, monkeypatch):
@@ -218,7 +233,7 @@ def text_config(**changes):
 def pipeline(request, tokenizer):
     """A small random pipeline of diffusers."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4)
+    vae = AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4)
     sizes = {"block_out_channels": (32, 64), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 1, "sample_size": 8}
     scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
     if request.param == "SD":
@@ -233,9 +248,9 @@ def pipeline(request, tokenizer):
 def test_any_diffusers_pipeline_paints(pipeline):
     painter = from_pipeline(pipeline)
     (found,) = paint_pair(painter, RECORD, PaintOptions(candidates=1, at_once=1, steps=2), 3)
-    assert [picture.size for picture in found["pictures"]] == [(16, 16), (16, 16)]
+    assert [picture.size for picture in found["pictures"]] == [(64, 64), (64, 64)]
     assert painter.token_ids("a cat") == [0, 2, 3, 1]
-    with pytest.raises(ValueError, match="multiple of 4"):
+    with pytest.raises(ValueError, match="multiple of 16"):
         from_pipeline(pipeline, 10)
 
 
@@ -246,7 +261,7 @@ def test_without_injection_each_picture_is_the_pipelines_own(pipeline):
     ids = [painter.token_ids(text) for text in texts]
     found = sample_pairs(
         painter.unet, painter.scheduler, painter.encode(["", *texts]), align(*ids, LENGTH, "swap"), noise, torch.zeros(1),
-        torch.tensor([3.0]), 4, time_ids=painter.time_ids,
+        torch.tensor([3.0]), 4,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     for latent, text in zip(found[0], texts):

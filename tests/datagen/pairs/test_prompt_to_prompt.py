@@ -4,8 +4,8 @@ import pytest
 import torch
 from any2pix.datagen.pairs.alignment import align, choose_method, token_weights
 from any2pix.datagen.pairs.attention_control import Control, controlled
-from any2pix.datagen.pairs.prompt_to_prompt import Conditioning, draw, sample_pairs
-from any2pix.models.diffusion import DiffusionDims, default_time_ids
+from any2pix.datagen.pairs.prompt_to_prompt import draw, sample_pairs
+from any2pix.models.diffusion import Conditioning, DiffusionDims
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 LENGTH, STEPS, START, END = 8, 4, 0, 1
@@ -33,7 +33,7 @@ def pictures(request):
         alignment = alignment or align(CAT, DOG, LENGTH, "swap")
         return sample_pairs(
             unet, scheduler, texts.rows(list(rows)), alignment, noise[:count], torch.tensor(shares[:count]),
-            torch.full((count,), 3.0), STEPS, time_ids=default_time_ids(1, 64, 64), **options,
+            torch.full((count,), 3.0), STEPS, **options,
         )  # fmt: skip
 
     run.unet = unet
