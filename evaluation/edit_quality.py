@@ -23,8 +23,9 @@ from PIL import Image
 
 from ..stages.edit import EditOptions, Networks
 from ..stages.edit_by_text import TextEditOptions
-from .cases import ROWS, SPLITS, EditCase, draw_cases, picture_of, sound_of
-from .editor import MINIATURE, load_networks, options_from, pack_editor
+from .arguments import evaluation_parser
+from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
+from .editor import load_networks, options_from, pack_editor
 from .judge import ATTRIBUTES, Judge, load_judge
 from .metrics import Rate, markdown_table
 from .pix2pix import can_be_said, has_pix2pix, in_words, load_pix2pix, pix2pix_editor
@@ -211,15 +212,11 @@ def main(argv: list[str] | None = None):
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=32, help="edits of each kind and way of giving it")
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser = evaluation_parser(__doc__, 32, "edits of each kind and way of giving it")
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="only these kinds of edit")
     parser.add_argument(
         "--ways", nargs="+", choices=("text", "image", "audio", "mixed"), help="only these ways of giving it"
     )
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
     parser.add_argument("--oracle", action="store_true", help="the rendered target's embedding in place of the LLM's")
     parser.add_argument(
         "--options",

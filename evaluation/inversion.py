@@ -7,7 +7,6 @@ sigmas ("unsampling"). The ceiling is the autoencoder's own round trip. `--split
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -24,8 +23,9 @@ from ..stages.edit import EditOptions, Networks, at_norm, decode_pictures, encod
 from ..stages.invert import PLAIN_ITERATIONS, InversionOptions, ddim_invert
 from ..stages.preprocess import image_to_tensor
 from ..stages.sample import SCHEDULES, sample_euler, schedule
-from .cases import SPLITS, VALIDATION_STREAM, picture_of
-from .editor import MINIATURE, load_networks
+from .arguments import evaluation_parser
+from .cases import VALIDATION_STREAM, picture_of
+from .editor import load_networks
 from .findings import rates_of
 from .metrics import Rate, markdown_table, psnr
 from .scoring import held_out_pictures
@@ -202,15 +202,11 @@ def plot(measured: Sequence[Measured], ceiling: Rate, path: Path):
 
 
 def main(argv: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=4, help="pictures")
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser = evaluation_parser(__doc__, 4, "pictures")
     parser.add_argument("--schedulers", nargs="+", choices=SCHEDULES, default=SCHEDULES)
     parser.add_argument("--cfg", nargs="+", type=float, default=CFGS)
     parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)
     parser.add_argument("--tolerance", type=float, default=InversionOptions().tolerance)
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--resume", action="store_true", help="go on with the JSON file of a run that was stopped")
     parser.add_argument("--plot", type=Path, help="PNG")

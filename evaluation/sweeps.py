@@ -6,7 +6,6 @@ has a module of its own.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -21,9 +20,9 @@ from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import aesthetic, render
 from ..stages.edit import EditOptions, Networks, mix_plan
 from ..stages.preprocess import image_to_tensor
-from .cases import SPLITS, draw_cases, picture_of
+from .arguments import evaluation_parser
+from .cases import draw_cases, picture_of
 from .editor import (
-    MINIATURE,
     PreparedEdit,
     invert_prepared,
     load_networks,
@@ -212,11 +211,7 @@ def run_sweeps(
 
 
 def main(argv: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=8, help="edits of each of the five kinds")
-    parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser = evaluation_parser(__doc__, 8, "edits of each of the five kinds")
     parser.add_argument("--options", nargs="+", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, required=True, help="folder for sweeps.json and the plots")
     arguments = parser.parse_args(argv)

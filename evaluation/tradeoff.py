@@ -31,8 +31,9 @@ from ..loading.pix2pix import load_text_diffusion
 from ..models.text_diffusion import TextDiffusion
 from ..stages.edit import EditOptions, Networks
 from ..stages.edit_by_text import SDEditOptions, TextEditOptions, sdedit
-from .cases import SPLITS, EditCase, draw_cases, picture_of
-from .editor import BATCH, MINIATURE, invert_prepared, load_networks, options_from, paint_prepared, prepare
+from .arguments import evaluation_parser
+from .cases import EditCase, draw_cases, picture_of
+from .editor import BATCH, invert_prepared, load_networks, options_from, paint_prepared, prepare
 from .metrics import Rate, structural_similarity
 from .pix2pix import load_pix2pix, noise_for, pix2pix_editor, sources_of
 from .sheet import to_picture
@@ -199,10 +200,7 @@ def main(argv: list[str] | None = None):
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--samples", type=int, default=16, help="edits of each of the five kinds")
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser = evaluation_parser(__doc__, 16, "edits of each of the five kinds")
     parser.add_argument("--image-guidances", nargs="+", type=float, default=IMAGE_GUIDANCES)
     parser.add_argument("--strengths", nargs="+", type=float, default=STRENGTHS)
     parser.add_argument("--alphas", nargs="+", type=float, default=ALPHAS)
@@ -213,7 +211,6 @@ def _arguments() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="NAME=VALUE", help=f"of {title}")
     parser.add_argument("--embedder", help="folder or name of a transformers CLIP (default: the folder's ImageBind)")
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument(
         "--curves",

@@ -10,7 +10,6 @@ from any2pix.loading.pix2pix import load_pix2pix_unet, load_text_diffusion, load
 from any2pix.loading.text_encoder import load_text_encoder
 from any2pix.models.diffusion import DiffusionDims
 from any2pix.models.text_diffusion import widen_input
-from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -23,7 +22,7 @@ CLIP = {
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, write_text_encoder):
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**DIMS.unet_config())
@@ -32,14 +31,7 @@ def files(tmp_path_factory):
     config = {**DIMS.unet_config(), "in_channels": 8}
     write_network_file(folder / "pix2pix.safetensors", "pix2pix", wide.state_dict(), config, in_8_bits=True)
     wide.save_pretrained(folder / "diffusers")
-    tokenizer = train_clip_tokenizer(["a cat in the meadow"], 520)
-    tokens = tokenizer.get_vocab_size()
-    dims = TextEncoderDims(
-        vocab_size=tokens, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=16, bos_token_id=tokens - 2, eos_token_id=tokens - 1,
-    )  # fmt: skip
-    encoder = TextEncoder(dims)
-    write_network_file(folder / "encoder.safetensors", "text_encoder", encoder.state_dict(), dims.to_dict(), tokenizer.to_str())
+    write_text_encoder(folder / "encoder.safetensors", width=32, length=16)
     return folder
 
 

@@ -10,10 +10,8 @@ from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.models.diffusion import DiffusionDims
 from any2pix.models.text_diffusion import widen_input
-from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from any2pix.nodes.load_pix2pix import OUR_TEXT_ENCODER, LoadInstructPix2Pix
 from any2pix.stages.preprocess import tokenize_clip
-from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
 
@@ -24,7 +22,7 @@ EXACT = 1e-4
 
 
 @pytest.fixture(scope="module")
-def folder(tiny):
+def folder(tiny, write_text_encoder):
     import folder_paths
 
     folder = Path(folder_paths.models_dir, "any2pix", "pix2pix")
@@ -35,16 +33,8 @@ def folder(tiny):
         unet.conv_in.weight[:, 4:].normal_(std=0.05)
     config = {**DIMS.unet_config(), "in_channels": 8}
     write_network_file(folder / "tiny.safetensors", "pix2pix", unet.state_dict(), config)
-    tokenizer = train_clip_tokenizer(["turn the cat into a frog", "make it rain"] * 5, 540)
-    tokens = tokenizer.get_vocab_size()
-    dims = TextEncoderDims(
-        vocab_size=tokens, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=3,
-        max_position_embeddings=24, bos_token_id=tokens - 2, eos_token_id=tokens - 1,
-    )  # fmt: skip
-    encoder = TextEncoder(dims)
-    half = torch.float16  # what ComfyUI keeps text encoders in
-    path, state_dict = folder / OUR_TEXT_ENCODER, encoder.state_dict()
-    write_network_file(path, "text_encoder", state_dict, dims.to_dict(), tokenizer.to_str(), dtype=half)
+    texts, half = ["turn the cat into a frog", "make it rain"] * 5, torch.float16  # what ComfyUI keeps text encoders in
+    write_text_encoder(folder / OUR_TEXT_ENCODER, 48, 24, texts, dtype=half)
     folder_paths.filename_list_cache.clear()
     return folder
 
