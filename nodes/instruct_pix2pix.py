@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import comfy.controlnet
 import comfy.model_base
 import comfy.samplers
 import node_helpers
@@ -91,8 +92,10 @@ class InstructPix2PixGuider(io.ComfyNode):
                 "InstructPix2Pix Guidance has no negative: it compares the instruction with the empty prompt. Connect "
                 "a second CLIP Text Encode, with no text in it, to negative."
             )
+        negative = positive if negative is None else negative
+        _require_no_control_lora(positive + negative)
         guider = Pix2PixGuider(model, image["samples"])
-        guider.set_conds(positive, positive if negative is None else negative)
+        guider.set_conds(positive, negative)
         guider.set_cfg(text_guidance, image_guidance)
         return io.NodeOutput(guider, _to_sample(image))
 
@@ -132,25 +135,27 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None) -> Tensor:
         """The denoised latent. The part that the text adds goes through ComfyUI's own guidance, and so through whatever
         other nodes hang on it (RescaleCFG, APG): from the picture's guidance without text to the same with text."""
-        conds = [self.conds["positive"], self.conds["middle"], self.conds["negative"]]
-        text, image, plain = comfy.samplers.calc_cond_batch(
+        # ComfyUI's batch begins with the last. Nodes that look at one negative row of it (SelfAttentionGuidance) look at the
+        # first, and want the one that counts as negative below: with the picture.
+        conds = [self.conds["positive"], self.conds["negative"], self.conds["middle"]]
+        text, plain, image = comfy.samplers.calc_cond_batch(
             self.inner_model, self._needed(conds, model_options), x, timestep, model_options
         )
         without, with_text = (guide_edit(plain, image, text, scale, self.image_guidance) for scale in (0.0, 1.0))
         for fn in model_options.get("sampler_pre_cfg_function", []):
-            told = {"conds": conds[:2], "conds_out": [with_text, without], "cond_scale": self.cfg, "timestep": timestep,
+            told = {"conds": conds[::2], "conds_out": [with_text, without], "cond_scale": self.cfg, "timestep": timestep,
                     "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options}  # fmt: skip
             with_text, without = fn(told)
         return comfy.samplers.cfg_function(
-            self.inner_model, with_text, without, self.cfg, x, timestep, model_options, cond=conds[0], uncond=conds[1]
+            self.inner_model, with_text, without, self.cfg, x, timestep, model_options, cond=conds[0], uncond=conds[2]
         )
 
     def _needed(self, conds: list, model_options: dict) -> list:
         """None, which costs nothing and predicts zeros, for the predictions that these guidances leave out."""
         if model_options.get("disable_cfg1_optimization", False) or not math.isclose(self.image_guidance, 1.0):
             return conds
-        text, image, _ = conds
-        return [text, None if math.isclose(self.cfg, 1.0) else image, None]
+        text, _, image = conds
+        return [text, None, None if math.isclose(self.cfg, 1.0) else image]
 
 
 def _as_positive_and_negative(executor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -200,6 +205,19 @@ def _require_pix2pix(model: Any) -> None:
             f"The model has {PIX2PIX_CHANNELS} input channels, but ComfyUI loaded it as {type(model.model).__name__}, "
             f"which fills them with something else than the picture to edit. {remedy}"
         )
+
+
+def _require_no_control_lora(conditionings: list) -> None:
+    for _, options in conditionings:
+        control = options.get("control")
+        while control is not None:
+            if isinstance(control, comfy.controlnet.ControlLora):
+                raise ValueError(
+                    "The ControlNet is a Control-LoRA, which copies its layers from the model: an InstructPix2Pix model's "
+                    f"first layer reads {PIX2PIX_CHANNELS} channels, a ControlNet is given the noisy latent alone. Load a "
+                    "full ControlNet of the same family (SD 1.5, SDXL)."
+                )
+            control = control.previous_controlnet
 
 
 def _require_picture(image: dict[str, Any], channels: int) -> None:

@@ -13,7 +13,7 @@ from any2pix.loading.kinds import KINDS
 from harness.adapter_graph import ADAPTERS, TWO_VIEW_FILE, Painting
 from harness.client import Client
 from harness.edit_graph import edit_graph, missing_miniature
-from harness.made_networks import write_controlnet, write_lora, write_slow_llm, write_two_view
+from harness.made_networks import write_control_lora, write_lora, write_slow_llm, write_two_view
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def made_for_stock_nodes(server, root):
     """The LoRA and the ControlNet that an example workflow names and only these tests make."""
     unet = root / "miniature" / "unet.safetensors"
     write_lora(server.base / "models" / "loras" / "any2pix_miniature_lora.safetensors", unet)
-    write_controlnet(server.base / "models" / "controlnet" / "any2pix_miniature_controlnet.safetensors", unet)
+    write_control_lora(server.base / "models" / "controlnet" / "any2pix_miniature_controlnet.safetensors", unet)
 
 
 @pytest.fixture(scope="session")

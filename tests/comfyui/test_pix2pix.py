@@ -8,7 +8,7 @@ from any2pix.loading.pix2pix import load_pix2pix_unet
 from harness.edit_graph import node
 from harness.graphs import with_inputs
 from harness.made_networks import write_lora
-from harness.pix2pix_graph import text_edit, text_grid
+from harness.pix2pix_graph import text_edit, text_grid, with_stock_guidance
 from test_cancel import CANCEL_SECONDS, ENDLESS, progress_of
 from test_errors import node_error
 
@@ -139,22 +139,7 @@ def test_a_bad_grid_says_what_to_do_on_its_node(client, object_info, bad):
 def test_comfyuis_own_conditioning_is_image_guidance_1(client, object_info, edit):
     """InstructPixToPixConditioning puts the picture on both sides: how much of it stays cannot be chosen."""
     ours = only_picture(client, with_inputs(edit, "guider", image_guidance=1.0))
-    stock = with_inputs(edit, "sampled", guider=["plain", 0])
-    stock["both"] = node(
-        "InstructPixToPixConditioning",
-        positive=["asked", 0],
-        negative=["unasked", 0],
-        vae=["pix2pix", 2],
-        pixels=["picture", 0],
-    )
-    stock["plain"] = node(
-        "CFGGuider",
-        model=["pix2pix", 0],
-        positive=["both", 0],
-        negative=["both", 1],
-        cfg=edit["guider"]["inputs"]["text_guidance"],
-    )
-    stock["sampled"]["inputs"]["latent_image"] = ["both", 2]
+    stock = with_inputs(with_stock_guidance(edit), "sampled", latent_image=["both", 2])
     del stock["guider"]
     np.testing.assert_allclose(only_picture(client, stock), ours, atol=ROUNDING)
     assert np.abs(only_picture(client, edit) - ours).max() > ROUNDING, "1.5 keeps more of the picture"

@@ -1,6 +1,5 @@
 """Graphs that paint with an adapter in many ways at once; each way is saved as a latent to be compared."""
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -88,8 +87,7 @@ class Painting:
     def run(self, client) -> dict[str, Tensor]:
         """Every saved latent (B, 4, h, w), by the name it was given."""
         run = client.run(with_defaults(self.graph, self.object_info))
-        files = {name: client.file(run.outputs[name]["latents"][0]) for name in self.saved}
-        return {name: safetensors.torch.load(file)["latent_tensor"] for name, file in files.items()}
+        return {name: client.latent(run, name) for name in self.saved}
 
 
 def difference(one: Tensor, other: Tensor) -> float:

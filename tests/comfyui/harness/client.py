@@ -10,8 +10,10 @@ import uuid
 from dataclasses import dataclass, field
 
 import numpy as np
+import safetensors.torch
 import websocket
 from PIL import Image
+from torch import Tensor
 
 FINAL = ("execution_success", "execution_error", "execution_interrupted")
 WAKE_SECONDS = 1.0  # an idle worker wakes up and acts on /free well within it
@@ -172,6 +174,11 @@ class Client:
         """The picture behind one entry of an output's "images" -> float (H, W, 3) in [0, 1]."""
         picture = Image.open(io.BytesIO(self.file(shown))).convert("RGB")
         return np.asarray(picture, dtype=np.float32) / 255
+
+    def latent(self, run: Run, node: str) -> Tensor:
+        """What a SaveLatent wrote: (B, 4, h, w)."""
+        (shown,) = run.outputs[node]["latents"]
+        return safetensors.torch.load(self.file(shown))["latent_tensor"]
 
     def pictures(self, run: Run, class_type: str = "SaveImage") -> list[np.ndarray]:
         """Every picture that the nodes of a type gave, in the order of their ids."""

@@ -1,6 +1,9 @@
 """An edit by text as a graph in API format, on the miniature; ids are words."""
 
-from harness.edit_graph import node, with_defaults
+from torch import Tensor
+
+from harness.edit_graph import node, only, with_defaults
+from harness.graphs import with_inputs
 
 STEPS = 4
 
@@ -48,3 +51,44 @@ def text_grid(object_info: dict, x_values: str, y_values: str) -> dict:
     graph["cells"] = node("PreviewImage", images=["decoded", 0])
     graph["saved"]["inputs"]["images"] = ["grid", 0]
     return with_defaults(graph, object_info)
+
+
+def edited(client, graph: dict) -> Tensor:
+    """Runs an edit as far as its sampler: (B, 4, h, w)."""
+    kept = {**graph, "kept": node("SaveLatent", samples=["sampled", 0], filename_prefix="latents/pix2pix")}
+    return client.latent(client.run(only(kept, "kept")), "kept")
+
+
+def with_control(edit: dict, name: str, strength: float = 1.0, start: float = 0.0, end: float = 1.0) -> dict:
+    """The edit with a ControlNet on positive and negative; the picture that it goes by is "hint"."""
+    graph = with_inputs(edit, "guider", positive=["controlled", 0], negative=["controlled", 1])
+    graph["control"] = node("ControlNetLoader", control_net_name=name)
+    graph["hint"] = node("LoadImage", image="toyland_ink.png")
+    graph["controlled"] = node(
+        "ControlNetApplyAdvanced",
+        positive=["asked", 0],
+        negative=["unasked", 0],
+        control_net=["control", 0],
+        image=["hint", 0],
+        strength=strength,
+        start_percent=start,
+        end_percent=end,
+    )
+    return graph
+
+
+def with_stock_guidance(edit: dict) -> dict:
+    """The same edit by ComfyUI's own nodes, InstructPixToPixConditioning and CFGGuider, which know no image guidance."""
+    graph = with_inputs(edit, "sampled", guider=["plain", 0])
+    graph["both"] = node(
+        "InstructPixToPixConditioning",
+        positive=["asked", 0],
+        negative=["unasked", 0],
+        vae=["pix2pix", 2],
+        pixels=["picture", 0],
+    )
+    ours = edit["guider"]["inputs"]
+    graph["plain"] = node(
+        "CFGGuider", model=ours["model"], positive=["both", 0], negative=["both", 1], cfg=ours["text_guidance"]
+    )
+    return graph
