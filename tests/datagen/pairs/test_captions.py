@@ -128,6 +128,31 @@ def test_captions_of_a_file(tmp_path, capsys):
     assert "at most 100000 captions" in capsys.readouterr().err
 
 
+def test_pairs_that_are_written_go_through_the_same_checks(tmp_path, capsys):
+    """Ours, the authors' two kinds, and what is none."""
+    lines = [
+        {"source": "a cat", "instruction": "make it night", "edited": "a cat at night", "weights": {"night": 2}},
+        {"caption": "a dog\u2028", "edit": "make it night", "output": "a dog at night", "url": "x"},
+        {"input": "a fox", "edit": "leave it", "output": "A fox."},
+        {"source": "A CAT", "instruction": "at night", "edited": "a cat at night."},
+        {"source": "a cat", "edited": "a cat at night"},
+        {"source": "", "instruction": "add a cat", "edited": "a cat"},
+        {"source": "a cat", "instruction": ["snow"], "edited": "a cat in snow"},
+        {"source": "a cat", "instruction": "make it rain", "edited": "a cat in the rain", "weights": "rain"},
+        ["a cat", "make it night", "a cat at night"],
+    ]
+    path, arguments = tmp_path / "written.jsonl", ["--pairs", str(tmp_path / "written.jsonl"), "--out", str(tmp_path / "out")]
+    path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\nno JSON\n", encoding="utf-8")
+    assert main(arguments) == {"kept": 2, "no-op": 1, "duplicate": 1, "empty part": 1, "no such object": 5}
+    assert list(ShardFolder(tmp_path / "out", "captions", ".jsonl").read(0)) == [
+        {"source": "a cat", "instruction": "make it night", "edited": "a cat at night", "weights": {"night": 2.0}},
+        {"source": "a dog", "instruction": "make it night", "edited": "a dog at night"},
+    ]
+    with pytest.raises(SystemExit):
+        main([*arguments, "--writer", "some folder"])
+    assert "leave out --writer" in capsys.readouterr().err
+
+
 def test_a_mistyped_writer_settles_nothing(tmp_path):
     arguments = ["--toyland", "3", "--out", str(tmp_path / "out")]
     with pytest.raises(OSError):
