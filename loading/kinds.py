@@ -67,7 +67,7 @@ KINDS = {
         "an InstructPix2Pix UNet",
         "any2pix/pix2pix",
         ("conv_in.", "down_blocks.", "time_embedding."),
-        "Put the folder of an InstructPix2Pix for SDXL in diffusers format in models/any2pix/pix2pix, or choose the miniature.",
+        "Put the folder of an InstructPix2Pix in diffusers format in models/any2pix/pix2pix, or choose the miniature.",
     ),
     "adapter": Kind(
         "an unCLIP projector file",

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import comfy.sd
+import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
@@ -25,7 +26,10 @@ def build_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
         tokenizer=partial(SD1Tokenizer, tokenizer=partial(_tokenizer, encoder.tokenizer, dims)),
     )
     clip = comfy.sd.CLIP(target, parameters=sum(p.numel() for p in encoder.parameters()))
-    clip.cond_stage_model.clip_l.transformer.load_state_dict(encoder.state_dict())  # strict: every key has a place
+    weights = encoder.state_dict()
+    if not dims.projected:  # comfy's CLIP always projects the pooled text
+        weights["text_projection.weight"] = torch.eye(dims.hidden_size)
+    clip.cond_stage_model.clip_l.transformer.load_state_dict(weights)  # strict: every key has a place
     return clip
 
 

@@ -1,7 +1,9 @@
-"""Load InstructPix2Pix: an SDXL UNet with four more channels for the picture to edit, its text encoder and its VAE."""
+"""Load InstructPix2Pix: a UNet with four more channels for the picture to edit, its text encoder and its VAE."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import comfy.model_base
 import comfy.sd
 import folder_paths
 from comfy_api.latest import io, ui
@@ -16,7 +18,7 @@ from .precision import PRECISIONS
 from .sockets import CATEGORY
 
 OUR_TEXT_ENCODER = "pix2pix_text_encoder.safetensors"
-PIPELINE_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")  # folders of a diffusers SDXL pipeline, beside unet/
+PIPELINE_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")  # folders beside a diffusers pipeline's unet/; SD 1.5 has one
 PIPELINE_WEIGHTS = ("model.safetensors", "model.fp16.safetensors")
 
 
@@ -27,14 +29,14 @@ class LoadInstructPix2Pix(io.ComfyNode):
             node_id="Any2PixLoadInstructPix2Pix",
             display_name="Load InstructPix2Pix",
             category=f"{CATEGORY}/loaders",
-            description="Loads an InstructPix2Pix UNet of SDXL's build, the bundled miniature included, as an ordinary "
-            "MODEL with its CLIP and VAE.",
+            description="Loads an InstructPix2Pix UNet in diffusers format, SD 1.5 or SDXL, the bundled miniature "
+            "included, as an ordinary MODEL with its CLIP and VAE.",
             inputs=[
                 io.Combo.Input(
                     "name",
                     options=list_names("pix2pix"),
                     tooltip="'miniature' is the small network that comes with the pack. Others lie in "
-                    "models/any2pix/pix2pix: a diffusers folder of an SDXL InstructPix2Pix, or a file with its "
+                    "models/any2pix/pix2pix: a diffusers folder, what train_instructpix2pix wrote, or a file with its "
                     "config.json beside it.",
                 ),
                 io.Combo.Input(
@@ -52,7 +54,7 @@ class LoadInstructPix2Pix(io.ComfyNode):
                 io.Clip.Output(
                     display_name="clip",
                     tooltip="For CLIP Text Encode. Where no text encoder lies beside the UNet, use ComfyUI's "
-                    "DualCLIPLoader.",
+                    "DualCLIPLoader, for SD 1.5 Load CLIP.",
                 ),
                 io.Vae.Output(
                     display_name="vae",
@@ -69,21 +71,24 @@ class LoadInstructPix2Pix(io.ComfyNode):
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
         path = find_weights("pix2pix", name)
         model = open_model(load_pix2pix_unet, path, precision)
-        clip = load_clip(path, name)
-        notes = () if clip else ("no text encoder beside it: use DualCLIPLoader",)
+        sdxl = isinstance(model.model, comfy.model_base.SDXL)
+        clip = load_clip(path, name, PIPELINE_TEXT_ENCODERS if sdxl else PIPELINE_TEXT_ENCODERS[:1])
+        notes = () if clip else (f"no text encoder beside it: use {'DualCLIPLoader' if sdxl else 'Load CLIP'}",)
         return io.NodeOutput(model, clip, load_vae(path, name), ui=ui.PreviewText(describe(model, path, *notes)))
 
 
-def load_clip(unet: Path, name: str) -> comfy.sd.CLIP | None:
-    """The text encoder that belongs to a UNet: ours, or the pair of a diffusers pipeline; None where there is none."""
+def load_clip(unet: Path, name: str, pipeline: Sequence[str]) -> comfy.sd.CLIP | None:
+    """The text encoder that belongs to a UNet: ours, or those in the ``pipeline``'s folders; None where there is none."""
     folders = [MINIATURE_FOLDER] if name == MINIATURE else [unet, unet.parent]
     for folder in folders:
         if (ours := folder / OUR_TEXT_ENCODER).is_file():
             return build_clip(load_text_encoder(ours))
-        pair = [_first_file(folder / below) for below in PIPELINE_TEXT_ENCODERS]
-        if all(pair):
+        found = [_first_file(folder / below) for below in pipeline]
+        if all(found):
             return comfy.sd.load_clip(
-                [str(path) for path in pair], folder_paths.get_folder_paths("embeddings"), comfy.sd.CLIPType.STABLE_DIFFUSION
+                [str(path) for path in found],
+                folder_paths.get_folder_paths("embeddings"),
+                comfy.sd.CLIPType.STABLE_DIFFUSION,
             )
     return None
 

@@ -1,10 +1,13 @@
-"""A diffusers SDXL UNet of any size as a genuine ComfyUI MODEL, so that every stock sampler, LoRA and ControlNet takes it."""
+"""A diffusers SDXL UNet of any size as a genuine ComfyUI MODEL, so that every stock sampler, LoRA and ControlNet takes it.
+
+An InstructPix2Pix may also be of Stable Diffusion 1's build, which ComfyUI itself loads in its own layout only."""
 
 from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as management
 import comfy.supported_models
+import comfy.supported_models_base
 import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
@@ -60,7 +63,7 @@ def build_model(
     )
     model = model_config.get_model({}, "", device=offload)
     time_width = config.get("addition_time_embed_dim", STOCK_TIME_WIDTH)
-    if time_width != STOCK_TIME_WIDTH:
+    if is_sdxl(config) and time_width != STOCK_TIME_WIDTH:
         model.embedder = Timestep(time_width)
     weights = convert_keys(state_dict, model_config.unet_config, source)
     _require_fit(model.diffusion_model.state_dict(), weights, source)
@@ -77,7 +80,8 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
     depths = [
         d if has else 0 for d, has in zip(_per_level(config.get("transformer_layers_per_block", 1), levels), attention)
     ]
-    _require_sdxl(config, source)
+    _require_known(config, source)
+    sdxl = is_sdxl(config)
     return {
         "use_checkpoint": False,
         "image_size": 32,
@@ -85,8 +89,8 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
         "out_channels": config["out_channels"],
         "use_spatial_transformer": True,
         "legacy": False,
-        "num_classes": "sequential",
-        "adm_in_channels": config["projection_class_embeddings_input_dim"],
+        "num_classes": "sequential" if sdxl else None,
+        "adm_in_channels": config["projection_class_embeddings_input_dim"] if sdxl else None,
         "model_channels": widths[0],
         "channel_mult": [
             width // widths[0] if width % widths[0] == 0 else ChannelMultiple(width, widths[0]) for width in widths
@@ -97,11 +101,15 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
         "transformer_depth_middle": _per_level(config.get("transformer_layers_per_block", 1), levels)[-1],
         "use_linear_in_transformer": config.get("use_linear_projection", False),
         "context_dim": config["cross_attention_dim"],
-        "num_heads": -1,
-        "num_head_channels": _head_width(config, widths, source),
+        **_heads(config, widths, source),
         "use_temporal_attention": False,
         "use_temporal_resblock": False,
     }
+
+
+def is_sdxl(config: dict[str, Any]) -> bool:
+    """Whether the UNet reads a pooled text and sizes beside its context, as SDXL's does and Stable Diffusion 1's does not."""
+    return config.get("addition_embed_type") == "text_time"
 
 
 def convert_keys(state_dict: dict[str, Tensor], unet_config: dict[str, Any], source: str) -> dict[str, Tensor]:
@@ -116,40 +124,49 @@ def convert_keys(state_dict: dict[str, Tensor], unet_config: dict[str, Any], sou
     return {names[key]: value for key, value in state_dict.items()}
 
 
-def _model_config(unet_config: dict[str, Any]) -> comfy.supported_models.SDXL:
-    pix2pix = unet_config["in_channels"] == PIX2PIX_CHANNELS
-    base = comfy.supported_models.SDXL_instructpix2pix if pix2pix else comfy.supported_models.SDXL
+def _model_config(unet_config: dict[str, Any]) -> comfy.supported_models_base.BASE:
+    if unet_config["adm_in_channels"] is None:
+        base = comfy.supported_models.SD15_instructpix2pix
+    elif unet_config["in_channels"] == PIX2PIX_CHANNELS:
+        base = comfy.supported_models.SDXL_instructpix2pix
+    else:
+        base = comfy.supported_models.SDXL
 
-    class EmbeddingSDXL(base):
+    class AnySize(base):
         # the base class would force heads of 64 channels
         unet_extra_config = {key: unet_config[key] for key in ("num_heads", "num_head_channels")}
 
-    return EmbeddingSDXL(unet_config)
+    return AnySize(unet_config)
 
 
-def _require_sdxl(config: dict[str, Any], source: str) -> None:
-    if config.get("addition_embed_type") != "text_time":
+def _require_known(config: dict[str, Any], source: str) -> None:
+    kind = config.get("addition_embed_type")
+    if not is_sdxl(config) and (kind is not None or config["in_channels"] != PIX2PIX_CHANNELS):
         raise ValueError(
-            f"{source} is not an SDXL UNet: its addition_embed_type is {config.get('addition_embed_type')!r}, not "
-            "'text_time'. Load it with ComfyUI's own Load Diffusion Model."
+            f"{source} is not an SDXL UNet: its addition_embed_type is {kind!r}, not 'text_time'. Load it with ComfyUI's "
+            "own Load Diffusion Model."
         )
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise ValueError(
-                f"{source} has {name} {config[name]!r}; ComfyUI's SDXL has {value!r} and would compute something else. "
-                "Use an SDXL UNet of the usual build, or the miniature."
+                f"{source} has {name} {config[name]!r}; ComfyUI's UNet has {value!r} and would compute something else. "
+                "Use a UNet of the usual build, or the miniature."
             )
 
 
-def _head_width(config: dict[str, Any], widths: list[int], source: str) -> int:
-    """Channels per head. diffusers' ``attention_head_dim`` of SDXL holds the number of heads, a misnomer it keeps for old files."""
+def _heads(config: dict[str, Any], widths: list[int], source: str) -> dict[str, int]:
+    """comfy's two ways to say it: one width for all heads, as SDXL has, or one number of heads at all levels, as Stable
+    Diffusion 1. diffusers' ``attention_head_dim`` holds the number of heads, a misnomer it keeps for old files."""
     heads = _per_level(config.get("num_attention_heads") or config.get("attention_head_dim", 8), len(widths))
     head_widths = {width // count for width, count in zip(widths, heads)}
-    if len(head_widths) != 1:
-        raise ValueError(
-            f"{source} has heads of different widths, {sorted(head_widths)}; ComfyUI's SDXL takes one width for all."
-        )
-    return head_widths.pop()
+    if len(head_widths) == 1:
+        return {"num_heads": -1, "num_head_channels": head_widths.pop()}
+    if len(set(heads)) == 1:
+        return {"num_heads": heads[0], "num_head_channels": -1}
+    raise ValueError(
+        f"{source} has heads of different widths, {sorted(head_widths)}, and {heads} of them; ComfyUI's UNet takes one "
+        "width or one number for all levels."
+    )
 
 
 def _per_level(value: Any, levels: int) -> list[int]:

@@ -140,12 +140,21 @@ def write_llm(path: Path) -> None:
     write_network_file(path, "llm", MultimodalLLM(dims).state_dict(), asdict(dims), tokenizer.to_str())
 
 
+def write_pix2pix(path: Path) -> None:
+    from any2pix.loading.files import write_network_file
+    from harness.pix2pix_models import pix2pix_unet
+
+    unet = pix2pix_unet("sdxl")
+    write_network_file(path, "pix2pix", unet.state_dict(), dict(unet.config))
+
+
 TINY_WRITERS = {
     "unet": write_unet,
     "adapter": write_adapter,
     "imagebind": write_imagebind,
     "prior": write_prior,
     "llm": write_llm,
+    "pix2pix": write_pix2pix,
 }
 
 

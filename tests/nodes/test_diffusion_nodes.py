@@ -151,7 +151,7 @@ def test_the_node_shows_what_it_loaded(release):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"time_cond_proj_dim": 256}, "has time_cond_proj_dim 256; ComfyUI's SDXL has None"),
+        ({"time_cond_proj_dim": 256}, "has time_cond_proj_dim 256; ComfyUI's UNet has None"),
         ({"act_fn": "gelu"}, "has act_fn 'gelu'"),
         ({"addition_embed_type": None}, "is not an SDXL UNet"),
     ],
