@@ -1,5 +1,8 @@
 """What the notes in the example workflows say, in plain words for artists. Markdown."""
 
+from any2pix.stages.edit_by_text import TextEditOptions
+
+KNOBS = TextEditOptions()  # of the miniature
 MINIATURE = """
 The **Load ...** nodes in purple say *miniature*: small networks that come with the pack and run on any computer.
 They know one little world of 128 x 128 pictures. For your own pictures put the full weights in their place (see the README)."""
@@ -24,7 +27,9 @@ and so on for the others; the README says how. Or choose the files as you downlo
 PIX2PIX_FILES = """
 ### Weights for photographs
 - **SD 1.5 InstructPix2Pix** ([instruct-pix2pix-00-22000.safetensors](https://huggingface.co/timbrooks/instruct-pix2pix), 7.7 GB) or **CosXL Edit** ([cosxl_edit.safetensors](https://huggingface.co/stabilityai/cosxl), 6.9 GB): into models/checkpoints, and ComfyUI's **Load Checkpoint** in the place of *Load InstructPix2Pix*.
-- **SDXL InstructPix2Pix** ([sdxl-instructpix2pix-768](https://huggingface.co/diffusers/sdxl-instructpix2pix-768), the folder, 12.3 GB): into models/any2pix/pix2pix, then choose it on *Load InstructPix2Pix*."""
+- **SDXL InstructPix2Pix** ([sdxl-instructpix2pix-768](https://huggingface.co/diffusers/sdxl-instructpix2pix-768), the folder, 12.3 GB): into models/any2pix/pix2pix, then choose it on *Load InstructPix2Pix*.
+
+A photograph is too large as it is: put **Scale Image to Total Pixels** before *VAE Encode*, 0.25 megapixels for SD 1.5, 1 for the others."""
 
 NOTES = {
     "published_edit": f"""# The whole edit, with the published weights
@@ -199,14 +204,14 @@ The same picture and the same sentence for both systems of this pack.
 
 Press **Run**. Below: your picture, InstructAny2Pix, InstructPix2Pix.
 {MINIATURE}""",
-    "knobs of InstructPix2Pix": """### It changes too little?
+    "knobs of InstructPix2Pix": f"""### It changes too little?
 Raise **text_guidance**, or lower **image_guidance** (not below 1).
 
 ### It changes too much?
 Raise **image_guidance**, or lower **text_guidance**.
 
 ### Colors burn?
-Lower both. The miniature likes 3 and 1.5. With weights for photographs start at 7.5 and 1.5, with CosXL Edit at 5 and 1.5.
+Lower both. The miniature likes {KNOBS.text_guidance:g} and {KNOBS.image_guidance:g}. With weights for photographs start at 7.5 and 1.5, with CosXL Edit at 5 and 1.5.
 
 ### Another attempt?
 Another **noise_seed**. Or say it in other words.
