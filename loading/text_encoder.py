@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from transformers import CLIPTokenizerFast
 
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
@@ -16,6 +17,7 @@ from .strict import fill_constants
 
 SOURCE = KINDS["text_encoder"].source
 CONFIG_NAME = "config.json"
+TOKENIZER_NAME, TOKENIZER_PARTS = "tokenizer.json", ("vocab.json", "merges.txt")
 WEIGHTS = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin")
 STORED_CONSTANT = "text_model.embeddings.position_ids"  # older transformers kept this counter beside the weights
 PROJECTION = "text_projection.weight"
@@ -43,6 +45,19 @@ def load_text_encoder(
     fill_constants(network)
     network.tokenizer = tokenizer
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
+
+
+def load_clip_tokenizer(path: str | Path) -> Tokenizer:
+    """A tokenizer.json, or the tokenizer folder of a diffusers pipeline, whose vocab.json and merges.txt do as well."""
+    path = Path(path)
+    file = path / TOKENIZER_NAME if path.is_dir() else path
+    if file.is_file():
+        return open_tokenizer(file.read_text("utf-8"), file, SOURCE)
+    if not all((path / name).is_file() for name in TOKENIZER_PARTS):
+        raise file_error(
+            path, "is no tokenizer.", f"Give {TOKENIZER_NAME}, or the folder with it or with {' and '.join(TOKENIZER_PARTS)}."
+        )
+    return CLIPTokenizerFast.from_pretrained(path).backend_tokenizer
 
 
 def plan_text_encoder(path: str | Path) -> Plan:

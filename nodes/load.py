@@ -5,12 +5,12 @@ from pathlib import Path
 import comfy.sd1_clip
 from comfy_api.latest import io, ui
 from tokenizers import Tokenizer
-from transformers import CLIPTokenizerFast
 
 from ..loading.adapter import load_adapter
 from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
+from ..loading.text_encoder import load_clip_tokenizer
 from .folders import MINIATURE, check_name, find_weights, list_names
 from .networks import cancellable_progress, describe, read_network
 from .precision import PRECISIONS
@@ -43,7 +43,7 @@ def _precision_input(sizes: str) -> io.Combo.Input:
 def clip_tokenizer() -> Tokenizer:
     """CLIP's tokenizer, which ComfyUI ships for Stable Diffusion: the published ImageBind and prior come without one."""
     folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
-    return CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer
+    return load_clip_tokenizer(folder)
 
 
 def _tokenizer_for(name: str) -> Tokenizer | None:

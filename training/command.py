@@ -15,8 +15,17 @@ WORK = Path(".train")
 
 
 def load_config(name: str, path: Path | None = None) -> dict:
-    """The YAML file of a network, the bundled one by default."""
-    return yaml.safe_load((path or CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    """The YAML file of a network, the bundled one by default; another one has the same keys."""
+    bundled = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    if path is None:
+        return bundled
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = set(config) if isinstance(config, dict) else set()
+    if unknown := sorted(given - set(bundled)):
+        raise ValueError(f"{path} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(bundled)}.")
+    if missing := [key for key in bundled if key not in given]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}. Start from a copy of training/configs/{name}.yaml.")
+    return config
 
 
 def file_digest(path: Path) -> str:

@@ -42,6 +42,12 @@ class LoopConfig:
     def __post_init__(self):
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps ({self.steps}) and batch_size ({self.batch_size}) must be at least 1.")
+        if isinstance(self.learning_rate, str):
+            raise ValueError(f"learning_rate is the text {self.learning_rate!r}: YAML wants a point in it, as in 1.0e-4.")
+        if self.checkpoint_every < 1 or not 0 <= self.ema_decay < 1:
+            raise ValueError(
+                f"checkpoint_every ({self.checkpoint_every}) must be at least 1, ema_decay ({self.ema_decay}) from 0 to below 1."
+            )
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f'mixed_precision is "{self.mixed_precision}"; it must be "no", "bf16" or "fp16".')
 

@@ -16,7 +16,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from accelerate import PartialState
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..datagen.instructions import COMPOSITION_SHARES
@@ -26,7 +25,7 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import build_unet
 from ..loading.files import write_network_file
 from ..loading.pix2pix import load_text_unet
-from ..loading.text_encoder import load_text_encoder
+from ..loading.text_encoder import load_clip_tokenizer, load_text_encoder
 from ..models.autoencoder import SDXL_SCALE
 from ..models.diffusion import TRAIN_TIMESTEPS
 from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
@@ -56,6 +55,14 @@ class Dropout:
     image_only: float = 0.05
     text_only: float = 0.05
     both: float = 0.05
+
+    def __post_init__(self):
+        shares = (self.image_only, self.text_only, self.both)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(
+                f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are shares of "
+                "the samples, none below 0 and at most 1 together."
+            )
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """-> (count,) bool twice: the samples that lose their picture, and those that lose their text."""
@@ -142,9 +149,9 @@ def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, 
     state_dict, unet_config = load_text_unet(unet, torch.float32)
     network = build_unet(state_dict, unet_config, unet).requires_grad_(True)
     tokenizer = config["start"]["tokenizer"]
-    encoder = load_text_encoder(text_encoder, tokenizer=Tokenizer.from_file(tokenizer) if tokenizer else None)
+    encoder = load_text_encoder(text_encoder, tokenizer=load_clip_tokenizer(tokenizer) if tokenizer else None)
     if encoder.tokenizer is None:
-        raise ValueError(f"{text_encoder} comes without a tokenizer. Name its tokenizer.json in start: tokenizer.")
+        raise ValueError(f"{text_encoder} comes without a tokenizer. Name its tokenizer.json or its folder in start: tokenizer.")
     encoder.requires_grad_(config["train_text_encoder"])
     wide = {**unet_config, "in_channels": unet_config["in_channels"] + SOURCE_CHANNELS}
     return TextDiffusion(widen_input(network), encoder, config["min_snr"]), wide

@@ -7,7 +7,7 @@ import torch
 from any2pix.loading.errors import CheckpointError
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_pix2pix_unet, load_text_diffusion, load_text_unet
-from any2pix.loading.text_encoder import load_text_encoder
+from any2pix.loading.text_encoder import load_clip_tokenizer, load_text_encoder
 from any2pix.models.diffusion import DiffusionDims
 from any2pix.models.text_diffusion import widen_input
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
@@ -81,6 +81,22 @@ def test_a_text_encoder_whose_sizes_do_not_fit(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
     with pytest.raises(CheckpointError, match="of another shape"):
         load_text_encoder(tmp_path)
+
+
+def test_the_tokenizer_of_a_pipeline_is_a_file_or_a_folder(files, tmp_path):
+    ours = load_text_encoder(files / "encoder.safetensors").tokenizer
+    text = "a cat, in the MEADOW"
+    expected = ours.encode(text, add_special_tokens=False).ids
+    ours.save(str(tmp_path / "tokenizer.json"))
+    model = json.loads(ours.to_str())["model"]
+    old = tmp_path / "old"  # as pipelines were published before there was a tokenizer.json
+    old.mkdir()
+    (old / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
+    (old / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, model["merges"])), "utf-8")
+    for place in (tmp_path / "tokenizer.json", tmp_path, old):
+        assert load_clip_tokenizer(place).encode(text, add_special_tokens=False).ids == expected
+    with pytest.raises(CheckpointError, match="is no tokenizer. Give tokenizer.json, or the folder"):
+        load_clip_tokenizer(tmp_path / "nothing")
 
 
 def test_a_tokenizer_with_more_tokens_than_the_network(files):

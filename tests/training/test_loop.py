@@ -68,5 +68,10 @@ def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path):
 def test_bad_configuration_is_named():
     with pytest.raises(ValueError, match="steps \\(0\\)"):
         LoopConfig(steps=0, batch_size=1, learning_rate=1.0)
+    with pytest.raises(ValueError, match="learning_rate is the text '1e-4': YAML wants a point"):
+        LoopConfig(steps=1, batch_size=1, learning_rate="1e-4")
+    for wrong in ({"checkpoint_every": 0}, {"ema_decay": 1.0}):
+        with pytest.raises(ValueError, match="must be at least 1, ema_decay .* below 1"):
+            LoopConfig(steps=1, batch_size=1, learning_rate=1.0, **wrong)
     with pytest.raises(ValueError, match='mixed_precision is "int8"'):
         LoopConfig(steps=1, batch_size=1, learning_rate=1.0, mixed_precision="int8")

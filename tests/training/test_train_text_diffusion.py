@@ -13,7 +13,7 @@ from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
 from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
-from any2pix.training.command import load_config
+from any2pix.training.command import CONFIGS, load_config
 from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Dropout, toyland_pairs
 from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
 from PIL import Image
@@ -142,6 +142,21 @@ def test_dropout_has_the_papers_shares_and_no_others():
         assert share.float().mean().item() == pytest.approx(expected, abs=0.005)
     no_image, no_text = Dropout(image_only=1, text_only=0, both=0).draw(10, torch.Generator())
     assert no_image.all() and not no_text.any()
+
+
+@pytest.mark.parametrize("wrong", [{"image_only": 0.5, "text_only": 0.5}, {"both": -0.1}])
+def test_shares_that_are_none_are_named(wrong):
+    with pytest.raises(ValueError, match="shares of the samples, none below 0 and at most 1 together"):
+        Dropout(**wrong)
+
+
+@pytest.mark.parametrize(("change", "words"), [("minsnr: 3", "has minsnr"), (None, "lacks loop")])
+def test_a_configuration_with_other_keys_is_named(tmp_path, change, words):
+    text = (CONFIGS / "instructpix2pix.yaml").read_text("utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}\n{change}" if change else text[: text.index("\nloop:")], "utf-8")
+    with pytest.raises(ValueError, match=f"mine.yaml {words}"):
+        load_config("instructpix2pix", path)
 
 
 def test_pairs_are_source_and_target_of_their_instruction(trained):
