@@ -127,13 +127,12 @@ def draw_sets(work: Path, seed: int) -> dict[str, tuple[ShardFolder, int]]:
 
 
 def training_config(pairs: Path, miniature: Path, sizes: Sizes) -> dict:
-    """The miniature's own training, cut short; what the source picture tells, at high noise, counts more."""
+    """The miniature's own training, cut short."""
     config = yaml.safe_load(TRAINER_CONFIG.read_text(encoding="utf-8"))
     config["start"] |= {name: str(miniature / file) for name, file in START.items()}
     config["data"] = {"shards": str(pairs), "stage": SETS, "seed": sizes.seed}
     config["loop"] |= {"steps": sizes.train_steps, "batch_size": sizes.batch, "warmup": 50, "checkpoint_every": 100}
     config["loop"] |= {"learning_rate": 1e-3, "ema_decay": 0.995}
-    config["min_snr"] = 0.1
     return config
 
 

@@ -104,11 +104,13 @@ def noise_loss(
     noise: Tensor,
     weight: Tensor | None = None,
     min_snr: float | None = MIN_SNR_GAMMA,
+    snr_floor: float = 0.0,
 ) -> dict[str, Tensor]:
     """Square error of the noise that `predict` finds in the noisy latents; alpha (B,) is their cumulative signal power.
 
     `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Each sample is weighted
-    by min(SNR, min_snr) / SNR; all alike where `min_snr` is None.
+    by min(SNR, min_snr) / SNR; all alike where `min_snr` is None. `snr_floor` below the cap: no sample's SNR counts as less,
+    so that under the heaviest noise the error of the picture that follows from the noise counts, and not the noise's own.
     """
     alpha = alpha.view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
@@ -119,7 +121,7 @@ def noise_loss(
     loss = error.mean(dim=(1, 2, 3))
     if min_snr is not None:
         snr = (alpha / (1 - alpha)).flatten()
-        loss = loss * (snr.clamp_max(min_snr) / snr)
+        loss = loss * (snr.clamp(snr_floor, min_snr) / snr)
     return {"loss": loss.mean(), "mse": plain.mean()}
 
 

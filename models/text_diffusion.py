@@ -42,14 +42,21 @@ def fold_source_scale(state_dict: Mapping[str, Tensor], scale: float, extra: int
 class TextDiffusion(nn.Module):
     """A UNet with its text encoder; with ``SOURCE_CHANNELS`` more input channels than output channels, InstructPix2Pix.
 
-    ``min_snr`` caps the weight of a sample's loss by its signal-to-noise ratio; None: the papers' plain square error.
+    ``min_snr`` and ``snr_floor`` weigh a sample's loss by its signal-to-noise ratio, see ``noise_loss``; ``min_snr`` None: the
+    papers' plain square error.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: TextEncoder, min_snr: float | None = None) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: TextEncoder,
+        min_snr: float | None = None,
+        snr_floor: float = 0.0,
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
-        self.min_snr = min_snr
+        self.min_snr, self.snr_floor = min_snr, snr_floor
         self.register_buffer("alphas", alphas_cumprod().float(), persistent=False)
         _require_fit(unet, text_encoder)
 
@@ -93,7 +100,7 @@ class TextDiffusion(nn.Module):
         def predict(noisy: Tensor) -> Tensor:
             return self.predict_noise(noisy, timesteps, conditioning, source)
 
-        return noise_loss(predict, self.alphas[timesteps], latents, noise, weight, self.min_snr)
+        return noise_loss(predict, self.alphas[timesteps], latents, noise, weight, self.min_snr, self.snr_floor)
 
 
 def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder) -> None:

@@ -154,7 +154,7 @@ def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, 
         raise ValueError(f"{text_encoder} comes without a tokenizer. Name its tokenizer.json or its folder in start: tokenizer.")
     encoder.requires_grad_(config["train_text_encoder"])
     wide = {**unet_config, "in_channels": unet_config["in_channels"] + SOURCE_CHANNELS}
-    return TextDiffusion(widen_input(network), encoder, config["min_snr"]), wide
+    return TextDiffusion(widen_input(network), encoder, config["min_snr"], config["snr_floor"]), wide
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
@@ -165,24 +165,25 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     pairs = open_pairs(config, unet_config, vae, work)
     encoder = network.text_encoder
     length = encoder.dims.max_position_embeddings
+    scale = pairs.scale * config["source_gain"]
 
     def tokens(texts: Sequence[str]) -> Tensor:
         return tokenize_clip(encoder.tokenizer, texts, length)
 
     probed = pairs.probe(PROBES)
-    probe = noise_probe(probed.target, tokens(probed.texts), pairs.scale * probed.source)
+    probe = noise_probe(probed.target, tokens(probed.texts), scale * probed.source)
 
     def make_batch(step: int, generator: torch.Generator) -> tuple:
         count = loop.batch_size
         edits = pairs.edits(step, generator, count)
         no_image, no_text = dropout.draw(count, generator)
-        source = pairs.scale * edits.source * ~no_image.view(-1, 1, 1, 1)
+        source = scale * edits.source * ~no_image.view(-1, 1, 1, 1)
         noise = torch.randn(edits.target.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
         return edits.target, tokens(without_some(edits.texts, no_text)), noise, timesteps, source, edits.weight
 
     def save(module: TextDiffusion, step: int) -> None:
-        state = fold_source_scale(module.unet.state_dict(), pairs.scale)
+        state = fold_source_scale(module.unet.state_dict(), scale)
         write_network_file(out / PIX2PIX_FILE, "pix2pix", state, unet_config, in_8_bits=True)
         write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder)
         with open(work / "instructpix2pix.log", "a") as log:

@@ -72,7 +72,7 @@ def test_training_is_the_miniatures_but_shorter_and_on_the_shards(tmp_path):
     config, own = training_config(tmp_path / "set", tmp_path, Sizes(train_steps=7)), load_config("instructpix2pix")
     assert config["data"]["shards"] == str(tmp_path / "set") and config["loop"]["steps"] == 7
     assert config["start"]["unet"] == str(tmp_path / "text_unet.safetensors")
-    assert all(config[name] == own[name] for name in own if name not in ("start", "data", "loop", "min_snr"))
+    assert all(config[name] == own[name] for name in own if name not in ("start", "data", "loop"))
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):

@@ -109,6 +109,19 @@ def test_snr_cap_lowers_the_weight_of_faint_noise(inputs):
     assert losses["loss"] < 0.05 * losses["mse"]
 
 
+def test_snr_floor_counts_the_error_of_the_picture_under_heavy_noise(inputs):
+    z, noise, _, _ = inputs
+    network = text_model()
+    network.min_snr, network.snr_floor = 0.3, 0.1
+    t = torch.tensor([999, 999])
+    alpha = network.alphas[t].view(-1, 1, 1, 1)
+    noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
+    eps = network.predict_noise(noisy, t, network.condition(TOKENS))
+    picture = (noisy - (1 - alpha).sqrt() * eps) / alpha.sqrt()
+    expected = network.snr_floor * (picture - z).square().mean()
+    torch.testing.assert_close(network.training_loss(z, TOKENS, noise, t)["loss"], expected, rtol=1e-3, atol=0)
+
+
 def test_what_does_not_fit_is_said(network, inputs):
     z, _, source, t = inputs
     with pytest.raises(ValueError, match="cannot take a source picture"):
