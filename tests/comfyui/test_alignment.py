@@ -29,6 +29,7 @@ UNEDITED = 6  # windows that are taken for what the edit left alone; an edit wit
 CFG, STEPS = 2.0, 25
 BY_TEXT = {"text_guidance": 2.0, "image_guidance": 2.0}  # with weaker ones it does not snow, stronger ones burn
 BY_TEXT_STEPS = {"whole": 1, "masked": 4}
+HALF, HALVES = 0.5, 3  # windows that find a shift of a latent place even in an unsharp picture
 SEEN = 0.02  # mean change of a channel, 1 is white against black
 
 
@@ -80,10 +81,12 @@ def as_png(picture: np.ndarray, masked: bool) -> bytes:
     return file.getvalue()
 
 
-def windows(one: np.ndarray, other: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def windows(
+    one: np.ndarray, other: np.ndarray, share: float = WINDOW, places: int = PLACES
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Windows of two pictures, those first whose change is the smallest against what there is to see in them."""
-    height, width = (int(WINDOW * side) for side in one.shape[:2])
-    rows, columns = (np.linspace(0, side - size, PLACES).astype(int) for side, size in zip(one.shape, (height, width)))
+    height, width = (int(share * side) for side in one.shape[:2])
+    rows, columns = (np.linspace(0, side - size, places).astype(int) for side, size in zip(one.shape, (height, width)))
     cut = [tuple(p[y : y + height, x : x + width] for p in (one, other)) for y in rows for x in columns]
     return sorted(cut, key=lambda pair: np.abs(pair[0] - pair[1]).mean() / pair[1].std())
 
@@ -140,7 +143,7 @@ def test_what_is_not_edited_lines_up_with_the_source(size, masked, client, edit)
 @pytest.mark.parametrize("extent", BY_TEXT_STEPS)
 @pytest.mark.parametrize("size", SIZES, ids=named)
 def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_info):
-    """A source that reaches the UNet one latent place off, 8 pixels, is found 2 pixels off at the least."""
+    """A source that reaches the UNet one latent place off, 8 pixels, is found 7 pixels off in a whole edit."""
     masked = extent == "masked"
     graph = with_inputs(text_edit(object_info), "levels", steps=BY_TEXT_STEPS[extent])
     graph = with_inputs(graph, "guider", **BY_TEXT)
@@ -151,5 +154,6 @@ def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_i
     for city in CITIES[:1] if masked else CITIES[:3]:
         result, kept = result_and_source(client, graph, source_of(size, city), masked)
         assert np.abs(result - kept).mean() > SEEN, "the picture did not change"
-        shifts += [shift_between(*window) for window in windows(result, kept)[: UNEDITED if masked else None]]
+        places = windows(result, kept)[:UNEDITED] if masked else windows(result, kept, HALF, HALVES)
+        shifts += [shift_between(*place) for place in places]
     assert np.abs(np.median(shifts, axis=0)).max() < LARGEST_SHIFT, shifts
