@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
-from .inverted import inversion_of
+from .picture_latent import require_picture
 from .sdxl import PIX2PIX_CHANNELS
 from .sockets import CATEGORY
 
@@ -86,7 +86,7 @@ class InstructPix2PixGuider(io.ComfyNode):
         negative: list | None = None,
     ) -> io.NodeOutput:
         _require_pix2pix(model)
-        _require_picture(image, model.get_model_object("latent_format").latent_channels)
+        _require_picture_for(model.get_model_object("latent_format").latent_channels, image)
         if negative is None and not text_guidance == image_guidance == 1.0:
             raise ValueError(
                 "InstructPix2Pix Guidance has no negative: it compares the instruction with the empty prompt. Connect "
@@ -220,19 +220,14 @@ def _require_no_control_lora(conditionings: list) -> None:
             control = control.previous_controlnet
 
 
-def _require_picture(image: dict[str, Any], channels: int) -> None:
+def _require_picture_for(channels: int, image: dict[str, Any]) -> None:
     samples = image["samples"]
-    if inversion_of(image) is not None:
-        raise ValueError("The image is an inverted latent, which is noise. Connect VAE Encode's latent.")
     if samples.ndim != 4 or samples.shape[1] != channels:
         raise ValueError(
             f"The image is a latent of shape {tuple(samples.shape)}; this model needs (batch, {channels}, height, "
             "width). Encode it with the VAE that belongs to the model."
         )
-    if torch.count_nonzero(samples) == 0:
-        raise ValueError(
-            "The image is an empty latent: there is no picture in it to edit. Connect VAE Encode to image."
-        )
+    require_picture(image, "image of InstructPix2Pix Guidance")
 
 
 def _size(latent: Tensor) -> str:

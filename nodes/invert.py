@@ -21,6 +21,7 @@ from ..stages.invert import InversionOptions, ddim_invert
 from ..stages.mix import MIX_MODES, mix_noise
 from .instruct import MAX_SEED
 from .inverted import Inversion, InvertedNoise, attach, inversion_of, sampler_sigmas, sigmas_from
+from .picture_latent import require_picture
 from .sockets import CATEGORY, Embedding, EmbeddingSocket
 
 logger = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class DDIMInvert(io.ComfyNode):
         if blank:
             inversion = replace(record, blank=True).with_noise(fresh, alpha=0.0)
         else:
-            _require_picture(latent, clean)
+            require_picture(latent, "latent of DDIM Invert")
             _require_noise_on_top(sampling)
             inversion = _run_inversion(model, guidance, record, options, latent.get("noise_mask"), fresh)
         return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, BLANK_SEED), sigmas)
@@ -301,14 +302,4 @@ def _require_noise_on_top(sampling: Any) -> None:
         raise ValueError(
             "DDIM Invert is for models that add noise to a picture, such as SDXL; the connected model is a flow model. "
             "Connect Load Embedding Diffusion or an SDXL checkpoint."
-        )
-
-
-def _require_picture(latent: dict[str, Any], clean: Tensor) -> None:
-    if inversion_of(latent) is not None:
-        raise ValueError("This latent is inverted already. Connect the latent of VAE Encode to DDIM Invert.")
-    if torch.count_nonzero(clean) == 0:
-        raise ValueError(
-            "DDIM Invert got an empty latent: there is no picture in it to invert. Connect VAE Encode, or sample "
-            "from the empty latent directly."
         )

@@ -275,6 +275,7 @@ def test_the_empty_prompt_is_asked_for_where_it_is_needed(sdxl, guided):
         (torch.zeros(1, 4, 8, 8), "empty latent.*VAE Encode"),
         (torch.ones(1, 16, 8, 8), r"shape \(1, 16, 8, 8\); this model needs \(batch, 4, height, width\)"),
         (torch.ones(1, 4, 3, 8, 8), r"shape \(1, 4, 3, 8, 8\)"),
+        (torch.full((1, 4, 8, 8), float("nan")), "image of InstructPix2Pix Guidance holds 256 values.*--fp32-vae"),
     ],
 )
 def test_a_latent_that_is_no_picture_is_named(sdxl, guided, samples, message):

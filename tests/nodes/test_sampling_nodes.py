@@ -230,10 +230,12 @@ def test_mixing_a_latent_that_was_not_inverted_is_an_error(run, clean):
 
 def test_inverting_twice_and_inverting_nothing_are_errors(run, networks, applied, inverted):
     options = {"model": networks["model"], "conditioning": applied[1], "iterations": 1, "tolerance": 0.0, **WIDGETS}
-    with pytest.raises(ValueError, match="inverted already"):
+    with pytest.raises(ValueError, match="inverted latent, which is noise"):
         run(DDIMInvert, latent=inverted[0], **options)
     with pytest.raises(ValueError, match="empty latent"):
         run(DDIMInvert, latent={"samples": torch.zeros(1, 4, 4, 4)}, **options)
+    with pytest.raises(ValueError, match="latent of DDIM Invert holds 64 values"):
+        run(DDIMInvert, latent={"samples": torch.full((1, 4, 4, 4), float("inf"))}, **options)
 
 
 def test_a_batch_of_latents_takes_one_embedding(run, networks, applied, vectors, clean):
