@@ -1,6 +1,7 @@
 """Text encoder files -> `TextEncoder`: our safetensors, or one of a diffusers pipeline's text_encoder folders."""
 
-from dataclasses import fields
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ CONFIG_NAME = "config.json"
 TOKENIZER_NAME, TOKENIZER_PARTS = "tokenizer.json", ("vocab.json", "merges.txt")
 WEIGHTS = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin")
 STORED_CONSTANT = "text_model.embeddings.position_ids"  # older transformers kept this counter beside the weights
+TOKEN_NAMES = ("special_tokens_map.json", "tokenizer_config.json")  # where a tokenizer's folder names its padding
 PROJECTION = "text_projection.weight"
 
 
@@ -28,22 +30,28 @@ def load_text_encoder(
     operations=torch.nn,
     device="cpu",
     dtype: torch.dtype | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: str | Path | None = None,
     progress: Progress | None = None,
 ) -> TextEncoder:
     """The text encoder of a file of ours or of a folder with config.json; every key and shape is checked.
 
-    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own, a folder does not: give CLIP's.
+    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own, a folder does not: give that of its
+    pipeline, see ``load_clip_tokenizer``.
     """
     plan = plan_text_encoder(path)
     dims = build_dims(TextEncoderDims, plan.dims, path)
+    words = None
     if plan.tokenizer_json is not None:
-        tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
-    require_tokens(path, tokenizer, dims.vocab_size)
+        words = open_tokenizer(plan.tokenizer_json, path, SOURCE)
+    elif tokenizer is not None:
+        words = load_clip_tokenizer(tokenizer)
+        padding = _padding(Path(tokenizer), words, dims.eos_token_id)
+        dims, words = replace(dims, padding=padding), _without_mark(words, padding, dims.eos_token_id)
+    require_tokens(path, words, dims.vocab_size)
     network = plan.build(lambda: TextEncoder(dims, operations))
     plan.fill(network, dtype or torch.float32, progress)
     fill_constants(network)
-    network.tokenizer = tokenizer
+    network.tokenizer = words
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
 
@@ -58,6 +66,33 @@ def load_clip_tokenizer(path: str | Path) -> Tokenizer:
             path, "is no tokenizer.", f"Give {TOKENIZER_NAME}, or the folder with it or with {' and '.join(TOKENIZER_PARTS)}."
         )
     return CLIPTokenizerFast.from_pretrained(path).backend_tokenizer
+
+
+def _padding(place: Path, tokenizer: Tokenizer, end: int) -> int:
+    """The token that a pipeline's tokenizer fills up with; CLIP's own, the end of text, where its folder names none."""
+    folder = place if place.is_dir() else place.parent
+    for file in (folder / name for name in TOKEN_NAMES):
+        named = read_json(file, SOURCE).get("pad_token") if file.is_file() else None
+        if named is None:
+            continue
+        found = tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named)
+        if found is None:
+            raise file_error(file, f"pads with {named!r}, which its tokenizer does not know.", "Take both from one pipeline.")
+        return found
+    return end
+
+
+def _without_mark(tokenizer: Tokenizer, padding: int, end: int) -> Tokenizer:
+    """The tokenizer for which ``padding`` is a word like any other, unless it is the end of text.
+
+    SDXL's second tokenizer in diffusers' format pads with "!" and so takes each "!" of a text for padding; OpenCLIP, which
+    trained the encoder, and ComfyUI read it as the word it is.
+    """
+    if padding == end:
+        return tokenizer
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = [mark for mark in content["added_tokens"] if mark["id"] != padding]
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def plan_text_encoder(path: str | Path) -> Plan:

@@ -6,8 +6,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from .diffusion import Conditioning, alphas_cumprod, noise_loss, run_unet
-from .text_encoder import TextEncoder
+from .diffusion import TIME_IDS, Conditioning, alphas_cumprod, noise_loss, run_unet
+from .text_encoder import JoinedTextEncoders, TextEncoder
 
 SOURCE_CHANNELS = 4  # of the latent of the picture to edit, after those of the noisy latent
 
@@ -49,7 +49,7 @@ class TextDiffusion(nn.Module):
     def __init__(
         self,
         unet: UNet2DConditionModel,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | JoinedTextEncoders,
         min_snr: float | None = None,
         snr_floor: float = 0.0,
     ) -> None:
@@ -65,7 +65,7 @@ class TextDiffusion(nn.Module):
         return self.unet.config.in_channels > self.unet.config.out_channels
 
     def condition(self, tokens: Tensor) -> Conditioning:
-        """Tokens (B, L) -> what `predict_noise` reads; the same at all noise levels."""
+        """Tokens (B, L), of joined encoders (B, 2, L) -> what `predict_noise` reads; the same at all noise levels."""
         return Conditioning(*self.text_encoder(tokens))
 
     def predict_noise(
@@ -103,10 +103,18 @@ class TextDiffusion(nn.Module):
         return noise_loss(predict, self.alphas[timesteps], latents, noise, weight, self.min_snr, self.snr_floor)
 
 
-def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder) -> None:
-    width, wanted = text_encoder.dims.hidden_size, unet.config.cross_attention_dim
-    if width != wanted:
-        raise ValueError(f"The UNet reads texts of {wanted} channels, the text encoder gives {width}. Take the one it was trained with.")
+def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder | JoinedTextEncoders) -> None:
+    config = unet.config
+    pairs = [("texts", text_encoder.context, config.cross_attention_dim)]
+    if config.addition_embed_type == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - TIME_IDS * config.addition_time_embed_dim
+        pairs.append(("pooled texts", text_encoder.pooled, pooled))
+    for what, width, wanted in pairs:
+        if width != wanted:
+            raise ValueError(
+                f"The UNet reads {what} of {wanted} channels, the text encoder gives {width}. Take the one it was trained with; "
+                "an SDXL UNet reads two at once, text_encoder and text_encoder_2 of its pipeline."
+            )
     extra = unet.config.in_channels - unet.config.out_channels
     if extra not in (0, SOURCE_CHANNELS):
         raise ValueError(

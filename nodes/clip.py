@@ -14,8 +14,6 @@ from transformers import PreTrainedTokenizerFast
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT
 
-PADDING = 0  # what stages.preprocess.tokenize_clip puts after the end of text
-
 
 def build_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
     """A text encoder with its tokenizer -> CLIP; its weights are copied, in the precision ComfyUI has text encoders in."""
@@ -37,7 +35,7 @@ class _ClipModel(SDClipModel):
     """comfy's CLIP with our sizes. Its context is the last hidden state after the final norm, as the UNet was trained."""
 
     def __init__(self, dims: TextEncoderDims, **options: Any) -> None:
-        special = {"start": dims.bos_token_id, "end": dims.eos_token_id, "pad": PADDING}
+        special = {"start": dims.bos_token_id, "end": dims.eos_token_id, "pad": dims.padding}
         super().__init__(
             max_length=dims.max_position_embeddings,
             textmodel_json_config=dims.clip_config(),
@@ -55,7 +53,7 @@ def _tokenizer(tokenizer: Tokenizer, dims: TextEncoderDims, embedding_directory:
         tokenizer_class=_FromText,
         max_length=dims.max_position_embeddings,
         pad_with_end=False,
-        pad_token=PADDING,
+        pad_token=dims.padding,
         embedding_directory=embedding_directory,
         embedding_size=dims.hidden_size,
         tokenizer_data=tokenizer_data,

@@ -62,7 +62,7 @@ class GuidedDenoiser:
 class EditDenoiser:
     """The same for InstructPix2Pix: three predictions, with picture and instruction, the picture alone, and neither.
 
-    `tokens` (B, L) of the instructions, `empty` (1, L) of the empty prompt; `source` (B, 4, h, w), the pictures to edit as
+    `tokens` (B, ...) of the instructions, `empty` (1, ...) of the empty prompt; `source` (B, 4, h, w), the pictures to edit as
     the VAE encodes them, without its scale. The two guidances are those of `stages.guide`.
     """
 
@@ -76,7 +76,7 @@ class EditDenoiser:
         image_guidance: float = IMAGE_GUIDANCE,
     ):
         self.diffusion = diffusion
-        without = empty.expand(len(tokens), -1)
+        without = empty.expand_as(tokens)
         with torch.no_grad():
             self.conditioning = diffusion.condition(torch.cat([tokens, without, without]))
         self.source = torch.cat([source, source, torch.zeros_like(source)])

@@ -12,7 +12,7 @@ from ..models.autoencoder import SDXL_SCALE, Autoencoder
 from ..models.text_diffusion import TextDiffusion
 from .denoiser import EditDenoiser, GuidedDenoiser
 from .edit import decode_pictures, encode_pictures
-from .preprocess import tokenize_clip
+from .preprocess import tokens_for
 from .sample import sample_euler, schedule
 
 
@@ -97,10 +97,9 @@ def sdedit(
 
 
 def tokens_of(diffusion: TextDiffusion, texts: Sequence[str]) -> Tensor:
-    """(B, L) tokens, as the network's text encoder takes them."""
+    """(B, L) tokens, as the network's text encoder takes them; (B, 2, L) where it has two."""
     encoder = diffusion.text_encoder
-    tokens = tokenize_clip(encoder.tokenizer, texts, encoder.dims.max_position_embeddings)
-    return tokens.to(next(encoder.parameters()).device)
+    return tokens_for(encoder, texts).to(next(encoder.parameters()).device)
 
 
 def _check_count(pictures: Tensor, texts: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.imagebind import ImageBindDims
+from ..models.text_encoder import JoinedTextEncoders, TextEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +72,17 @@ def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -
     return torch.stack(clips)
 
 
-def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> Tensor:
-    """Texts -> (B, context) int64: start, the text's tokens (cut where they are too many), end of text, zeros."""
+def tokens_for(encoder: TextEncoder | JoinedTextEncoders, texts: Sequence[str]) -> Tensor:
+    """Texts -> (B, L) int64 as the encoder reads them; for joined encoders (B, 2, L), a row for each."""
+    if isinstance(encoder, JoinedTextEncoders):
+        return torch.stack([tokens_for(part, texts) for part in encoder.parts], dim=1)
+    return tokenize_clip(encoder.tokenizer, texts, encoder.dims.max_position_embeddings, encoder.dims.padding)
+
+
+def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int, padding: int = 0) -> Tensor:
+    """Texts -> (B, context) int64: start, the text's tokens (cut where they are too many), end of text, ``padding``."""
     start, end = tokenizer.token_to_id(START_OF_TEXT), tokenizer.token_to_id(END_OF_TEXT)
-    tokens = torch.zeros(len(texts), context, dtype=torch.long)
+    tokens = torch.full((len(texts), context), padding)
     for row, text in zip(tokens, texts):
         ids = [start, *tokenizer.encode(_plain(text), add_special_tokens=False).ids]
         if len(ids) > context - 1:

@@ -38,6 +38,45 @@ def write_text_encoder():
     return write
 
 
+@pytest.fixture(scope="session")
+def write_sdxl_pipeline():
+    """A function that saves a small random SDXL pipeline as diffusers does, and returns it."""
+    import torch
+    from any2pix.models.diffusion import DiffusionDims
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    def write(folder, tokenizer, length):
+        """`tokenizer`: a folder with CLIP's vocab.json and merges.txt; `length`: tokens that the encoders read."""
+        torch.manual_seed(5)
+        first, second = (
+            CLIPTokenizer.from_pretrained(tokenizer, pad_token=padding, model_max_length=length)
+            for padding in ("<|endoftext|>", "!")
+        )
+        sizes = {"vocab_size": len(first), "max_position_embeddings": length, "num_hidden_layers": 3, "num_attention_heads": 2}
+        sizes |= {"bos_token_id": len(first) - 2, "eos_token_id": len(first) - 1}
+        small, large = (
+            CLIPTextConfig(**sizes, hidden_size=width, projection_dim=width, intermediate_size=2 * width, hidden_act=act)
+            for width, act in ((16, "quick_gelu"), (32, "gelu"))
+        )
+        dims = DiffusionDims((32, 64), (0, 1), 1, 16, context=16 + 32, pooled=32, sample_size=16)
+        blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+        pipeline = StableDiffusionXLPipeline(
+            vae=AutoencoderKL(block_out_channels=(32,) * 4, **blocks, scaling_factor=0.13025),
+            text_encoder=CLIPTextModel(small).eval(),
+            text_encoder_2=CLIPTextModelWithProjection(large).eval(),
+            tokenizer=first,
+            tokenizer_2=second,
+            unet=UNet2DConditionModel(**dims.unet_config()),
+            scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+            add_watermarker=False,
+        )
+        pipeline.save_pretrained(folder)
+        return pipeline
+
+    return write
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """Skipped tests are easy to overlook: name each reason once, in plain sight."""
     skipped = terminalreporter.stats.get("skipped", [])

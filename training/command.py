@@ -5,13 +5,16 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
 CONFIGS = Path(__file__).parent / "configs"
 MINIATURE = Path(__file__).parent.parent / "miniature"
 WORK = Path(".train")
+Section = TypeVar("Section")
 
 
 def load_config(name: str, path: Path | None = None) -> dict:
@@ -26,6 +29,34 @@ def load_config(name: str, path: Path | None = None) -> dict:
     if missing := [key for key in bundled if key not in given]:
         raise ValueError(f"{path} lacks {', '.join(missing)}. Start from a copy of training/configs/{name}.yaml.")
     return config
+
+
+def read_section(cls: type[Section], values: Any, name: str) -> Section:
+    """The section `name` of a configuration as the dataclass `cls`, sections within it too.
+
+    ValueError names a key that is unknown, missing or of another type than the dataclass says.
+    """
+    known = {entry.name: entry for entry in fields(cls)}
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} is {values!r}; it must hold the keys {', '.join(known)}.")
+    if unknown := [str(key) for key in values if key not in known]:
+        raise ValueError(f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}.")
+    needed = [key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
+    if missing := [key for key in needed if key not in values]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}.")
+    hints = get_type_hints(cls)
+    return cls(**{key: _read_value(hints[key], value, key, name) for key, value in values.items()})
+
+
+def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
+    if is_dataclass(hint):
+        return read_section(hint, value, key)
+    types = get_args(hint) or (hint,)
+    if type(value) in types or (type(value) is int and float in types):
+        return value
+    wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+    exponent = " YAML wants a point before an exponent, as in 1.0e-4." if float in types and isinstance(value, str) else ""
+    raise ValueError(f"{name}: {key} is {value!r}; it must be of type {wanted}.{exponent}")
 
 
 def file_digest(path: Path) -> str:

@@ -11,7 +11,7 @@ from ..datagen.toyland import subject_mask
 from ..loading.files import write_network_file
 from ..models.autoencoder import Autoencoder, AutoencoderDims
 from .bank import PICTURE_SIZE, SceneBank, scene_bank
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .loop import LoopConfig, fit
 
 VAE_FILE = "vae.safetensors"
@@ -57,7 +57,7 @@ def round_trip_psnr(network: Autoencoder, bank: SceneBank, count: int = 256) -> 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, fit the latents' scale, write `out`/vae.safetensors; returns the held-out round trip."""
-    data, loop = config["data"], LoopConfig(**config["loop"])
+    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
     masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")

@@ -22,7 +22,7 @@ from ..models.autoencoder import SDXL_SCALE, Autoencoder
 from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion
 from ..models.mm_llm import scale_embedding
 from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank, scene_bank
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .loop import LoopConfig, fit
 from .train_autoencoder import VAE_FILE, subject_masks
 
@@ -68,7 +68,7 @@ def build(config: dict, embed: int, side: int) -> EmbeddingDiffusion:
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train UNet and projector, write them at every checkpoint; returns the last losses."""
-    data, loop = config["data"], LoopConfig(**config["loop"])
+    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")
     key = f"{data['pictures']}-{data['seed']}"

@@ -23,7 +23,7 @@ from ..models.imagebind import AUDIO_SCALE, ImageBind, ImageBindDims, contrastiv
 from ..stages.preprocess import image_to_tensor, tokenize_clip
 from .bank import SceneBank, scene_bank
 from .clip_tokenizer import train_clip_tokenizer
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .imagebind_data import (
     NAMES,
     UNSEEN,
@@ -167,7 +167,7 @@ def losses_of(trainee: Trainee, batch: dict[str, Tensor], config: dict) -> dict[
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, write ``out``/imagebind.safetensors; returns the scores on held-out seeds, combinations and sounds."""
-    data, loop = config["data"], LoopConfig(**config["loop"])
+    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
     tokenizer.save(str(work / TOKENIZER_FILE))

@@ -2,14 +2,16 @@
 
 A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit; the
 text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that diffusers
-writes (`start` in the configuration: unet, text_encoder, tokenizer and, with shards, vae).
+writes (`start` in the configuration: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and tokenizer_2, and, with
+shards, vae). Of an SDXL's text encoders no copy is written: *Load InstructPix2Pix* takes the folders text_encoder and
+text_encoder_2 beside the result.
 
 The pairs are Toyland's own (`data: {families, seed}`), or those of the data pipeline, streamed from its shards:
 `data: {shards: FOLDER}`, with `seed`, `stage` and `flip` of shard_pairs.ShardPairs where they should differ.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,15 +27,17 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import build_unet
 from ..loading.files import write_network_file
 from ..loading.pix2pix import load_text_unet
-from ..loading.text_encoder import load_clip_tokenizer, load_text_encoder
+from ..loading.text_encoder import load_text_encoder
 from ..models.autoencoder import SDXL_SCALE
 from ..models.diffusion import TRAIN_TIMESTEPS
 from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
-from ..stages.preprocess import tokenize_clip
+from ..models.text_encoder import JoinedTextEncoders, TextEncoder
+from ..stages.preprocess import tokens_for
 from .bank import cached
 from .command import fingerprint, run_command
 from .llm_bank import edit_pairs, family_bank
-from .loop import LoopConfig, fit
+from .loop import fit
+from .pix2pix_config import WEIGHTS, Recipe, Start, ToylandData, read_recipe
 from .shard_pairs import Edits, ShardPairs, load_vae
 from .train_autoencoder import VAE_FILE, subject_masks
 from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
@@ -46,29 +50,6 @@ from .train_text_diffusion import (
 )
 
 PIX2PIX_FILE, PIX2PIX_TEXT_FILE = "pix2pix.safetensors", "pix2pix_text_encoder.safetensors"
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Shares of the samples that are trained without a condition (sec. 3.2.1: 5 % each)."""
-
-    image_only: float = 0.05
-    text_only: float = 0.05
-    both: float = 0.05
-
-    def __post_init__(self):
-        shares = (self.image_only, self.text_only, self.both)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(
-                f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are shares of "
-                "the samples, none below 0 and at most 1 together."
-            )
-
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """-> (count,) bool twice: the samples that lose their picture, and those that lose their text."""
-        drawn = torch.rand(count, generator=generator)
-        image_end, both_end = self.image_only, self.image_only + self.both
-        return drawn < both_end, (drawn >= image_end) & (drawn < both_end + self.text_only)
 
 
 @dataclass(frozen=True)
@@ -125,50 +106,50 @@ def toyland_pairs(work: Path, vae: Path, families: int, seed: int, subject_weigh
     return ToylandPairs(bank.scenes, latents, masks, edit_pairs(bank.scenes), subject_weight)
 
 
-def open_pairs(config: dict, unet_config: dict, vae: Path, work: Path) -> ToylandPairs | ShardPairs:
+def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> ToylandPairs | ShardPairs:
     """The pairs of the configuration: `data` names either families or shards."""
-    data = config["data"]
-    if ("shards" in data) == ("families" in data):
-        raise ValueError("The configuration's data names both shards and families, or neither. Give one of them.")
-    if "families" in data:
-        return toyland_pairs(work, vae, **data, subject_weight=config["subject_weight"])
+    if isinstance(recipe.data, ToylandData):
+        return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight)
     process = PartialState()
     coder = load_vae(vae, process.device)
     step = coder.downscale * 2 ** (len(unet_config["block_out_channels"]) - 1)
-    options = {name: value for name, value in data.items() if name != "shards"}
-    return ShardPairs(data["shards"], coder, step, **options, process=process.process_index)
+    options = {name: value for name, value in asdict(recipe.data).items() if name != "shards"}
+    return ShardPairs(recipe.data.shards, coder, step, **options, process=process.process_index)
 
 
-def start_files(start: dict, out: Path) -> tuple[Path, Path]:
-    """UNet and text encoder to start from: those of the configuration, else the miniature's."""
-    return Path(start["unet"] or out / TEXT_UNET_FILE), Path(start["text_encoder"] or out / TEXT_ENCODER_FILE)
+def open_texts(start: Start, text_encoder: Path) -> TextEncoder | JoinedTextEncoders:
+    """The text encoder to start from, or both of an SDXL."""
+    places = [(text_encoder, start.tokenizer, "tokenizer")]
+    if start.text_encoder_2:
+        places.append((Path(start.text_encoder_2), start.tokenizer_2, "tokenizer_2"))
+    parts = [load_text_encoder(place, tokenizer=tokenizer) for place, tokenizer, _ in places]
+    for part, (place, _, key) in zip(parts, places):
+        if part.tokenizer is None:
+            raise ValueError(f"{place} comes without a tokenizer. Name its tokenizer.json or its folder in start: {key}.")
+    return JoinedTextEncoders(parts) if len(parts) > 1 else parts[0]
 
 
-def build(config: dict, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, dict]:
+def build(recipe: Recipe, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, dict]:
     """The text-conditioned network of these files, widened, and its UNet's config."""
     state_dict, unet_config = load_text_unet(unet, torch.float32)
     network = build_unet(state_dict, unet_config, unet).requires_grad_(True)
-    tokenizer = config["start"]["tokenizer"]
-    encoder = load_text_encoder(text_encoder, tokenizer=load_clip_tokenizer(tokenizer) if tokenizer else None)
-    if encoder.tokenizer is None:
-        raise ValueError(f"{text_encoder} comes without a tokenizer. Name its tokenizer.json or its folder in start: tokenizer.")
-    encoder.requires_grad_(config["train_text_encoder"])
+    encoder = open_texts(recipe.start, text_encoder).requires_grad_(recipe.train_text_encoder)
     wide = {**unet_config, "in_channels": unet_config["in_channels"] + SOURCE_CHANNELS}
-    return TextDiffusion(widen_input(network), encoder, config["min_snr"], config["snr_floor"]), wide
+    return TextDiffusion(widen_input(network), encoder, recipe.min_snr, recipe.snr_floor), wide
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train the widened UNet, write it at every checkpoint; returns the last losses."""
-    loop, dropout = LoopConfig(**config["loop"]), Dropout(**config["dropout"])
-    vae, start = Path(config["start"].get("vae") or out / VAE_FILE), start_files(config["start"], out)
-    network, unet_config = build(config, *start)
-    pairs = open_pairs(config, unet_config, vae, work)
-    encoder = network.text_encoder
-    length = encoder.dims.max_position_embeddings
-    scale = pairs.scale * config["source_gain"]
+    recipe = read_recipe(config)
+    loop, given = recipe.loop, recipe.start
+    vae = Path(given.vae or out / VAE_FILE)
+    start = Path(given.unet or out / TEXT_UNET_FILE), Path(given.text_encoder or out / TEXT_ENCODER_FILE)
+    network, unet_config = build(recipe, *start)
+    pairs = open_pairs(recipe, unet_config, vae, work)
+    scale = pairs.scale * recipe.source_gain
 
     def tokens(texts: Sequence[str]) -> Tensor:
-        return tokenize_clip(encoder.tokenizer, texts, length)
+        return tokens_for(network.text_encoder, texts)
 
     probed = pairs.probe(PROBES)
     probe = noise_probe(probed.target, tokens(probed.texts), scale * probed.source)
@@ -176,7 +157,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     def make_batch(step: int, generator: torch.Generator) -> tuple:
         count = loop.batch_size
         edits = pairs.edits(step, generator, count)
-        no_image, no_text = dropout.draw(count, generator)
+        no_image, no_text = recipe.dropout.draw(count, generator)
         source = scale * edits.source * ~no_image.view(-1, 1, 1, 1)
         noise = torch.randn(edits.target.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
@@ -184,15 +165,17 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     def save(module: TextDiffusion, step: int) -> None:
         state = fold_source_scale(module.unet.state_dict(), scale)
-        write_network_file(out / PIX2PIX_FILE, "pix2pix", state, unet_config, in_8_bits=True)
-        write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder)
+        write_network_file(out / PIX2PIX_FILE, "pix2pix", state, unet_config, **WEIGHTS[recipe.weights])
+        if isinstance(module.text_encoder, TextEncoder):  # SDXL's two stay the published ones: their folders are read as they are
+            write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder, **WEIGHTS[recipe.weights])
         with open(work / "instructpix2pix.log", "a") as log:
             log.write(f"step {step}: probe loss {probe(module):.4f}\n")
 
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch)
 
-    files = [path for path in (vae, *start, *pairs.files) if path.is_file()]
+    more = [Path(place) for place in (given.text_encoder_2,) if place]
+    files = [path for path in (vae, *start, *more, *pairs.files) if path.is_file()]
     made_from = fingerprint(config, files)
     fit("instructpix2pix", network, make_batch, loss, loop, work, made_from, on_checkpoint=save)
     save(network, loop.steps)

@@ -18,7 +18,7 @@ from ..datagen import toyland
 from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, Judge, JudgeDims, verdicts
 from ..loading.files import write_network_file
 from .bank import SceneBank, scene_bank
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .loop import LoopConfig, fit
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def accuracy(judge: Judge, bank: SceneBank) -> dict[str, float]:
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, grade on held-out seeds and combinations, write `out`/judge.safetensors; returns the accuracies."""
-    data, loop = config["data"], LoopConfig(**config["loop"])
+    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
     labels = label_rows(bank)

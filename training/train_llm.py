@@ -24,7 +24,7 @@ from ..loading.llm import META_TOKENS, load_llm
 from ..models.mm_llm import LLMBatch, MMLLMDims, MultimodalLLM
 from ..stages.marks import MARK_PATTERN
 from ..stages.prompt import ADDITIONS, BOS, EOS
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .llm_bank import embed_text, embedding_bank
 from .llm_samples import ExampleMaker, Wordings, collate
 from .llm_scores import by_modality, held_out_scores
@@ -80,7 +80,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         return module.training_loss(batch, **config["loss"])
 
     for name, prefixes in (("llm-stage1", STAGE_1), ("llm-stage2", None)):
-        loop = LoopConfig(**config["loop"], **config[name])
+        loop = read_section(LoopConfig, {**config["loop"], **config[name]}, name)
         choose_trainable(llm, prefixes)
         llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work, fingerprint(config, [weights]))
     names = {"pad": EOS, "bos": BOS, "eos": EOS, "unk": UNK}

@@ -27,7 +27,7 @@ from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT, tokenize_clip
 from ..stages.refine import clip_prompts
 from .bank import SceneBank, cached, embed_bank, scene_bank
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .imagebind_data import draw_phrase
 from .llm_bank import embed_sounds
 from .loop import LoopConfig, fit
@@ -163,7 +163,7 @@ def loss_of(prior: RefinementPrior, batch: dict[str, Tensor]) -> dict[str, Tenso
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, measure on held-out seeds, combinations and sounds, write `out`/prior.safetensors; returns the scores."""
-    loop, data = LoopConfig(**config["loop"]), config["data"]
+    loop, data = read_section(LoopConfig, config["loop"], "loop"), config["data"]
     weights = Path(out) / "imagebind.safetensors"
     imagebind = load_imagebind(weights)
     bank = prior_bank(imagebind, weights, work, data)

@@ -4,6 +4,7 @@ Toyland's captions and descriptions; an empty prompt trains the unconditional mo
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from ..loading.files import write_network_file
 from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims
 from ..models.text_diffusion import TextDiffusion
 from ..models.text_encoder import TextEncoder, TextEncoderDims
-from ..stages.preprocess import tokenize_clip
+from ..stages.preprocess import tokens_for
 from .bank import cached, scene_bank
 from .clip_tokenizer import train_clip_tokenizer
-from .command import fingerprint, run_command
+from .command import fingerprint, read_section, run_command
 from .imagebind_data import vocabulary_texts
 from .loop import LoopConfig, fit
 from .train_autoencoder import VAE_FILE, subject_masks
@@ -59,26 +60,27 @@ def numpy_generator(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
 
 
-def write_text_encoder(path: Path, encoder: TextEncoder) -> None:
+def write_text_encoder(path: Path, encoder: TextEncoder, **stored: Any) -> None:
+    """`stored`: how, the options of write_network_file."""
     write_network_file(
-        path, "text_encoder", encoder.state_dict(), encoder.dims.to_dict(), encoder.tokenizer.to_str(), in_8_bits=True
+        path, "text_encoder", encoder.state_dict(), encoder.dims.to_dict(), encoder.tokenizer.to_str(), **stored
     )
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train UNet and text encoder, write them at every checkpoint; returns the last losses."""
-    data, loop = config["data"], LoopConfig(**config["loop"])
+    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     key = f"{data['pictures']}-{data['seed']}"
     masks = subject_masks(bank, work / f"masks-{key}.npy")
     vae = out / VAE_FILE
     latents = cached(work, f"latents-{key}", vae, lambda: latent_bank(load_autoencoder(vae), bank))
     tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
-    length, side = config["text_encoder"]["max_position_embeddings"], latents.shape[-1]
+    side = latents.shape[-1]
     torch.manual_seed(data["seed"])
     network = build(config, tokenizer, side)
     probed = [caption(scene) for scene in bank.scenes[:PROBES]]
-    probe = noise_probe(latents[0, :PROBES].float(), tokenize_clip(tokenizer, probed, length))
+    probe = noise_probe(latents[0, :PROBES].float(), tokens_for(network.text_encoder, probed))
 
     def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         count = loop.batch_size
@@ -92,12 +94,12 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
-        return z, tokenize_clip(tokenizer, texts, length), noise, timesteps, weight
+        return z, tokens_for(network.text_encoder, texts), noise, timesteps, weight
 
     def save(module: TextDiffusion, step: int) -> None:
         state = module.unet.state_dict()
         write_network_file(out / TEXT_UNET_FILE, "text_unet", state, unet_config(config, side), in_8_bits=True)
-        write_text_encoder(out / TEXT_ENCODER_FILE, module.text_encoder)
+        write_text_encoder(out / TEXT_ENCODER_FILE, module.text_encoder, in_8_bits=True)
         with open(work / "text_diffusion.log", "a") as log:
             log.write(f"step {step}: probe loss {probe(module):.4f}\n")
 

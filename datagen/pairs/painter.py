@@ -15,7 +15,7 @@ from ...loading.pix2pix import load_text_unet
 from ...loading.text_encoder import load_text_encoder
 from ...models.autoencoder import SDXL_SCALE
 from ...models.diffusion import BETA_RANGE, Conditioning
-from ...stages.preprocess import tokenize_clip
+from ...stages.preprocess import tokens_for
 
 MINIATURE = Path(__file__).parents[2] / "miniature"
 TEXT_UNET = "text_unet.safetensors"
@@ -109,17 +109,14 @@ def load_miniature(folder: str | Path, device="cpu", dtype=torch.float32, size: 
 
 def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
     """Of our own networks: a UNet, a TextEncoder with its tokenizer, an Autoencoder."""
-    device, length, end = unet.device, text_encoder.dims.max_position_embeddings, text_encoder.dims.eos_token_id
+    device, end = unet.device, text_encoder.dims.eos_token_id
     side = _latent_side(size, unet, vae.dims.downscale)
 
-    def tokens(texts: Sequence[str]) -> Tensor:
-        return tokenize_clip(text_encoder.tokenizer, texts, length)
-
     def encode(texts: Sequence[str]) -> Conditioning:
-        return Conditioning(*text_encoder(tokens(texts).to(device)))
+        return Conditioning(*text_encoder(tokens_for(text_encoder, texts).to(device)))
 
     def token_ids(text: str) -> list[int]:
-        ids = tokens([text])[0].tolist()
+        ids = tokens_for(text_encoder, [text])[0].tolist()
         return ids[: ids.index(end) + 1]
 
     first, last = BETA_RANGE

@@ -10,9 +10,10 @@ from any2pix.loading.pix2pix import load_pix2pix_unet, load_text_diffusion, load
 from any2pix.loading.text_encoder import load_clip_tokenizer, load_text_encoder
 from any2pix.models.diffusion import DiffusionDims
 from any2pix.models.text_diffusion import widen_input
+from any2pix.stages.preprocess import tokens_for
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from diffusers import UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 DIMS = DiffusionDims(widths=(32, 64), transformers=(0, 1), resnets=1, head_width=16, context=32, pooled=32, sample_size=8)
 CLIP = {
@@ -99,9 +100,45 @@ def test_the_tokenizer_of_a_pipeline_is_a_file_or_a_folder(files, tmp_path):
         load_clip_tokenizer(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("kept_as", ("files of one word list", "tokenizer.json"))
+@pytest.mark.parametrize("padding", (None, "<|endoftext|>", "!"))
+def test_a_pipelines_texts_are_filled_up_as_transformers_does(files, tmp_path, padding, kept_as):
+    model = json.loads(load_text_encoder(files / "encoder.safetensors").tokenizer.to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, model["merges"])), "utf-8")
+    theirs = CLIPTokenizer.from_pretrained(tmp_path, **({"pad_token": padding} if padding else {}))
+    sizes = {**CLIP, "vocab_size": len(theirs), "eos_token_id": len(theirs) - 1}
+    if kept_as == "tokenizer.json":
+        theirs.save_pretrained(tmp_path)
+    elif padding:
+        (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": padding}}), "utf-8")
+    CLIPTextModel(CLIPTextConfig(**sizes)).save_pretrained(tmp_path / "encoder")
+    encoder = load_text_encoder(tmp_path / "encoder", tokenizer=tmp_path)
+    texts = ["a cat", "", "it's a cat, in the MEADOW " * 4]
+    expected = theirs(texts, padding="max_length", max_length=16, truncation=True).input_ids
+    assert expected[0][-1] == (0 if padding == "!" else len(theirs) - 1)
+    assert tokens_for(encoder, texts).tolist() == expected
+    mark = tokens_for(encoder, ["cat!"])[0].tolist()
+    assert mark[: mark.index(len(theirs) - 1)][-1] == model["vocab"]["!</w>"]  # a word, also where "!" is the padding
+
+
+def test_our_own_texts_are_filled_up_with_zeros(files):
+    encoder = load_text_encoder(files / "encoder.safetensors")
+    assert encoder.dims.padding == 0 and tokens_for(encoder, [""]).tolist()[0][2:] == [0] * 14
+
+
+def test_padding_that_the_tokenizer_does_not_know(files, tmp_path):
+    load_text_encoder(files / "encoder.safetensors").tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "<pad>"}')
+    CLIPTextModel(CLIPTextConfig(**CLIP)).save_pretrained(tmp_path / "encoder")
+    with pytest.raises(CheckpointError, match="tokenizer_config.json .*pads with '<pad>', which its tokenizer does not know"):
+        load_text_encoder(tmp_path / "encoder", tokenizer=tmp_path)
+
+
 def test_a_tokenizer_with_more_tokens_than_the_network(files):
-    dims_too_few = train_clip_tokenizer(["a cat in the meadow by the sea"] * 3, 560)
     folder = files / "clip"
+    tokenizer = files / "more_tokens.json"
+    train_clip_tokenizer(["a cat in the meadow by the sea"] * 3, 560).save(str(tokenizer))
     CLIPTextModel(CLIPTextConfig(**{**CLIP, "vocab_size": 515})).save_pretrained(folder)
     with pytest.raises(CheckpointError, match="knows 515 tokens"):
-        load_text_encoder(folder, tokenizer=dims_too_few)
+        load_text_encoder(folder, tokenizer=tokenizer)

@@ -11,7 +11,7 @@ from any2pix.loading.text_encoder import load_text_encoder
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from any2pix.nodes.load_pix2pix import OUR_TEXT_ENCODER, LoadInstructPix2Pix
 from any2pix.nodes.sdxl import build_model, comfy_unet_config, convert_keys
-from any2pix.stages.preprocess import tokenize_clip
+from any2pix.stages.preprocess import tokens_for
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from diffusers import UNet2DConditionModel
@@ -108,6 +108,7 @@ def test_what_training_wrote_is_loaded_with_its_text_encoder(place, run, unet):
     dims = TextEncoderDims(
         vocab_size=tokens, hidden_size=CONTEXT, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=16, bos_token_id=tokens - 2, eos_token_id=tokens - 1, projected=False,
+        padding=tokens - 1,  # as Stable Diffusion 1's tokenizer
     )  # fmt: skip
     encoder = TextEncoder(dims)
     half = torch.float16  # what ComfyUI keeps text encoders in
@@ -118,7 +119,7 @@ def test_what_training_wrote_is_loaded_with_its_text_encoder(place, run, unet):
     encoder = load_text_encoder(path)
     with torch.inference_mode():
         ((states, extra),) = nodes.CLIPTextEncode().encode(clip, "make it snow")[0]
-        expected = encoder(tokenize_clip(encoder.tokenizer, ["make it snow"], 16))
+        expected = encoder(tokens_for(encoder, ["make it snow"]))
     assert_close(states, expected[0], rtol=EXACT, atol=EXACT)
     assert_close(extra["pooled_output"], expected[1], rtol=EXACT, atol=EXACT)
 

@@ -5,18 +5,17 @@ import copy
 import numpy as np
 import pytest
 import torch
-from any2pix.datagen.pairs.shards import ShardFolder
 from any2pix.datagen.plain_text import mirrored_text, text_instruction
-from any2pix.datagen.toyland import Scene, render
+from any2pix.datagen.toyland import Scene
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
 from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
 from any2pix.training.command import CONFIGS, load_config
-from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Dropout, toyland_pairs
+from any2pix.training.pix2pix_config import Dropout, read_recipe
+from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, toyland_pairs
 from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
-from PIL import Image
 
 LOOP = {"steps": 3, "batch_size": 4, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
 NETWORK = {"widths": [32, 32], "transformers": [0, 1], "resnets": 1, "head_width": 16}
@@ -66,8 +65,7 @@ def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
 def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
     """Training gives the source unit variance; the file predicts the same of the unscaled one."""
     _, out = trained
-    config = pix2pix_config()
-    network, _ = train_instructpix2pix.build(config, out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    network, _ = train_instructpix2pix.build(read_recipe(pix2pix_config()), out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
     network.eval()
     with torch.no_grad():
         network.unet.conv_in.weight[:, 4:].normal_(generator=torch.Generator().manual_seed(0))
@@ -87,22 +85,6 @@ def test_a_stopped_run_goes_on_where_it_was(trained):
     before = (work / "instructpix2pix/log.jsonl").read_text().splitlines()
     train_instructpix2pix.train(pix2pix_config(), work, out)  # nothing is left to do
     assert (work / "instructpix2pix/log.jsonl").read_text().splitlines() == before
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    """Six pairs of drawings, as the data pipeline leaves them."""
-    folder = ShardFolder(tmp_path_factory.mktemp("pairs"), "filter", ".tar")
-
-    def make(index, counts):
-        for number in range(3):
-            scenes = [Scene("meadow", "cat", weather, "flat", 10 * index + number) for weather in ("rain", "night")]
-            pictures = {name: Image.fromarray(render(scene)) for name, scene in zip(("source.png", "edited.png"), scenes)}
-            yield {"__key__": f"{index}{number}", **pictures, "json": {"instruction": "make it night"}}
-
-    folder.begin({"seed": 1})
-    folder.run([0, 1], make)
-    return folder
 
 
 def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
@@ -129,8 +111,8 @@ def test_pairs_come_from_one_place(trained, tmp_path, data):
 
 def test_a_frozen_text_encoder_stays_as_it_was(trained, tmp_path):
     _, out = trained
-    config = pix2pix_config(train_text_encoder=False)
-    network, _ = train_instructpix2pix.build(config, out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    recipe = read_recipe(pix2pix_config(train_text_encoder=False))
+    network, _ = train_instructpix2pix.build(recipe, out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
     assert not any(p.requires_grad for p in network.text_encoder.parameters())
     assert all(p.requires_grad for p in network.unet.parameters())
 

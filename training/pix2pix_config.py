@@ -1,0 +1,111 @@
+"""What the configuration of train_instructpix2pix may say: one dataclass a section, its defaults what may be left out."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..datagen.pairs.filter import NAME as FILTERED
+from .command import read_section
+from .loop import LoopConfig
+from .shard_pairs import FLIPPED
+
+WEIGHTS = {"int8": {"in_8_bits": True}, "fp16": {"dtype": torch.float16}, "fp32": {"dtype": torch.float32}}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from: files of ours, or folders of a diffusers pipeline; None: the miniature's.
+
+    `tokenizer` belongs to `text_encoder` where that is a folder. `text_encoder_2` and `tokenizer_2`: SDXL's second.
+    """
+
+    unet: str | None = None
+    text_encoder: str | None = None
+    tokenizer: str | None = None
+    text_encoder_2: str | None = None
+    tokenizer_2: str | None = None
+    vae: str | None = None
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of the samples that are trained without a condition (sec. 3.2.1: 5 % each)."""
+
+    image_only: float = 0.05
+    text_only: float = 0.05
+    both: float = 0.05
+
+    def __post_init__(self):
+        shares = (self.image_only, self.text_only, self.both)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(
+                f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are shares of "
+                "the samples, none below 0 and at most 1 together."
+            )
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """-> (count,) bool twice: the samples that lose their picture, and those that lose their text."""
+        drawn = torch.rand(count, generator=generator)
+        image_end, both_end = self.image_only, self.image_only + self.both
+        return drawn < both_end, (drawn >= image_end) & (drawn < both_end + self.text_only)
+
+
+@dataclass(frozen=True)
+class ToylandData:
+    """Pairs that Toyland draws: this many families of pictures of the train split."""
+
+    families: int
+    seed: int
+
+    def __post_init__(self):
+        if self.families < 1:
+            raise ValueError(f"families is {self.families}; it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class ShardData:
+    """Pairs of the data pipeline, see shard_pairs.ShardPairs."""
+
+    shards: str
+    seed: int = 0
+    stage: str = FILTERED
+    flip: float = FLIPPED
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole configuration. `weights`: how what was trained is stored, a key of WEIGHTS.
+
+    `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where the
+    subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss.
+    """
+
+    data: ToylandData | ShardData
+    loop: LoopConfig
+    start: Start = field(default_factory=Start)
+    dropout: Dropout = field(default_factory=Dropout)
+    train_text_encoder: bool = False
+    min_snr: float | None = None
+    snr_floor: float = 0.0
+    source_gain: float = 1.0
+    subject_weight: float = 1.0
+    weights: str = "int8"
+
+    def __post_init__(self):
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights is {self.weights!r}; it must be one of {', '.join(WEIGHTS)}.")
+        for name in ("source_gain", "subject_weight"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if self.train_text_encoder and self.start.text_encoder_2:
+            raise ValueError("SDXL's two text encoders stay as they are. Set train_text_encoder: false, as in the paper.")
+
+
+def read_recipe(config: dict) -> Recipe:
+    """The configuration of a YAML file; ValueError names what is unknown, missing or of no use."""
+    data = config.get("data") or {}
+    if ("shards" in data) == ("families" in data):
+        raise ValueError("The configuration's data names both shards and families, or neither. Give one of them.")
+    kind = ShardData if "shards" in data else ToylandData
+    return read_section(Recipe, {**config, "data": read_section(kind, data, "data")}, "The configuration")
