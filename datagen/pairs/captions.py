@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,9 +53,9 @@ def parse_pair(_: str, line: str) -> tuple[dict | None, str]:
         found = json.loads(line)
         parts = [next(found[name] for name in names if name in found) for names in PARTS.values()]
         weights = {words: float(factor) for words, factor in found.get("weights", {}).items()}
-    except (ValueError, TypeError, AttributeError, StopIteration):
+    except (ValueError, TypeError, AttributeError, OverflowError, StopIteration):
         return None, "no such object"
-    if not all(isinstance(part, str) for part in parts):
+    if not all(isinstance(part, str) for part in parts) or not all(map(math.isfinite, weights.values())):
         return None, "no such object"
     record, reason = check(*parts)
     return (record and {**record, **({"weights": weights} if weights else {})}), reason

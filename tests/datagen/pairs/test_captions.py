@@ -139,11 +139,15 @@ def test_pairs_that_are_written_go_through_the_same_checks(tmp_path, capsys):
         {"source": "", "instruction": "add a cat", "edited": "a cat"},
         {"source": "a cat", "instruction": ["snow"], "edited": "a cat in snow"},
         {"source": "a cat", "instruction": "make it rain", "edited": "a cat in the rain", "weights": "rain"},
+        *(
+            {"source": "a cat", "instruction": "snow", "edited": "a cat in snow", "weights": {"snow": factor}}
+            for factor in (float("nan"), float("inf"), 10**400)
+        ),
         ["a cat", "make it night", "a cat at night"],
     ]
     path, arguments = tmp_path / "written.jsonl", ["--pairs", str(tmp_path / "written.jsonl"), "--out", str(tmp_path / "out")]
     path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\nno JSON\n", encoding="utf-8")
-    assert main(arguments) == {"kept": 2, "no-op": 1, "duplicate": 1, "empty part": 1, "no such object": 5}
+    assert main(arguments) == {"kept": 2, "no-op": 1, "duplicate": 1, "empty part": 1, "no such object": 8}
     assert list(ShardFolder(tmp_path / "out", "captions", ".jsonl").read(0)) == [
         {"source": "a cat", "instruction": "make it night", "edited": "a cat at night", "weights": {"night": 2.0}},
         {"source": "a dog", "instruction": "make it night", "edited": "a dog at night"},
