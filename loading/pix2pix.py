@@ -6,12 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.diffusion import BETA_RANGE, TRAIN_TIMESTEPS
 from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion
 from .diffusion import build_unet, plan_unet, read_unet
 from .errors import file_error
 from .kinds import KINDS
 from .plan import Plan, Progress
+from .reader import read_json
 from .text_encoder import load_text_encoder
+
+SCHEDULER = Path("scheduler", "scheduler_config.json")  # beside the unet folder of a pipeline
+# Stable Diffusion's schedule (models.diffusion.alphas_cumprod), as diffusers' schedulers name it
+TRAINED_AS = {
+    "prediction_type": "epsilon",
+    "beta_schedule": "scaled_linear",
+    "beta_start": BETA_RANGE[0],
+    "beta_end": BETA_RANGE[1],
+    "num_train_timesteps": TRAIN_TIMESTEPS,
+    "rescale_betas_zero_snr": False,
+}
 
 
 def load_pix2pix_unet(
@@ -38,8 +51,9 @@ def load_text_diffusion(
 
 
 def _plan(path: str | Path, kind: str, extra: int) -> Plan:
-    """A UNet with ``extra`` more input than output channels."""
+    """A UNet with ``extra`` more input than output channels, which finds the noise of Stable Diffusion's schedule."""
     plan = plan_unet(path, (kind, "unet"))
+    _require_noise(Path(path))
     config = plan.dims
     wanted = config["out_channels"] + extra
     if config["in_channels"] != wanted:
@@ -50,3 +64,16 @@ def _plan(path: str | Path, kind: str, extra: int) -> Plan:
             KINDS[kind].source,
         )
     return plan
+
+
+def _require_noise(unet: Path) -> None:
+    """CheckpointError where the scheduler of a UNet's pipeline says that it predicts something else, or at other noise levels."""
+    scheduler = (unet if unet.is_dir() else unet.parent).parent / SCHEDULER
+    said = read_json(scheduler, "") if scheduler.is_file() else {}
+    if other := [f"{key} {said[key]!r} (not {value!r})" for key, value in TRAINED_AS.items() if said.get(key, value) != value]:
+        raise file_error(
+            scheduler,
+            f"says that the UNet beside it has {', '.join(other)}.",
+            "Take a UNet that predicts the noise of Stable Diffusion's schedule, such as Stable Diffusion 1 or SDXL; a "
+            "checkpoint in one file that predicts v, such as CosXL Edit, is for ComfyUI's Load Checkpoint.",
+        )

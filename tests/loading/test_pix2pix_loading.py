@@ -54,6 +54,28 @@ def test_networks_that_are_something_else_are_named(files):
         load_pix2pix_unet(files / "encoder.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"prediction_type": "v_prediction"}, "prediction_type 'v_prediction' \\(not 'epsilon'\\)"),
+        ({"prediction_type": "sample"}, "prediction_type 'sample'"),
+        ({"prediction_type": "epsilon", "beta_schedule": "linear"}, "beta_schedule 'linear'"),
+    ],
+)
+def test_a_unet_that_predicts_no_noise_is_named(files, tmp_path, said, words):
+    for load, channels in ((load_text_unet, 4), (load_pix2pix_unet, 8)):
+        place = tmp_path / str(channels)
+        UNet2DConditionModel(**{**DIMS.unet_config(), "in_channels": channels}).save_pretrained(place / "unet")
+        scheduler = place / "scheduler" / "scheduler_config.json"
+        scheduler.parent.mkdir()
+        scheduler.write_text(json.dumps({"_class_name": "PNDMScheduler", "skip_prk_steps": True}))
+        load(place / "unet")
+        scheduler.write_text(json.dumps(said))
+        for path in (place / "unet", place / "unet" / "diffusion_pytorch_model.safetensors"):
+            with pytest.raises(CheckpointError, match=f"scheduler_config.json .*{words}.*Take a UNet that predicts the noise"):
+                load(path)
+
+
 def test_unet_and_text_encoder_together(files):
     network = load_text_diffusion(files / "pix2pix.safetensors", files / "encoder.safetensors", source=True)
     assert network.takes_source and not network.training
