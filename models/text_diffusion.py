@@ -54,6 +54,10 @@ class TextDiffusion(nn.Module):
         snr_floor: float = 0.0,
     ) -> None:
         super().__init__()
+        if min_snr is not None and not 0 <= snr_floor <= min_snr > 0:
+            raise ValueError(
+                f"min_snr is {min_snr} and snr_floor {snr_floor}; the cap must be above 0 and the floor from 0 to the cap."
+            )
         self.unet = unet
         self.text_encoder = text_encoder
         self.min_snr, self.snr_floor = min_snr, snr_floor

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
+from accelerate import PartialState
 
 CONFIGS = Path(__file__).parent / "configs"
 MINIATURE = Path(__file__).parent.parent / "miniature"
 WORK = Path(".train")
+READ_AT_ONCE = 2**24  # bytes
 Section = TypeVar("Section")
 
 
@@ -60,8 +62,16 @@ def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """Twelve hexadecimal digits that stand for the content of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    """Twelve hexadecimal digits that stand for the content of a file, or of all files in a folder."""
+    path = Path(path)
+    if path.is_dir():
+        parts = [f"{file.relative_to(path)} {file_digest(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(READ_AT_ONCE):
+            digest.update(part)
+    return digest.hexdigest()[:12]
 
 
 def fingerprint(config: dict, weights: Iterable[Path] = ()) -> str:
@@ -80,4 +90,5 @@ def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.work.mkdir(parents=True, exist_ok=True)
     results = train(load_config(name, arguments.config), arguments.work, arguments.out)
-    print(json.dumps(results, indent=2))
+    if PartialState().is_main_process:
+        print(json.dumps(results, indent=2))

@@ -24,7 +24,8 @@ class LoopConfig:
     """How long and how fast to train; one YAML section each.
 
     `steps` optimiser steps of `batch_size` samples; the learning rate rises linearly over `warmup` steps and falls
-    along a cosine to `final_lr_share` of its peak at the last step.
+    along a cosine to `final_lr_share` of its peak at the last step. `gradient_accumulation_steps` batches make one step: the
+    same as one batch of so many times the samples, in the memory of one.
     """
 
     steps: int
@@ -38,12 +39,12 @@ class LoopConfig:
     seed: int = 0
     checkpoint_every: int = 200
     mixed_precision: str = "no"
+    gradient_accumulation_steps: int = 1
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps ({self.steps}) and batch_size ({self.batch_size}) must be at least 1.")
-        if isinstance(self.learning_rate, str):
-            raise ValueError(f"learning_rate is the text {self.learning_rate!r}: YAML wants a point in it, as in 1.0e-4.")
+        for name in ("steps", "batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1.")
         if self.checkpoint_every < 1 or not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"checkpoint_every ({self.checkpoint_every}) must be at least 1, ema_decay ({self.ema_decay}) from 0 to below 1."
@@ -72,21 +73,23 @@ class _Objective(nn.Module):
 
 
 class Ema:
-    """Exponential moving average of a module's parameters, with the usual short memory in the first steps."""
+    """Exponential moving average of what is trained of a module, with the usual short memory in the first steps."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
-        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int):
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.shadow.values()), [p.detach() for _, p in module.named_parameters()], 1 - decay)
+        trained = dict(module.named_parameters())
+        torch._foreach_lerp_(list(self.shadow.values()), [trained[name].detach() for name in self.shadow], 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module):
-        for name, p in module.named_parameters():
-            p.copy_(self.shadow[name])
+        trained = dict(module.named_parameters())
+        for name, average in self.shadow.items():
+            trained[name].copy_(average)
 
 
 def fit(
@@ -103,37 +106,43 @@ def fit(
 
     `make_batch(step, generator)` gives the batch of a step as CPU tensors (in tuples, lists, dicts, or an object with
     `.to(device)`); its generator is seeded by (seed, process, step), so a run that is stopped and resumed sees the same
-    batches. `made_from` stands for everything that the run depends on (`command.fingerprint`): a checkpoint of another
+    batches. With gradients accumulated over n batches, their numbers are n * step, n * step + 1 and so on. `made_from` stands for everything that the run depends on (`command.fingerprint`): a checkpoint of another
     one is put aside as former.pt, and training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever
     else should be logged. State lives in `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called
     with an EMA copy on the CPU every `checkpoint_every` steps.
     """
     folder = Path(work) / name
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    batches = config.gradient_accumulation_steps
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=batches)
     trainable = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.lr_share)
     state_file = folder / "state.pt"
     module.to(accelerator.device)
     ema = Ema(module, config.ema_decay)
-    start = _resume(state_file, made_from, module, optimizer, scheduler, ema)
+    with accelerator.main_process_first():  # it puts aside what belongs to another run
+        start = _resume(state_file, made_from, module, optimizer, scheduler, ema)
     objective, optimizer = accelerator.prepare(_Objective(module, loss), optimizer)
     history = _History(folder / "log.jsonl", start)
     module.train()
     bar = tqdm(range(start, config.steps), initial=start, total=config.steps, desc=name, mininterval=5, disable=not accelerator.is_main_process)
     for step in bar:
-        generator = torch.Generator().manual_seed(hash((config.seed, accelerator.process_index, step)) % 2**63)
-        batch = send_to_device(make_batch(step, generator), accelerator.device)
-        with accelerator.autocast(), _attention(accelerator.device):
-            losses = objective(batch)
-        accelerator.backward(losses["loss"])
+        values: dict[str, float] = {}
+        for number in range(step * batches, (step + 1) * batches):
+            generator = torch.Generator().manual_seed(hash((config.seed, accelerator.process_index, number)) % 2**63)
+            batch = send_to_device(make_batch(number, generator), accelerator.device)
+            with accelerator.accumulate(objective):
+                with accelerator.autocast(), _attention(accelerator.device):
+                    losses = objective(batch)
+                accelerator.backward(losses["loss"])
+            for key, value in losses.items():
+                values[key] = values.get(key, 0.0) + float(value.detach()) / batches
         accelerator.clip_grad_norm_(trainable, config.grad_clip)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
         ema.update(module, step)
-        values = {key: float(value.detach()) for key, value in losses.items()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(f"{name}: the loss is {values['loss']} at step {step}; lower the learning rate.")
         history.add(step, values)

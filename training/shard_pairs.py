@@ -80,6 +80,8 @@ class ShardPairs:
         flip: float = FLIPPED,
         process: int = 0,
     ):
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip is {flip}; it is the share of the pairs that are mirrored, from 0 to 1.")
         self.folder, self.vae, self.step, self.flip = folder, vae, step, flip
         self.scale = vae.scale  # a source times this has unit variance
         self.order = int(np.random.SeedSequence((seed, process)).generate_state(1)[0])

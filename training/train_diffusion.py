@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -108,7 +109,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         return module.training_loss(*batch)
 
     fit("diffusion", network, make_batch, loss, loop, work, fingerprint(config, weights), on_checkpoint=save)
-    save(network, loop.steps)
+    if PartialState().is_main_process:
+        save(network, loop.steps)
     return {"probe_loss": probe(network)}
 
 

@@ -108,9 +108,15 @@ def toyland_pairs(work: Path, vae: Path, families: int, seed: int, subject_weigh
 
 def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> ToylandPairs | ShardPairs:
     """The pairs of the configuration: `data` names either families or shards."""
-    if isinstance(recipe.data, ToylandData):
-        return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight)
     process = PartialState()
+    if isinstance(recipe.data, ToylandData):
+        if vae.is_dir():
+            raise ValueError(
+                f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave vae out "
+                "of start, or train on shards."
+            )
+        with process.main_process_first():  # the others read what the first one drew
+            return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight)
     coder = load_vae(vae, process.device)
     step = coder.downscale * 2 ** (len(unet_config["block_out_channels"]) - 1)
     options = {name: value for name, value in asdict(recipe.data).items() if name != "shards"}
@@ -174,11 +180,11 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch)
 
-    more = [Path(place) for place in (given.text_encoder_2,) if place]
-    files = [path for path in (vae, *start, *more, *pairs.files) if path.is_file()]
-    made_from = fingerprint(config, files)
+    more = [Path(place) for place in (given.tokenizer, given.text_encoder_2, given.tokenizer_2) if place]
+    made_from = fingerprint(config, [vae, *start, *more, *pairs.files])
     fit("instructpix2pix", network, make_batch, loss, loop, work, made_from, on_checkpoint=save)
-    save(network, loop.steps)
+    if PartialState().is_main_process:
+        save(network, loop.steps)
     return {"probe_loss": probe(network)}
 
 

@@ -128,5 +128,11 @@ def test_what_does_not_fit_is_said(network, inputs):
         network.predict_noise(z, t, network.condition(TOKENS), source)
     with pytest.raises(ValueError, match="32 channels.*gives 16"):
         TextDiffusion(network.unet, TextEncoder(TextEncoderDims(**{**TEXT.to_dict(), "hidden_size": 16})))
+    wrong_pooled = UNet2DConditionModel(**{**DIMS.unet_config(), "projection_class_embeddings_input_dim": 16 + 6 * 256})
+    with pytest.raises(ValueError, match="pooled texts of 16 channels.*gives 32"):
+        TextDiffusion(wrong_pooled, network.text_encoder)
+    for wrong in ({"min_snr": 0.0}, {"min_snr": -1.0}, {"min_snr": 0.3, "snr_floor": 0.4}, {"min_snr": 0.3, "snr_floor": -0.1}):
+        with pytest.raises(ValueError, match="the cap must be above 0 and the floor from 0 to the cap"):
+            TextDiffusion(network.unet, network.text_encoder, **wrong)
     with pytest.raises(ValueError, match="5 input and 4 output"):
         TextDiffusion(widen_input(network.unet, 1), network.text_encoder)

@@ -116,6 +116,12 @@ def test_pictures_that_do_not_fit_are_named(vae, tmp_path):
         ShardPairs(tmp_path / "nothing", vae, 16)
 
 
+@pytest.mark.parametrize("flip", (-0.1, 1.5, float("nan")))
+def test_a_share_that_is_none_is_named(folder, vae, flip):
+    with pytest.raises(ValueError, match="flip is .*from 0 to 1"):
+        ShardPairs(folder, vae, 16, flip=flip)
+
+
 def test_a_vae_that_diffusers_wrote(tmp_path):
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}

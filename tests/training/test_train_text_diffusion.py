@@ -1,6 +1,8 @@
 """Both text-conditioned trainings, end to end on tiny networks, and the shares of what is dropped."""
 
 import copy
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from any2pix.datagen.plain_text import mirrored_text, text_instruction
 from any2pix.datagen.toyland import Scene
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
+from any2pix.loading.quantised import SMALLEST_WEIGHT
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
 from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
@@ -16,6 +19,7 @@ from any2pix.training.command import CONFIGS, load_config
 from any2pix.training.pix2pix_config import Dropout, read_recipe
 from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, toyland_pairs
 from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
+from safetensors.torch import load_file
 
 LOOP = {"steps": 3, "batch_size": 4, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
 NETWORK = {"widths": [32, 32], "transformers": [0, 1], "resnets": 1, "head_width": 16}
@@ -100,6 +104,36 @@ def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
     shards.counts_path(1).write_text('{"kept": 3, "no-op": 1}')  # other shards: not the same training
     train_instructpix2pix.train(config, tmp_path, tmp_path)
     assert (tmp_path / "instructpix2pix" / "former.pt").exists()
+
+
+@pytest.mark.parametrize(("weights", "stored"), [("int8", torch.int8), ("fp16", torch.float16), ("fp32", torch.float32)])
+def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights, stored):
+    work, out = trained
+    for name in ("vae.safetensors", TEXT_UNET_FILE, TEXT_ENCODER_FILE):
+        (tmp_path / name).symlink_to(out / name)
+    loop = {**LOOP, "steps": 1}
+    train_instructpix2pix.train(pix2pix_config(weights=weights, loop=loop), work, tmp_path)
+    for name in (PIX2PIX_FILE, PIX2PIX_TEXT_FILE):
+        large = [value for value in load_file(tmp_path / name).values() if value.dim() > 1 and value.numel() >= SMALLEST_WEIGHT]
+        assert {value.dtype for value in large} == {stored}
+    load_text_diffusion(tmp_path / PIX2PIX_FILE, tmp_path / PIX2PIX_TEXT_FILE, source=True)
+
+
+def test_one_of_many_processes_writes_the_result(trained, tmp_path, monkeypatch):
+    work, out = trained
+    for name in ("vae.safetensors", TEXT_UNET_FILE, TEXT_ENCODER_FILE):
+        (tmp_path / name).symlink_to(out / name)
+    other = SimpleNamespace(is_main_process=False, main_process_first=nullcontext)
+    monkeypatch.setattr(train_instructpix2pix, "PartialState", lambda: other)
+    train_instructpix2pix.train(pix2pix_config(loop={**LOOP, "checkpoint_every": 99}), work, tmp_path)
+    assert not (tmp_path / PIX2PIX_FILE).exists()
+
+
+def test_families_are_not_encoded_by_a_pipelines_vae(trained, tmp_path):
+    _, out = trained
+    starts = {"unet": str(out / TEXT_UNET_FILE), "text_encoder": str(out / TEXT_ENCODER_FILE), "vae": str(tmp_path)}
+    with pytest.raises(ValueError, match="is a folder of a diffusers pipeline; families are drawn for the miniature's"):
+        train_instructpix2pix.train(pix2pix_config(start=starts), tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("data", [{}, {"families": 3, "seed": 4, "shards": "somewhere"}])
