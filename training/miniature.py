@@ -1,7 +1,7 @@
 """Train the whole miniature, in order, skipping what is done: python -m any2pix.training.miniature [--work DIR] [--out DIR] [--only NAME ...].
 
-About four hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows above, so a row's are
-trained side by side when `--jobs` is 2 (one thread each is the fastest way to use two cores).
+About four and a half hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows above, so
+a row's are trained side by side when `--jobs` is 2 (one thread each is the fastest way to use two cores).
 """
 
 import argparse

@@ -27,7 +27,7 @@ WEAK = 1e-3  # of the strongest frequency: what is weaker is noise and counts le
 WINDOW, PLACES = 0.35, 5  # side of a window as a share of the picture's, and how many places it has along a side
 UNEDITED = 6  # windows that are taken for what the edit left alone; an edit without a mask paints all of them anew
 CFG, STEPS = 2.0, 25
-BY_TEXT = {"text_guidance": 2.0, "image_guidance": 2.0}  # with weaker ones it does not snow, stronger ones burn
+BY_TEXT = {"text_guidance": 1.0, "image_guidance": 4.0}  # more text and less picture: the miniature invents the place anew
 BY_TEXT_STEPS = {"whole": 1, "masked": 4}
 HALF, HALVES = 0.5, 3  # windows that find a shift of a latent place even in an unsharp picture
 SEEN = 0.02  # mean change of a channel, 1 is white against black
@@ -151,7 +151,7 @@ def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_i
         graph["masked"] = node("SetLatentNoiseMask", samples=["pixels", 0], mask=["picture", 1])
         graph = with_inputs(graph, "guider", image=["masked", 0])
     shifts = []
-    for city in CITIES[:1] if masked else CITIES[:3]:
+    for city in CITIES[:1] if masked else CITIES:
         result, kept = result_and_source(client, graph, source_of(size, city), masked)
         assert np.abs(result - kept).mean() > SEEN, "the picture did not change"
         places = windows(result, kept)[:UNEDITED] if masked else windows(result, kept, HALF, HALVES)

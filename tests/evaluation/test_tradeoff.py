@@ -186,3 +186,12 @@ def test_the_plot_takes_what_json_gives(tmp_path):
     level = {"wanted": {what: {"mean": 0.8, "error": None} for what in ("direction", *KEPT)}}
     plot([found], level, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_the_bundled_network_keeps_the_lines_better_than_sdedit():
+    """What was measured on the test split; by embedding it keeps no less."""
+    record = json.loads((MINIATURE / "results" / "tradeoff.json").read_text())
+    means = {found["what"]: found["mean"] for found in record["at equal direction"]}
+    assert record["split"] == "test" and record["edits"] == 160
+    assert means["structure"]["mean"] > 3 * means["structure"]["error"]
+    assert means["image"]["mean"] > -3 * means["image"]["error"]
