@@ -106,10 +106,11 @@ def fit(
 
     `make_batch(step, generator)` gives the batch of a step as CPU tensors (in tuples, lists, dicts, or an object with
     `.to(device)`); its generator is seeded by (seed, process, step), so a run that is stopped and resumed sees the same
-    batches. With gradients accumulated over n batches, their numbers are n * step, n * step + 1 and so on. `made_from` stands for everything that the run depends on (`command.fingerprint`): a checkpoint of another
-    one is put aside as former.pt, and training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever
-    else should be logged. State lives in `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called
-    with an EMA copy on the CPU every `checkpoint_every` steps.
+    batches. With gradients accumulated over n batches, their numbers are n * step, n * step + 1 and so on. `made_from` stands
+    for everything that the run depends on (`command.fingerprint`): a checkpoint of another one is put aside as former.pt, and
+    training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever else should be logged. State lives in
+    `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called with an EMA copy on the CPU every
+    `checkpoint_every` steps.
     """
     folder = Path(work) / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -151,6 +151,11 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     vae = Path(given.vae or out / VAE_FILE)
     start = Path(given.unet or out / TEXT_UNET_FILE), Path(given.text_encoder or out / TEXT_ENCODER_FILE)
     network, unet_config = build(recipe, *start)
+    if isinstance(network.text_encoder, JoinedTextEncoders) and (out / PIX2PIX_TEXT_FILE).exists():
+        raise ValueError(
+            f"{out} holds {PIX2PIX_TEXT_FILE} of another training; Load InstructPix2Pix would read texts with it instead of "
+            "SDXL's two encoders. Give --out an empty folder."
+        )
     pairs = open_pairs(recipe, unet_config, vae, work)
     scale = pairs.scale * recipe.source_gain
 

@@ -90,3 +90,10 @@ def test_encoders_of_other_lengths_are_not_joined(config):
     longer = TextEncoder(replace(second.dims, max_position_embeddings=20))
     with pytest.raises(ValueError, match="read \\[12, 20\\] tokens"):
         JoinedTextEncoders([first, longer])
+
+
+def test_another_trainings_text_encoder_is_not_left_beside_the_result(config, tmp_path):
+    (tmp_path / PIX2PIX_TEXT_FILE).write_bytes(b"another's")
+    with pytest.raises(ValueError, match="holds pix2pix_text_encoder.safetensors of another training.*--out"):
+        train_instructpix2pix.train(config, tmp_path / "work", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [PIX2PIX_TEXT_FILE]
