@@ -4,7 +4,12 @@ from typing import Any
 
 import torch
 
+from ..stages.encode import check_finite
 from .inverted import inversion_of
+
+OVERFLOW_REMEDY = (
+    "Look at the node it comes from; a VAE makes such latents where 16 bits are too few for it: start ComfyUI with --fp32-vae."
+)
 
 
 def require_picture(latent: dict[str, Any], what: str) -> None:
@@ -17,9 +22,4 @@ def require_picture(latent: dict[str, Any], what: str) -> None:
         raise ValueError(f"The {what} is an inverted latent, which is noise. Connect the latent of VAE Encode.")
     if torch.count_nonzero(samples) == 0:
         raise ValueError(f"The {what} is an empty latent: there is no picture in it. Connect the latent of VAE Encode.")
-    broken = int((~samples.isfinite()).sum())
-    if broken:
-        raise ValueError(
-            f"The {what} holds {broken} values that are NaN or infinite. Look at the node it comes from; a VAE makes such "
-            "latents where 16 bits are too few for it: start ComfyUI with --fp32-vae."
-        )
+    check_finite(samples, what, OVERFLOW_REMEDY)

@@ -137,7 +137,7 @@ def _check_picture(image: Tensor) -> None:
         raise ValueError(
             f"A picture has the shape (height, width, channels), not {tuple(image.shape)}. Connect one picture."
         )
-    _check_finite(image, "picture")
+    check_finite(image, "picture")
 
 
 def _check_sound(waveform: Tensor, sample_rate: int) -> None:
@@ -149,7 +149,7 @@ def _check_sound(waveform: Tensor, sample_rate: int) -> None:
         raise ValueError(
             f"The sample rate is {sample_rate} Hz. Use at least {LOWEST_RATE} Hz, best {SAMPLE_RATE} Hz or more."
         )
-    _check_finite(waveform, "sound")
+    check_finite(waveform, "sound")
     mono = waveform.float().mean(dim=0)
     if float((mono - mono.mean()).abs().max()) < SILENCE:
         raise ValueError(
@@ -162,9 +162,10 @@ def _check_sound(waveform: Tensor, sample_rate: int) -> None:
         )
 
 
-def _check_finite(values: Tensor, what: str) -> None:
+def check_finite(values: Tensor, what: str, remedy: str = "Look at the node it comes from.") -> None:
+    """ValueError where values are NaN or infinite."""
     if values.sum().isfinite():  # a tenth of the time of looking at each value, and enough for nearly every input
         return
     broken = int((~torch.isfinite(values)).sum())
     if broken:
-        raise ValueError(f"The {what} holds {broken} values that are NaN or infinite. Look at the node it comes from.")
+        raise ValueError(f"The {what} holds {broken} values that are NaN or infinite. {remedy}")

@@ -26,8 +26,7 @@ def load_config(name: str, path: Path | None = None) -> dict:
         return bundled
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     given = set(config) if isinstance(config, dict) else set()
-    if unknown := sorted(given - set(bundled)):
-        raise ValueError(f"{path} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(bundled)}.")
+    _refuse_unknown(given, bundled, path)
     if missing := [key for key in bundled if key not in given]:
         raise ValueError(f"{path} lacks {', '.join(missing)}. Start from a copy of training/configs/{name}.yaml.")
     return config
@@ -41,13 +40,17 @@ def read_section(cls: type[Section], values: Any, name: str) -> Section:
     known = {entry.name: entry for entry in fields(cls)}
     if not isinstance(values, dict):
         raise ValueError(f"{name} is {values!r}; it must hold the keys {', '.join(known)}.")
-    if unknown := [str(key) for key in values if key not in known]:
-        raise ValueError(f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}.")
+    _refuse_unknown(values, known, name)
     needed = [key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
     if missing := [key for key in needed if key not in values]:
         raise ValueError(f"{name} lacks {', '.join(missing)}.")
     hints = get_type_hints(cls)
     return cls(**{key: _read_value(hints[key], value, key, name) for key, value in values.items()})
+
+
+def _refuse_unknown(given: Iterable[Any], known: dict[str, Any], name: str | Path) -> None:
+    if unknown := sorted(str(key) for key in given if key not in known):
+        raise ValueError(f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}.")
 
 
 def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
