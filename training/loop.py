@@ -109,8 +109,8 @@ def fit(
     batches. With gradients accumulated over n batches, their numbers are n * step, n * step + 1 and so on. `made_from` stands
     for everything that the run depends on (`command.fingerprint`): a checkpoint of another one is put aside as former.pt, and
     training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever else should be logged. State lives in
-    `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called with an EMA copy on the CPU every
-    `checkpoint_every` steps.
+    `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called by the main process with the EMA weights
+    on the CPU, every `checkpoint_every` steps and at the end, also where a run finds its training done.
     """
     folder = Path(work) / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,10 @@ def fit(
                 ema.copy_to(snapshot)
                 on_checkpoint(snapshot, step + 1)
     ema.copy_to(module)
-    return module.cpu().eval()
+    trained = module.cpu().eval()
+    if on_checkpoint is not None and accelerator.is_main_process:
+        on_checkpoint(trained, config.steps)
+    return trained
 
 
 def _attention(device: torch.device) -> AbstractContextManager:

@@ -77,6 +77,8 @@ class ShardData:
 class Recipe:
     """The whole configuration. `weights`: how what was trained is stored, a key of WEIGHTS.
 
+    `unchanged`: share of the samples that keep their picture and lose their text whose target is the picture as it is. In the
+    paper none: the prediction without text is then an edit of any kind, near the picture where all edits are small.
     `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where the
     subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss.
     """
@@ -85,6 +87,7 @@ class Recipe:
     loop: LoopConfig
     start: Start = field(default_factory=Start)
     dropout: Dropout = field(default_factory=Dropout)
+    unchanged: float = 0.0
     train_text_encoder: bool = False
     min_snr: float | None = None
     snr_floor: float = 0.0
@@ -98,6 +101,8 @@ class Recipe:
         for name in ("source_gain", "subject_weight"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 <= self.unchanged <= 1:
+            raise ValueError(f"unchanged is {self.unchanged}; it is a share of the samples without text, from 0 to 1.")
         if self.train_text_encoder and self.start.text_encoder_2:
             raise ValueError("SDXL's two text encoders stay as they are. Set train_text_encoder: false, as in the paper.")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -109,8 +108,6 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         return module.training_loss(*batch)
 
     fit("diffusion", network, make_batch, loss, loop, work, fingerprint(config, weights), on_checkpoint=save)
-    if PartialState().is_main_process:
-        save(network, loop.steps)
     return {"probe_loss": probe(network)}
 
 

@@ -179,27 +179,22 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
     held_out_sounds = sound_bank(work, data["held_out_sounds"], TEST_SEEDS_FROM + data["seed"], dims)
 
-    def measure(module: Trainee, step: int) -> dict[str, float]:
-        module.imagebind.tokenizer = tokenizer
-        scores = readout_scores(module.imagebind, held_out, held_out_sounds)
+    scores: dict[str, float] = {}
+
+    def save(module: Trainee, step: int) -> None:
+        imagebind = module.imagebind.half().float()  # measured as it is stored
+        imagebind.tokenizer = tokenizer
+        scores.update(readout_scores(imagebind, held_out, held_out_sounds))
+        told = {"any2pix.scores": json.dumps(scores)}
+        write_network_file(
+            out / "imagebind.safetensors", "imagebind", imagebind.state_dict(), dims.to_dict(), tokenizer.to_str(), told, torch.float16
+        )
         logger.info("step %d: %s", step, json.dumps({name: round(value, 3) for name, value in scores.items()}))
-        return scores
 
     def loss(module: Trainee, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return losses_of(module, batch, config)
 
-    trainee = fit("imagebind", trainee, batches, loss, loop, work, fingerprint(config), on_checkpoint=measure)
-    imagebind = trainee.imagebind.cpu().half().float()  # measured as it is stored
-    scores = measure(trainee, loop.steps)
-    write_network_file(
-        out / "imagebind.safetensors",
-        "imagebind",
-        imagebind.state_dict(),
-        dims.to_dict(),
-        tokenizer.to_str(),
-        {"any2pix.scores": json.dumps(scores)},
-        torch.float16,
-    )
+    fit("imagebind", trainee, batches, loss, loop, work, fingerprint(config), on_checkpoint=save)
     return scores
 
 

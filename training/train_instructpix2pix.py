@@ -172,7 +172,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         source = scale * edits.source * ~no_image.view(-1, 1, 1, 1)
         noise = torch.randn(edits.target.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
-        return edits.target, tokens(without_some(edits.texts, no_text)), noise, timesteps, source, edits.weight
+        unchanged = no_text & ~no_image & (torch.rand(count, generator=generator) < recipe.unchanged)
+        target = torch.where(unchanged.view(-1, 1, 1, 1), pairs.scale * edits.source, edits.target)
+        return target, tokens(without_some(edits.texts, no_text)), noise, timesteps, source, edits.weight
 
     def save(module: TextDiffusion, step: int) -> None:
         state = fold_source_scale(module.unet.state_dict(), scale)
@@ -188,8 +190,6 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     more = [Path(place) for place in (given.tokenizer, given.text_encoder_2, given.tokenizer_2) if place]
     made_from = fingerprint(config, [vae, *start, *more, *pairs.files])
     fit("instructpix2pix", network, make_batch, loss, loop, work, made_from, on_checkpoint=save)
-    if PartialState().is_main_process:
-        save(network, loop.steps)
     return {"probe_loss": probe(network)}
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from diffusers import UNet2DConditionModel
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -109,8 +108,6 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         return module.training_loss(*inputs, weight=weight)
 
     fit("text_diffusion", network, make_batch, loss, loop, work, fingerprint(config, [vae]), on_checkpoint=save)
-    if PartialState().is_main_process:
-        save(network, loop.steps)
     return {"probe_loss": probe(network)}
 
 

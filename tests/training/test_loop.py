@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from any2pix.training.loop import LoopConfig, fit
@@ -45,6 +46,31 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
     resumed = run(tmp_path / "parts", 60)
     torch.testing.assert_close(resumed.weight, whole.weight, atol=0, rtol=0)
     assert len((tmp_path / "parts/toy/log.jsonl").read_text().splitlines()) == 60
+
+
+def saving(work, monkeypatch, main=True, **options):
+    """The steps at which a training calls on_checkpoint, each with the weights it is given; and the trained module."""
+    monkeypatch.setattr(Accelerator, "is_main_process", main)
+    saved = []
+    config = LoopConfig(batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, **options)
+    torch.manual_seed(0)
+    trained = fit("toy", nn.Linear(3, 1), make_batch, loss, config, work, "one", lambda module, step: saved.append((step, module.weight.clone())))
+    return saved, trained
+
+
+def test_checkpoints_are_told_of_and_the_end_is_one(tmp_path, monkeypatch):
+    saved, trained = saving(tmp_path, monkeypatch, steps=25, checkpoint_every=10)
+    assert [step for step, _ in saved] == [10, 20, 25]
+    assert torch.equal(saved[-1][1], trained.weight) and not torch.equal(saved[1][1], trained.weight)
+    again, same = saving(tmp_path, monkeypatch, steps=25, checkpoint_every=10)
+    assert [step for step, _ in again] == [25], "what was lost after training is written again"
+    assert torch.equal(same.weight, trained.weight)
+
+
+def test_one_of_many_processes_tells_of_checkpoints(tmp_path, monkeypatch):
+    saved, trained = saving(tmp_path, monkeypatch, main=False, steps=25, checkpoint_every=10)
+    assert not saved
+    assert torch.equal(trained.weight, saving(tmp_path / "main", monkeypatch, steps=25, checkpoint_every=10)[1].weight)
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):

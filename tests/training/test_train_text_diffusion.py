@@ -1,8 +1,6 @@
 """Both text-conditioned trainings, end to end on tiny networks, and the shares of what is dropped."""
 
 import copy
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.loading.quantised import SMALLEST_WEIGHT
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
-from any2pix.models.text_diffusion import fold_source_scale
+from any2pix.models.text_diffusion import TextDiffusion, fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
 from any2pix.training.command import CONFIGS, load_config
 from any2pix.training.pix2pix_config import Dropout, read_recipe
@@ -119,14 +117,34 @@ def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights
     load_text_diffusion(tmp_path / PIX2PIX_FILE, tmp_path / PIX2PIX_TEXT_FILE, source=True)
 
 
-def test_one_of_many_processes_writes_the_result(trained, tmp_path, monkeypatch):
+def test_without_a_text_the_picture_itself_is_the_target_where_it_is_wanted(trained, tmp_path, monkeypatch):
+    """The target that the loss is given, with every text dropped and every picture kept."""
     work, out = trained
     for name in ("vae.safetensors", TEXT_UNET_FILE, TEXT_ENCODER_FILE):
         (tmp_path / name).symlink_to(out / name)
-    other = SimpleNamespace(is_main_process=False, main_process_first=nullcontext)
-    monkeypatch.setattr(train_instructpix2pix, "PartialState", lambda: other)
-    train_instructpix2pix.train(pix2pix_config(loop={**LOOP, "checkpoint_every": 99}), work, tmp_path)
-    assert not (tmp_path / PIX2PIX_FILE).exists()
+    seen, plain = [], TextDiffusion.training_loss
+
+    def training_loss(module, target, context, noise, timesteps, source=None, weight=None):
+        if weight is not None:  # a step of the training, not a probe
+            seen.append((target, source))
+        return plain(module, target, context, noise, timesteps, source, weight)
+
+    monkeypatch.setattr(TextDiffusion, "training_loss", training_loss)
+    for dropout, unchanged in (("text_only", 1.0), ("text_only", 0.0), ("both", 1.0)):
+        shares = {"image_only": 0.0, "text_only": 0.0, "both": 0.0, dropout: 1.0}
+        config = pix2pix_config(dropout=shares, unchanged=unchanged, loop={**LOOP, "steps": 1})
+        train_instructpix2pix.train(config, work, tmp_path)
+    (kept, kept_source), (edited, edited_source), (free, no_source) = seen
+    gain = config["source_gain"]
+    torch.testing.assert_close(gain * kept, kept_source)
+    torch.testing.assert_close(edited_source, kept_source)
+    assert not torch.allclose(gain * edited, edited_source, atol=0.1)
+    assert not no_source.any() and torch.equal(free, edited), "without a picture there is nothing to keep"
+
+
+def test_a_share_of_unchanged_pictures_is_a_share():
+    with pytest.raises(ValueError, match="unchanged is 1.5; it is a share"):
+        read_recipe(pix2pix_config(unchanged=1.5))
 
 
 def test_families_are_not_encoded_by_a_pipelines_vae(trained, tmp_path):
