@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ..stages.edit import EditOptions
-from ..stages.edit_by_text import SDEditOptions, TextEditOptions
+from ..stages.edit_by_text import SDEditOptions
 from .findings import RESULTS, Findings
 from .metrics import markdown_table
 from .sweeps import ALPHAS
-from .tradeoff import IMAGE_GUIDANCES, STRENGTHS
+from .tradeoff import IMAGE_GUIDANCES, STRENGTHS, SWEPT
 from .tradeoff_curves import comparison_table, curves_table
 
 IN_WORDS_NOTE = """InstructPix2Pix reads words and sees the source picture, nothing else. Both methods are compared on the
 edits that words can say, each once: single edits that InstructAny2Pix is given as text, and the compositions, whose
 references it may be given as pictures and sounds. Same scenes, same judge, same seed."""
 OPTION_FLAGS = {
-    "InstructPix2Pix": ("--text-options", TextEditOptions()),
+    "InstructPix2Pix": ("--text-options", SWEPT),
     "SDEdit": ("--sdedit-options", SDEditOptions()),
     "InstructAny2Pix": ("--options", EditOptions()),
 }

@@ -30,6 +30,7 @@ from ..datagen.pairs.shards import KEPT, ShardFolder
 from ..datagen.pairs.similarity import Embedder, load_embedder, measure
 from ..datagen.toyland import caption
 from ..loading.autoencoder import load_autoencoder
+from ..stages.edit_by_text import TextEditOptions
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE
 from .judge import Judge, load_judge
@@ -171,7 +172,7 @@ def measure_set(run: Path, pairs: Path, miniature: Path, sizes: Sizes, cases: Se
     out.mkdir(parents=True, exist_ok=True)
     train(training_config(pairs, miniature, sizes), run, out)
     judge_file, embedder_file = miniature / "judge.safetensors", miniature / "imagebind.safetensors"
-    digest = hashlib.sha256(f"{sizes.samples} {sizes.seed}".encode())
+    digest = hashlib.sha256(f"{sizes.samples} {sizes.seed} {TextEditOptions()}".encode())
     for file in (*(out / name for name in FILES), judge_file, embedder_file):
         digest.update(file.read_bytes())
     made_from = digest.hexdigest()[:12]

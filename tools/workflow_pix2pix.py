@@ -24,7 +24,7 @@ from workflow_parts import (
 PICTURE: Link = ("image1", "IMAGE")
 MINIATURE = TextEditOptions()  # what it edits best with
 SAMPLER = "euler"
-GRID_TEXT_GUIDANCES, GRID_IMAGE_GUIDANCES = "0.5, 1, 3, 8", "1, 2, 8"  # far apart: in between the miniature edits alike
+GRID_TEXT_GUIDANCES, GRID_IMAGE_GUIDANCES = "0, 1.5, 3, 8", "1, 2, 4"  # from the picture as it is to the whole edit
 BASE_MARK, BASE_IN_WORDS = "[image1]", "the picture"
 
 

@@ -153,7 +153,7 @@ def test_the_two_systems_both_follow_one_sentence(run_workflow, judge):
     assert distance(*ran.pictures) > SEEN, "they are two systems, not one"
 
 
-def test_the_grid_holds_the_edit_and_shows_what_the_guidances_do(run_workflow):
+def test_the_grid_holds_the_edit_and_shows_what_the_guidances_do(run_workflow, judge):
     (sheet,), (edited,) = run_workflow(GRID).pictures, run_workflow(BY_TEXT).pictures
     guider = the_guider(run_workflow(BY_TEXT).graph)
     cells = cells_of(sheet, run_workflow(GRID).graph)
@@ -167,6 +167,8 @@ def test_the_grid_holds_the_edit_and_shows_what_the_guidances_do(run_workflow):
     asked_less, asked_more = (changed([(end(texts), image) for image in images]) for end in (min, max))
     assert kept_more < kept_less, "a higher image_guidance keeps more of the picture"
     assert asked_more > asked_less, "a higher text_guidance changes more of it"
+    for image in images:
+        assert judge(cells[0.0, image]) == scene_labels(EDITS[BY_TEXT][0]), "without text guidance the picture comes back"
 
 
 def the_guider(graph: dict) -> dict:
