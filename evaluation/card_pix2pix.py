@@ -58,10 +58,11 @@ def _tradeoff(name: str, record: Mapping[str, Any], pictures: frozenset[str]) ->
 ```
 
 {record["edits"]} edits of the {record["split"]} split. Directional similarity: how far the picture changes as its caption should;
-against it, how like the source the picture stays, by its embedding (InstructPix2Pix, sec. 4.1) and by its lines, the
-structure term of SSIM. To the right and up is better. SDEdit is given the whole caption of the result, InstructPix2Pix only the instruction. The
-miniature's ImageBind knows what is in a picture and hardly where: another drawing of the source's attributes has an
-image similarity of {other["image"]["mean"]:.2f} to it, but a structural similarity of {other["structure"]["mean"]:.2f}."""
+against it, how like the source the picture stays: by its embedding (InstructPix2Pix, sec. 4.1), by what the same network says
+of each patch, and by its lines, the structure term of SSIM. To the right and up is better. SDEdit is given the whole caption of
+the result, InstructPix2Pix only the instruction. The embedding of the miniature's ImageBind knows what is in a picture and
+hardly where: another drawing of the source's attributes has an image similarity of {other["image"]["mean"]:.2f} to it, but a
+patch similarity of {other["patches"]["mean"]:.2f} and a structural similarity of {other["structure"]["mean"]:.2f}."""
     compared = record["at equal direction"]
     reading = "At equal directional similarity, read off the lines; ± from drawing the edits again (bootstrap):"
     tables = [reading, comparison_table(compared), "All points:", curves_table(record["tradeoff"])]

@@ -6,7 +6,8 @@ caption of the result over its strength, and InstructAny2Pix over alpha, on the 
 choosing the guidances.
 
 The miniature's ImageBind knows what is in a picture and hardly where: another drawing of the same attributes is nearly the
-same to it. So it is also measured whether the lines are where they were (`metrics.structural_similarity`).
+same to it. So it is also measured what it says of each place (`similarity.patch_similarity`), and without it whether the lines
+are where they were (`metrics.structural_similarity`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..datagen.instructions import EDIT_KINDS
-from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedder, measure
+from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedder, measure, patch_similarity
 from ..datagen.toyland import caption
 from ..loading.pix2pix import load_text_diffusion
 from ..models.text_diffusion import TextDiffusion
@@ -63,12 +64,13 @@ class Bench:
         return Curve(method, knob, tuple(values), *measured)
 
     def measure(self, pictures: Tensor) -> np.ndarray:
-        """(N, 128, 128, 3) -> (3, N): direction, image and structural similarity to the sources."""
+        """(N, 128, 128, 3) -> (4, N): direction, and image, patch and structural similarity to the sources."""
         rows = []
         for case, source, picture in zip(self.cases, self.sources, pictures, strict=True):
             texts = [caption(scene) for scene in (case.sample.source, case.sample.target)]
-            found = measure(self.embedder, [(to_picture(source), to_picture(picture))], *texts)[0]
-            rows.append((found.direction, found.image_image))
+            pair = to_picture(source), to_picture(picture)
+            (found,) = measure(self.embedder, [pair], *texts)
+            rows.append((found.direction, found.image_image, patch_similarity(self.embedder, *pair)))
         structure = structural_similarity(pictures, self.sources).numpy()
         return np.concatenate([np.array(rows).T, structure[None]])
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .metrics import Rate, markdown_table
 
-KEPT = ("image", "structure")  # what is held against the direction
+KEPT = ("image", "patches", "structure")  # what is held against the direction
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the directional similarities that both curves reach
 BOOTSTRAPS = 2000
 
@@ -22,7 +22,7 @@ class Curve:
     """One method over the values of its knob; each array is (values, cases), of the same cases for every method.
 
     `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding before
-    and after. `structure`: `metrics.structural_similarity` of the two.
+    and after. `patches`: of what the embedder says of each place (`similarity.patch_similarity`). `structure`: `metrics.structural_similarity` of the two.
     """
 
     method: str
@@ -30,6 +30,7 @@ class Curve:
     values: tuple[float, ...]
     direction: NDArray
     image: NDArray
+    patches: NDArray
     structure: NDArray
 
     def rates(self, what: str) -> list[Rate]:
@@ -133,7 +134,7 @@ def curves_table(curves: Sequence[dict[str, Any]]) -> str:
         for i, value in enumerate(curve["values"])
     ]
     return markdown_table(
-        ("method", "knob", "directional similarity", "image similarity", "structural similarity"), rows
+        ("method", "knob", *(f"{what} similarity" for what in ("directional", "image", "patch", "structural"))), rows
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 TITLES = {
     "image": "image similarity (embeddings before and after)",
+    "patches": "patch similarity (embeddings of each place)",
     "structure": "structural similarity (lines before and after)",
 }
 DISTANCES = (11, 15, 20, 26, 33, 41, 50)  # of a label's middle from its point, in points of 1/72 inch
@@ -29,7 +30,7 @@ def plot(curves: Sequence[Mapping[str, Any]], levels: Mapping[str, Mapping[str, 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(TITLES), figsize=(7.2 * len(TITLES), 6.4))
+    figure, panels = pyplot.subplots(1, len(TITLES), figsize=(6 * len(TITLES), 6.4))
     for axes, (what, title) in zip(panels, TITLES.items()):
         for number, curve in enumerate(curves):
             _draw(axes, curve, what, f"C{number}")

@@ -172,8 +172,14 @@ class ImageBind(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S), CLIP-normalised -> (B, D) float32, L2 norm 1."""
-        tokens = self.modality_trunks["vision"](self.modality_preprocessors["vision"](pixels))
-        return self.modality_postprocessors["vision"](self.modality_heads["vision"](tokens))
+        return self.modality_postprocessors["vision"](self.modality_heads["vision"](self._vision_tokens(pixels)))
+
+    def image_patches(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S), CLIP-normalised -> (B, P, W): what the last layer says of each patch, row by row."""
+        return self._vision_tokens(pixels)[:, 1:]  # the first is the class token
+
+    def _vision_tokens(self, pixels: Tensor) -> Tensor:
+        return self.modality_trunks["vision"](self.modality_preprocessors["vision"](pixels))
 
     def encode_audio(self, clips: Tensor) -> Tensor:
         """(B, K, 1, mel_bins, mel_frames) -> (B, D) float32: mean over the K clips, each of norm 20 (so at most 20)."""

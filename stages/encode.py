@@ -42,13 +42,15 @@ def encode_images(
     ``at_once`` of them go through the network together, by default ``items_at_once(device)``; ``callback(done, total)``
     runs before each such pass and may raise to cancel. All are checked before the first is encoded.
     """
-    for image in images:
-        _check_picture(image)
+    return _encode_images(imagebind, imagebind.encode_image, images, device, dtype, at_once, callback)
 
-    def pixels(image: Tensor) -> Tensor:
-        return image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)[0]
 
-    return _encode(imagebind, imagebind.encode_image, images, pixels, device, dtype, at_once, callback)
+@torch.no_grad()
+def encode_patches(
+    imagebind: ImageBind, images: Sequence[Tensor], device: Device = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Pictures as ``encode_images`` takes them -> (B, P, W): what the image tower's last layer says of each of its P patches."""
+    return _encode_images(imagebind, imagebind.image_patches, images, device, dtype, None, None)
 
 
 @torch.no_grad()
@@ -99,6 +101,19 @@ def encode_text(imagebind: ImageBind, text: str, device: Device = None, dtype: t
 def items_at_once(device: torch.device | str) -> int:
     """How many pictures or sounds a pass best takes there, where memory sets no limit."""
     return AT_ONCE_CPU if torch.device(device).type == "cpu" else AT_ONCE
+
+
+def _encode_images(
+    imagebind: ImageBind, network: Callable[[Tensor], Tensor], images: Sequence[Tensor], *how
+) -> Tensor:
+    """All are checked before the first goes through ``network``; ``how``: as ``_encode`` takes it."""
+    for image in images:
+        _check_picture(image)
+
+    def pixels(image: Tensor) -> Tensor:
+        return image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)[0]
+
+    return _encode(imagebind, network, images, pixels, *how)
 
 
 def _encode(

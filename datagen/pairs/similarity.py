@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...loading.imagebind import load_imagebind
-from ...stages.encode import encode_images, encode_text
+from ...stages.encode import encode_images, encode_patches, encode_text
 
 MINIATURE = Path(__file__).parents[2] / "miniature" / "imagebind.safetensors"
 PUBLISHED_CLIP = "openai/clip-vit-large-patch14"  # the ViT-L/14 of the authors' metrics/clip_similarity.py
@@ -19,10 +19,14 @@ PUBLISHED_CLIP = "openai/clip-vit-large-patch14"  # the ViT-L/14 of the authors'
 
 @dataclass(frozen=True)
 class Embedder:
-    """Two functions into one space: pictures -> (B, D), texts -> (B, D), of any length of vector."""
+    """Two functions into one space: pictures -> (B, D), texts -> (B, D), of any length of vector.
+
+    `patches`: pictures -> (B, P, W), what the image tower's last layer says of each of its P patches.
+    """
 
     pictures: Callable[[Sequence[Image.Image]], Tensor]
     texts: Callable[[Sequence[str]], Tensor]
+    patches: Callable[[Sequence[Image.Image]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ def measure(embedder: Embedder, pairs: Sequence[tuple[Image.Image, Image.Image]]
     return [Similarity(*row) for row in torch.stack(columns, 1).tolist()]
 
 
+def patch_similarity(embedder: Embedder, before: Image.Image, after: Image.Image) -> float:
+    """How alike two pictures are place by place: the cosine of their patches, the mean over all. 1 for the same picture."""
+    return float(F.cosine_similarity(*embedder.patches([before, after]).float(), dim=-1).mean())
+
+
 def load_embedder(place: str | Path, device="cpu", dtype=torch.float32) -> Embedder:
     """`place`: "miniature", an ImageBind file, or a folder or name of a transformers CLIP."""
     if place == "miniature" or Path(place).is_file():
@@ -61,29 +70,42 @@ def load_embedder(place: str | Path, device="cpu", dtype=torch.float32) -> Embed
 def clip_embedder(model, processor) -> Embedder:
     """Of a transformers CLIPModel with its processor; captions are cut at CLIP's length."""
 
+    def pixels(images: Sequence[Image.Image]) -> Tensor:
+        found = processor.image_processor(images=list(images), return_tensors="pt").pixel_values
+        return found.to(model.device, model.dtype)
+
     @torch.no_grad()
     def pictures(images: Sequence[Image.Image]) -> Tensor:
-        pixels = processor.image_processor(images=list(images), return_tensors="pt").pixel_values
-        return _features(model.get_image_features(pixel_values=pixels.to(model.device, model.dtype)))
+        return _features(model.get_image_features(pixel_values=pixels(images)))
+
+    @torch.no_grad()
+    def patches(images: Sequence[Image.Image]) -> Tensor:
+        return model.vision_model(pixel_values=pixels(images)).last_hidden_state[:, 1:]  # the first is the class token
 
     @torch.no_grad()
     def texts(lines: Sequence[str]) -> Tensor:
         tokens = processor.tokenizer(list(lines), padding=True, truncation=True, return_tensors="pt").to(model.device)
         return _features(model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask))
 
-    return Embedder(pictures, texts)
+    return Embedder(pictures, texts, patches)
 
 
 def imagebind_embedder(imagebind) -> Embedder:
     """Of an ImageBind that has its tokenizer."""
 
+    def opened(images: Sequence[Image.Image]) -> list[Tensor]:
+        return [torch.from_numpy(np.array(image.convert("RGB"))).float() / 255 for image in images]
+
     def pictures(images: Sequence[Image.Image]) -> Tensor:
-        return encode_images(imagebind, [torch.from_numpy(np.array(image.convert("RGB"))).float() / 255 for image in images])
+        return encode_images(imagebind, opened(images))
+
+    def patches(images: Sequence[Image.Image]) -> Tensor:
+        return encode_patches(imagebind, opened(images))
 
     def texts(lines: Sequence[str]) -> Tensor:
         return torch.stack([encode_text(imagebind, line) for line in lines])
 
-    return Embedder(pictures, texts)
+    return Embedder(pictures, texts, patches)
 
 
 def _features(found) -> Tensor:

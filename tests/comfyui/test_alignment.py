@@ -2,8 +2,9 @@
 
 Without an edit to an eighth of a pixel, under a mask to a few tenths. Without a mask the UNet paints everything anew, and the
 miniature's has learnt 128 x 128 alone: in one scene what it repaints may lie half a pixel off either way, over several it
-does not, so a whole edit is measured over several. InstructPix2Pix's edits of whole pictures are measured after one step,
-which gives the mean of all edits, unsharp and where the source is; in many steps the miniature invents what it has not learnt.
+does not, so a whole edit is measured over several. InstructPix2Pix's edits of whole pictures are weak ones, and found to a
+quarter of a latent place: at sizes that it has not learnt the miniature invents some of the place, and where a side is short all
+of it.
 """
 
 import io
@@ -27,8 +28,11 @@ WEAK = 1e-3  # of the strongest frequency: what is weaker is noise and counts le
 WINDOW, PLACES = 0.35, 5  # side of a window as a share of the picture's, and how many places it has along a side
 UNEDITED = 6  # windows that are taken for what the edit left alone; an edit without a mask paints all of them anew
 CFG, STEPS = 2.0, 25
-BY_TEXT = {"text_guidance": 1.0, "image_guidance": 4.0}  # more text and less picture: the miniature invents the place anew
-BY_TEXT_STEPS = {"whole": 1, "masked": 4}
+BY_TEXT = {"image_guidance": 4.0}  # less: the miniature invents the place anew
+BY_TEXT_STEPS = 4
+BY_TEXT_GUIDANCE = {"whole": 0.5, "masked": 1.0}
+BY_TEXT_SHIFT = {"whole": LATENT_STEP / 4, "masked": LARGEST_SHIFT}
+SHORTEST = 96  # side of a picture of which a whole edit by text leaves the place as it is
 HALF, HALVES = 0.5, 3  # windows that find a shift of a latent place even in an unsharp picture
 SEEN = 0.02  # mean change of a channel, 1 is white against black
 
@@ -140,13 +144,17 @@ def test_what_is_not_edited_lines_up_with_the_source(size, masked, client, edit)
     assert np.abs(np.median(shifts, axis=0)).max() < LARGEST_SHIFT, shifts
 
 
-@pytest.mark.parametrize("extent", BY_TEXT_STEPS)
-@pytest.mark.parametrize("size", SIZES, ids=named)
+@pytest.mark.parametrize(
+    ("size", "extent"),
+    [(size, extent) for extent in BY_TEXT_SHIFT for size in SIZES if extent == "masked" or min(size) >= SHORTEST],
+    ids=str,
+)
 def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_info):
-    """A source that reaches the UNet one latent place off, 8 pixels, is found 7 pixels off in a whole edit."""
+    """A source that reaches the UNet one latent place off, 8 pixels, is found 7 to 8 pixels off in a whole edit of 192 x 128;
+    at 128 x 128 the miniature draws it where it always is."""
     masked = extent == "masked"
-    graph = with_inputs(text_edit(object_info), "levels", steps=BY_TEXT_STEPS[extent])
-    graph = with_inputs(graph, "guider", **BY_TEXT)
+    graph = with_inputs(text_edit(object_info), "levels", steps=BY_TEXT_STEPS)
+    graph = with_inputs(graph, "guider", text_guidance=BY_TEXT_GUIDANCE[extent], **BY_TEXT)
     if masked:
         graph["masked"] = node("SetLatentNoiseMask", samples=["pixels", 0], mask=["picture", 1])
         graph = with_inputs(graph, "guider", image=["masked", 0])
@@ -156,4 +164,4 @@ def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_i
         assert np.abs(result - kept).mean() > SEEN, "the picture did not change"
         places = windows(result, kept)[:UNEDITED] if masked else windows(result, kept, HALF, HALVES)
         shifts += [shift_between(*place) for place in places]
-    assert np.abs(np.median(shifts, axis=0)).max() < LARGEST_SHIFT, shifts
+    assert np.abs(np.median(shifts, axis=0)).max() < BY_TEXT_SHIFT[extent], shifts

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from any2pix.evaluation.findings import gather, main_quality, rates_of
 from any2pix.evaluation.judge import ATTRIBUTES
 from any2pix.evaluation.metrics import Rate
 from any2pix.evaluation.sweeps import Sweep
-from any2pix.evaluation.tradeoff import STRENGTHS
+from any2pix.evaluation.tradeoff import STRENGTHS, SWEPT
 from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare
 from any2pix.loading.files import write_network_file
 from any2pix.stages.edit import EditOptions
@@ -54,16 +55,17 @@ def quality(seed=5, samples=48, **changes) -> dict:
 def tradeoff() -> dict:
     """Two points of two methods, InstructPix2Pix 0.1 above SDEdit."""
     record = {"seed": 2, "samples": 7, "split": "test", "edits": 35}
-    record["options"] = {"InstructPix2Pix": vars(TextEditOptions(steps=9)), "SDEdit": vars(SDEditOptions())}
+    record["options"] = {"InstructPix2Pix": asdict(replace(SWEPT, steps=9)), "SDEdit": vars(SDEditOptions())}
     record["options"]["InstructAny2Pix"] = vars(EditOptions())
     spread = np.array([[0.01, -0.01], [0.01, -0.01]])
     curves = [
-        Curve(method, knob, values, np.array([[0.2, 0.2], [0.6, 0.6]]), 0.5 + above + spread, 0.4 + spread)
+        Curve(method, knob, values, np.array([[0.2, 0.2], [0.6, 0.6]]), 0.5 + above + spread, 0.3 + spread, 0.4 + spread)
         for method, knob, values, above in (("InstructPix2Pix", "s_I", (2.0, 1.0), 0.1), ("SDEdit", "strength", STRENGTHS[:2], 0))
     ]  # fmt: skip
     level = {what: Rate(0.91, 0.01, 35).to_dict() for what in ("direction", *KEPT)}
     record |= {"tradeoff": [curve.to_dict() for curve in curves], "levels": {"wanted": level}}
-    record["another drawing of the source"] = {**level, "structure": Rate(0.17, 0.01, 35).to_dict()}
+    others = {what: Rate(mean, 0.01, 35).to_dict() for what, mean in (("patches", 0.55), ("structure", 0.17))}
+    record["another drawing of the source"] = {**level, **others}
     return record | {"at equal direction": [compare(*curves, what).to_dict() for what in KEPT]}
 
 
@@ -208,7 +210,7 @@ def test_the_tradeoff_is_told_with_its_command(measured):
     assert f"{command} --strengths 0.3 0.4 --json miniature/results/tradeoff.json --plot miniature/results/tradeoff.png\n" in card
     assert "| image | mean |  |  | +0.100 ± " in card and "| structure | mean |  |  | +0.000 ± " in card
     assert "| InstructPix2Pix | s_I 2 | 0.200 ± " in card
-    assert "image similarity of 0.91 to it, but a structural similarity of 0.17" in card
+    assert "image similarity of 0.91 to it, but a\npatch similarity of 0.55 and a structural similarity of 0.17" in card
 
 
 def test_the_worth_of_the_data_is_a_ready_table(measured):

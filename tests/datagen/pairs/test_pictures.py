@@ -17,7 +17,14 @@ from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shard
 from any2pix.datagen.pairs.prompt_to_prompt import sample_pairs
 from any2pix.datagen.pairs.shards import ShardFolder, stream
 from any2pix.datagen.pairs.sheet import write_sheet
-from any2pix.datagen.pairs.similarity import Embedder, Similarity, clip_embedder, load_embedder, measure
+from any2pix.datagen.pairs.similarity import (
+    Embedder,
+    Similarity,
+    clip_embedder,
+    load_embedder,
+    measure,
+    patch_similarity,
+)
 from any2pix.models.diffusion import Conditioning, DiffusionDims
 from diffusers import (
     AutoencoderKL,
@@ -81,7 +88,7 @@ def embedder():
     def texts(lines):
         return torch.tensor([[float(len(line)), line.count("a"), line.count("t")] for line in lines])
 
-    return Embedder(pictures, texts)
+    return Embedder(pictures, texts, lambda images: pictures(images)[:, None])
 
 
 def painted(captions, folder, painter, **changes):
@@ -194,9 +201,28 @@ def test_the_best_are_those_of_the_clearest_direction():
 
 def test_similarities_are_the_cosines_they_are_called():
     vectors = iter([torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[5.0, 0.0], [0.0, 7.0]])])
-    spoken = Embedder(lambda images: next(vectors), lambda texts: next(vectors))
+    spoken = Embedder(lambda images: next(vectors), lambda texts: next(vectors), None)
     (found,) = measure(spoken, [(None, None)], "a", "b")
     assert found == Similarity(0.0, 1.0, 1.0, pytest.approx(1.0))
+
+
+def test_patches_are_compared_place_by_place():
+    """Of two patches one is the same and one at a right angle; swapped, none is."""
+    first = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    for second, expected in ((torch.tensor([[5.0, 0.0], [7.0, 0.0]]), 0.5), (first.flip(0), 0.0)):
+        seen = Embedder(None, None, lambda images, second=second: torch.stack([first, second]))
+        assert patch_similarity(seen, None, None) == pytest.approx(expected)
+
+
+def test_the_patches_of_the_miniature_imagebind_know_where_something_is():
+    """A mark in one corner: the patches there change more than any in the opposite corner."""
+    plain = np.full((128, 128, 3), 200, np.uint8)
+    marked = plain.copy()
+    marked[:32, :32] = (200, 0, 0)
+    before, after = load_embedder("miniature").patches([Image.fromarray(plain), Image.fromarray(marked)])
+    side = int(len(before) ** 0.5)
+    changed = 1 - torch.nn.functional.cosine_similarity(before, after, dim=-1).reshape(side, side)
+    assert changed[:2, :2].min() > changed[-2:, -2:].max()
 
 
 def test_the_miniature_imagebind_knows_what_a_picture_shows():
@@ -284,6 +310,9 @@ def test_clip_through_transformers_gives_its_own_features(tokenizer):
         )  # fmt: skip
     torch.testing.assert_close(torch.nn.functional.normalize(found.pictures([picture])), joined.image_embeds)
     torch.testing.assert_close(torch.nn.functional.normalize(found.texts(["a cat", "a"])), joined.text_embeds)
+    patches = found.patches([picture])
+    assert patches.shape == (1, 4, 16)
+    torch.testing.assert_close(patches, joined.vision_model_output.last_hidden_state[:, 1:])
 
 
 def test_parts_share_the_shards():
