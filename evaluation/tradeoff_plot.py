@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 TITLES = {
     "image": "image similarity (embeddings before and after)",
@@ -17,6 +19,7 @@ TITLES = {
 DISTANCES = (11, 15, 20, 26, 33, 41, 50)  # of a label's middle from its point, in points of 1/72 inch
 ANGLES = np.deg2rad(45 + np.arange(16) * 22.5)  # of a label from its point, where error bars are not
 FONT, HALO = 8, 2  # points
+COLOURS = 128  # of the file, a third of the size of one with all
 LEADER_FROM = 16  # points; a label farther away than this is tied to its point
 INK = 2  # half the width of what a label should not cover, pixels
 STEPS = 24  # boxes along each line between two points
@@ -45,8 +48,10 @@ def plot(curves: Sequence[Mapping[str, Any]], levels: Mapping[str, Mapping[str, 
     figure.tight_layout(rect=(0, 0, 1, 0.95))
     for axes, what in zip(panels, TITLES):
         _label(axes, curves, levels, what)
-    figure.savefig(path, dpi=110)
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=110)
     pyplot.close(figure)
+    Image.open(drawn).convert("RGB").quantize(COLOURS).save(path, "png", optimize=True)
 
 
 def _draw(axes, curve: Mapping[str, Any], what: str, colour: str) -> None:
