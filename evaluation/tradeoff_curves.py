@@ -22,7 +22,8 @@ class Curve:
     """One method over the values of its knob; each array is (values, cases), of the same cases for every method.
 
     `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding before
-    and after. `patches`: of what the embedder says of each place (`similarity.patch_similarity`). `structure`: `metrics.structural_similarity` of the two.
+    and after. `patches`: of what the embedder says of each place (`similarity.patch_similarity`). `structure`:
+    `metrics.structural_similarity` of the two.
     """
 
     method: str

@@ -46,11 +46,9 @@ def encode_images(
 
 
 @torch.no_grad()
-def encode_patches(
-    imagebind: ImageBind, images: Sequence[Tensor], device: Device = None, dtype: torch.dtype | None = None
-) -> Tensor:
+def encode_patches(imagebind: ImageBind, images: Sequence[Tensor]) -> Tensor:
     """Pictures as ``encode_images`` takes them -> (B, P, W): what the image tower's last layer says of each of its P patches."""
-    return _encode_images(imagebind, imagebind.image_patches, images, device, dtype, None, None)
+    return _encode_images(imagebind, imagebind.image_patches, images)
 
 
 @torch.no_grad()
@@ -104,16 +102,22 @@ def items_at_once(device: torch.device | str) -> int:
 
 
 def _encode_images(
-    imagebind: ImageBind, network: Callable[[Tensor], Tensor], images: Sequence[Tensor], *how
+    imagebind: ImageBind,
+    network: Callable[[Tensor], Tensor],
+    images: Sequence[Tensor],
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+    at_once: int | None = None,
+    callback: Progress | None = None,
 ) -> Tensor:
-    """All are checked before the first goes through ``network``; ``how``: as ``_encode`` takes it."""
+    """All are checked before the first goes through ``network``."""
     for image in images:
         _check_picture(image)
 
     def pixels(image: Tensor) -> Tensor:
         return image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)[0]
 
-    return _encode(imagebind, network, images, pixels, *how)
+    return _encode(imagebind, network, images, pixels, device, dtype, at_once, callback)
 
 
 def _encode(

@@ -28,9 +28,8 @@ WEAK = 1e-3  # of the strongest frequency: what is weaker is noise and counts le
 WINDOW, PLACES = 0.35, 5  # side of a window as a share of the picture's, and how many places it has along a side
 UNEDITED = 6  # windows that are taken for what the edit left alone; an edit without a mask paints all of them anew
 CFG, STEPS = 2.0, 25
-BY_TEXT = {"image_guidance": 4.0}  # less: the miniature invents the place anew
 BY_TEXT_STEPS = 4
-BY_TEXT_GUIDANCE = {"whole": 0.5, "masked": 1.0}
+TEXT_GUIDANCE, IMAGE_GUIDANCE = {"whole": 0.5, "masked": 1.0}, 4.0  # less of the latter: the miniature invents the place anew
 BY_TEXT_SHIFT = {"whole": LATENT_STEP / 4, "masked": LARGEST_SHIFT}
 SHORTEST = 96  # side of a picture of which a whole edit by text leaves the place as it is
 HALF, HALVES = 0.5, 3  # windows that find a shift of a latent place even in an unsharp picture
@@ -154,7 +153,7 @@ def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_i
     at 128 x 128 the miniature draws it where it always is."""
     masked = extent == "masked"
     graph = with_inputs(text_edit(object_info), "levels", steps=BY_TEXT_STEPS)
-    graph = with_inputs(graph, "guider", text_guidance=BY_TEXT_GUIDANCE[extent], **BY_TEXT)
+    graph = with_inputs(graph, "guider", text_guidance=TEXT_GUIDANCE[extent], image_guidance=IMAGE_GUIDANCE)
     if masked:
         graph["masked"] = node("SetLatentNoiseMask", samples=["pixels", 0], mask=["picture", 1])
         graph = with_inputs(graph, "guider", image=["masked", 0])
