@@ -13,6 +13,7 @@ from unittest import mock
 import comfy.model_base
 import comfy.model_patcher
 import comfy.ops
+import comfy.sd
 import torch
 from torch import nn
 
@@ -104,6 +105,7 @@ def dynamic_vram():
             for layer, shape in WEIGHTLESS.items():
                 _build_without_weights(layer, shape, patch)
             patch(comfy.model_base.BaseModel, "load_model_weights", _load_model_weights)
+            patch(comfy.sd.CLIP, "__init__", _streamed_clip(comfy.sd.CLIP.__init__))
         yield lent
 
 
@@ -139,3 +141,14 @@ def _load_model_weights(self, sd, unet_prefix="", assign=False):
     weights = {key.removeprefix(unet_prefix): sd.pop(key) for key in list(sd) if key.startswith(unet_prefix)}
     self.diffusion_model.load_state_dict(self.model_config.process_unet_state_dict(weights), strict=False, assign=assign)
     return self
+
+
+def _streamed_clip(build):
+    def init(self, *args, disable_dynamic=False, no_init=False, **options):
+        build(self, *args, no_init=no_init, **options)
+        if not no_init and not disable_dynamic:
+            plain = self.patcher
+            self.patcher = StreamingPatcher(plain.model, plain.load_device, plain.offload_device)
+            self.patcher.hook_mode, self.patcher.is_clip = plain.hook_mode, True
+
+    return init
