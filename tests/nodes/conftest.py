@@ -43,6 +43,14 @@ def host(request):
         yield lent
 
 
+def pytest_collection_modifyitems(config, items):
+    """What is marked one_host has nothing to do with weights, and runs once."""
+    once = [item for item in items if item.get_closest_marker("one_host") and "dynamic_vram" in item.name]
+    if once:
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if item not in once]
+
+
 @pytest.fixture(autouse=True)
 def weights_are_given_back(host):
     """With dynamic VRAM a weight that an operation keeps stays on the card for good."""

@@ -4,7 +4,8 @@ ComfyUI has it on by default on NVIDIA cards since 0.16. With it
 1. Linear and Embedding are built without weights and take from a state dict what it holds, of any shape and type, or zeros;
 2. the patchers of ComfyUI's own models leave every weight where it is and bring it to the card for each operation;
 3. what an operation was lent has to be given back after it, and is overwritten then.
-Hosts that know it are switched to it; 0.3.75 is taught it. Only what needs a card's own memory is not there.
+Hosts that know it are switched to it; 0.3.75 is taught it. Only what needs a card's own memory is not there. The tests of the
+nodes run with it and without; `DYNAMIC_VRAM=1` starts the server of tests/comfyui with it.
 """
 
 from contextlib import ExitStack, contextmanager
