@@ -1,6 +1,7 @@
 """A node that was renamed answers to its old id, and hosts that replace nodes are told."""
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -25,12 +26,11 @@ def test_a_renamed_node_runs_under_its_old_id_and_says_that_it_is_old(run):
 
 
 def test_hosts_that_replace_nodes_are_told_and_others_left_alone(monkeypatch):
-    import server
-
     knows = hasattr(ComfyAPI, "NodeReplacement")
     told = []
     manager = SimpleNamespace(register=told.append)
-    monkeypatch.setattr(server.PromptServer, "instance", SimpleNamespace(node_replace_manager=manager), raising=False)
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(node_replace_manager=manager)))
+    monkeypatch.setitem(sys.modules, "server", server)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, register_renames(MADE_UP)).result()
     assert [(value.old_node_id, value.new_node_id) for value in told] == [("Any2PixOldGrid", "Any2PixGridValues")] * knows
