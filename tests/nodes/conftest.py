@@ -1,6 +1,7 @@
 """ComfyUI in this very process, on the CPU, and small random networks in its model folders."""
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +38,11 @@ def host(request):
     if request.param == "as_it_is":
         yield None
         return
+    import folder_paths
     from harness.dynamic_vram import dynamic_vram
 
+    shutil.rmtree(Path(folder_paths.models_dir, "any2pix"), ignore_errors=True)  # what the first run's tests wrote
+    folder_paths.filename_list_cache.clear()
     with dynamic_vram() as lent:
         yield lent
 

@@ -56,6 +56,7 @@ def profiled_peak(run) -> int:
     return peak
 
 
+@pytest.mark.one_host  # the tests' own dynamic VRAM lends copies, which count
 @pytest.mark.parametrize("part", PARTS)
 def test_the_bytes_counted_are_those_of_a_real_run(card, part):
     from any2pix.nodes.networks import wrap_network

@@ -81,6 +81,7 @@ def test_the_folder_of_a_pipeline_predicts_what_diffusers_does(place, run, unet)
     assert states.shape == (1, 77, 768)
 
 
+@pytest.mark.one_host
 def test_at_the_published_size_every_weight_has_its_place():
     """Stable Diffusion 1.5's own config.json, with four channels more."""
     config = {
