@@ -102,7 +102,7 @@ def _suspects(model: Any) -> Iterator[str]:
     for kind in PER_CALL:
         for key, functions in model.wrappers.get(kind, {}).items():
             if not str(key).startswith("any2pix"):
-                yield f"{key or _name(functions[0])} ({kind})"
+                yield from (f"{key or _name(function)} ({kind})" for function in functions)
     for kind in FUNCTIONS:
         if kind in model.model_options:
             yield f"{_name(model.model_options[kind])} ({kind})"
