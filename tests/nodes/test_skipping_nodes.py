@@ -210,3 +210,21 @@ def test_the_connected_model_stays_as_it_is(invert, applied):
     before = (str(applied[0].wrappers), str(applied[0].model_options["transformer_options"]))
     invert(applied[0], 1)
     assert (str(applied[0].wrappers), str(applied[0].model_options["transformer_options"])) == before
+
+
+def test_a_cancelled_inversion_leaves_nothing_behind(invert, applied, truth):
+    import comfy.model_management as management
+
+    calls, model = [], applied[0].clone()
+
+    def cancel(executor, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            management.interrupt_current_processing()
+        return executor(*args, **kwargs)
+
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cancel", cancel)
+    with pytest.raises(management.InterruptProcessingException):
+        invert(model, 1)
+    assert len(calls) == 3, "the next call is not made"
+    assert torch.equal(invert(model, 1), truth[1])
