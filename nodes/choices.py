@@ -1,9 +1,11 @@
 """Widgets that offer a list of names: names that are not there are errors, and the selectors of other packs can be linked to them.
+And numbers that are none.
 
 ComfyUI 0.3.75 checks neither the names that such a widget of ours is given in a graph in API format nor, as any version,
 those that come through a link.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +46,12 @@ def require_choice(what: str, value: Any, options: Sequence[str]) -> None:
     """ValueError where ``value`` is none of the options. ``what``: widget and node, "scheduler of DDIM Invert"."""
     if value not in options:
         raise ValueError(_refusal(what, value, options))
+
+
+def require_finite_widget(what: str, value: float) -> None:
+    """ValueError where a number that came through a link is none. ``what``: widget and node, "cfg of DDIM Invert"."""
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {value}; it must be a finite number.")
 
 
 def check_choices(node: str, **widgets: tuple[Any, Sequence[str]]) -> bool | str:

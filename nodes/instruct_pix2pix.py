@@ -14,6 +14,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
+from .choices import require_finite_widget
 from .conditioning import require_conditioning
 from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
 from .picture_latent import require_picture
@@ -98,8 +99,7 @@ class InstructPix2PixGuider(io.ComfyNode):
                 "a second CLIP Text Encode, with no text in it, to negative."
             )
         for name, scale in (("text_guidance", text_guidance), ("image_guidance", image_guidance)):
-            if not math.isfinite(scale):
-                raise ValueError(f"{name} of {NODE} is {scale}; it must be a finite number.")
+            require_finite_widget(f"{name} of {NODE}", scale)
         negative = positive if negative is None else negative
         for name, given in (("positive", positive), ("negative", negative)):
             require_conditioning(given, f"{name} of {NODE}")

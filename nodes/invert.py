@@ -14,7 +14,7 @@ from .instruct import MAX_SEED
 from .inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
 from .latents import mask_of, require_finite, samples_for
 from .picture_latent import require_picture
-from .run_inversion import NO_GUIDANCE, Guidance, run_inversion
+from .run_inversion import NO_GUIDANCE, Guidance, require_noise_on_top, run_inversion
 from .sockets import CATEGORY, Embedding, EmbeddingSocket
 
 # Of the noise that stands in for an inversion, after <base_null> and outside a mask; the noise mix replaces the former.
@@ -143,6 +143,7 @@ class DDIMInvert(io.ComfyNode):
         options = InversionOptions(iterations, tolerance)
         blank = base is not None and base.is_null
         start = 0 if blank else start_at_step  # there is no picture that could show through
+        require_noise_on_top(model)
         what = "latent of DDIM Invert"
         clean = samples_for(model, latent, what)
         sigmas = sigmas_from(sampler_sigmas(model, scheduler, steps, "DDIM Invert"), start, scheduler)

@@ -15,6 +15,7 @@ from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
 from ..stages.invert import InversionOptions, ddim_invert
+from .choices import require_finite_widget
 from .conditioning import require_conditioning, require_cover
 from .inverted import Inversion
 from .latents import NETWORK_REMEDY, require_finite
@@ -33,6 +34,7 @@ class Guidance:
     cfg: float = NO_GUIDANCE
 
     def __post_init__(self) -> None:
+        require_finite_widget("cfg of DDIM Invert", self.cfg)
         if self.cfg != NO_GUIDANCE and self.negative is None:
             raise ValueError(
                 f"cfg of DDIM Invert is {self.cfg:g} but no negative is connected. Connect Apply Embedding's "
@@ -41,8 +43,8 @@ class Guidance:
 
     def sides(self) -> dict[str, list]:
         """Input of DDIM Invert -> the conditioning that is asked with."""
-        asked = {"conditioning": self.positive}
-        return asked if self.cfg == NO_GUIDANCE else {**asked, "negative": self.negative}
+        asked = {"conditioning of DDIM Invert": self.positive}
+        return asked if self.cfg == NO_GUIDANCE else {**asked, "negative of DDIM Invert": self.negative}
 
 
 def run_inversion(
@@ -54,7 +56,9 @@ def run_inversion(
     part inside is then inverted against just that, and comes back. A soft edge counts as inside: there a sampler shows a
     blend with the noise that only the inversion finds.
     """
-    _require_sides(guidance, model.get_model_object("model_sampling"), record.sigmas)
+    for name, given in guidance.sides().items():
+        require_conditioning(given, name)
+        require_cover(given, model.get_model_object("model_sampling"), record.sigmas[:-1], name)
     if mask is not None:
         mask = (prepare_mask(mask, noise.shape, "cpu")[:, :1] > 0).float()
     witness, steps = Witness(), len(record.sigmas) - 1
@@ -120,14 +124,10 @@ def _as_sampler(
     return sample
 
 
-def _require_sides(guidance: Guidance, sampling: Any, sigmas: Tensor) -> None:
-    """The arithmetic of inversion and mix is that of noise added to the picture, not of a blend of both; and there must be
-    something to ask the model with at each of the noise levels."""
-    if isinstance(sampling, comfy.model_sampling.CONST):
+def require_noise_on_top(model: Any) -> None:
+    """The arithmetic of inversion and mix is that of noise added to the picture, not of a blend of both."""
+    if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
         raise ValueError(
             "DDIM Invert is for models that add noise to a picture, such as SDXL; the connected model is a flow model. "
             "Connect Load Embedding Diffusion or an SDXL checkpoint."
         )
-    for name, given in guidance.sides().items():
-        require_conditioning(given, f"{name} of DDIM Invert")
-        require_cover(given, sampling, sigmas[:-1], f"{name} of DDIM Invert")

@@ -127,6 +127,19 @@ def test_sampling_in_sixteen_bits_is_sampling_in_thirty_two(nodes, clean):
     assert relative(paint(inverted)["samples"], paint(invert(clean))["samples"]) < 10 * HALF
 
 
+def test_where_comfyui_hands_on_sixteen_bits_the_inversion_keeps_thirty_two(nodes, clean, monkeypatch):
+    """--fp16-intermediates of newer ComfyUIs; older ones have no such thing to set."""
+    import comfy.model_management as management
+
+    expected = nodes["DDIM Invert"](clean)
+    monkeypatch.setattr(management, "intermediate_dtype", lambda: torch.float16, raising=False)
+    found = nodes["DDIM Invert"](clean)
+    assert torch.equal(found["samples"], expected["samples"])
+    mixed = nodes["Latent Noise Mix"](found)
+    for latent in (found, mixed):
+        assert nodes["SDXL Embedding Sampler"](latent)["samples"].isfinite().all()
+
+
 @pytest.mark.parametrize("scales", [(6.0, 1.0), (1.0, 1.0), (6.0, 1.7)])
 def test_editing_in_sixteen_bits_is_editing_in_thirty_two(nodes, clean, scales):
     edit, scales = nodes["InstructPix2Pix Guidance"], dict(zip(("text_guidance", "image_guidance"), scales))
@@ -265,10 +278,33 @@ def test_the_prior_and_the_mix_name_nan(run, networks, vectors, monkeypatch):
             run(MixEmbeddings, **given, **weights)
 
 
-@pytest.mark.parametrize("widget", ["text_guidance", "image_guidance"])
-def test_a_guidance_that_is_no_number_is_named(nodes, clean, widget):
-    with pytest.raises(ValueError, match=f"{widget} of InstructPix2Pix Guidance is nan"):
-        nodes["InstructPix2Pix Guidance"](clean, **{widget: NAN})
+@pytest.mark.parametrize("node", ["InstructPix2Pix Guidance", "DDIM Invert", "SDXL Embedding Sampler"])
+def test_a_guidance_that_is_no_number_is_named(nodes, clean, node):
+    latent = clean if node != "SDXL Embedding Sampler" else {"samples": torch.zeros(SHAPE)}
+    for widget in ("text_guidance", "image_guidance") if node == "InstructPix2Pix Guidance" else ("cfg",):
+        with pytest.raises(ValueError, match=f"{widget} of {node} is nan; it must be a finite number"):
+            nodes[node](latent, **{widget: NAN})
+
+
+def test_a_scale_that_is_no_number_is_named(apply, vectors):
+    with pytest.raises(ValueError, match="scale of the adapter is nan"):
+        apply(vectors[0], scale=NAN)
+
+
+def test_a_flow_model_is_named_and_not_its_latent(nodes, networks, clean):
+    """Flux and its kind have 16 channels."""
+    import comfy.latent_formats
+    import comfy.model_sampling
+
+    class Flow(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.CONST):
+        pass
+
+    model = networks["model"].clone()
+    model.add_object_patch("model_sampling", Flow(model.model.model_config))
+    model.add_object_patch("latent_format", comfy.latent_formats.Flux())
+    for base in ({}, {"base": Embedding(None)}):
+        with pytest.raises(ValueError, match="the connected model is a flow model"):
+            nodes["DDIM Invert"](clean, model=model, **base)
 
 
 def test_the_noise_names_the_latent_that_it_is_used_with(run, networks, texts, clean):
