@@ -1,4 +1,4 @@
-"""Widgets that offer a list of names: names that are not there are errors, and the selectors of other packs can be linked to them.
+"""Widgets that offer names: those that are not there are errors, and the selectors of other packs can be linked to them.
 And numbers that are none.
 
 ComfyUI 0.3.75 checks neither the names that such a widget of ours is given in a graph in API format nor, as any version,
@@ -11,6 +11,9 @@ from typing import Any
 
 import comfy.samplers
 from comfy_api.latest import io
+
+
+OF_OTHER_PACKS = ("scheduler", "sampler_name")  # widgets whose names other packs add to
 
 
 class LinkedNames(str):
@@ -64,7 +67,5 @@ def check_choices(node: str, **widgets: tuple[Any, Sequence[str]]) -> bool | str
 
 
 def _refusal(what: str, value: Any, options: Sequence[str]) -> str:
-    return (
-        f"{what} is {value!r}, which this ComfyUI does not have. Choose one of {', '.join(options)}; where another node "
-        "pack brings it, install that pack."
-    )
+    remedy = " Or install the node pack that brings it." if what.startswith(OF_OTHER_PACKS) else ""
+    return f"{what} is {value!r}, which is not there. Choose one of {', '.join(options)}.{remedy}"

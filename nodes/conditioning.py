@@ -96,7 +96,10 @@ def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str)
     ``sampling``: the model's model_sampling, which knows what a share of the sampling is as a noise level.
     """
     spans = [
-        [float(sampling.percent_to_sigma(extras.get(name, share))) for name, share in (("start_percent", 0.0), ("end_percent", 1.0))]
+        [
+            float(sampling.percent_to_sigma(extras.get(name, share)))
+            for name, share in (("start_percent", 0.0), ("end_percent", 1.0))
+        ]
         for _, extras in given
     ]
     for sigma in sigmas.tolist():

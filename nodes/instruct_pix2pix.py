@@ -156,7 +156,9 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
         text, plain, image = _predictions(conds, told)
         cond, uncond = text, image
         for fn in model_options.get("sampler_pre_cfg_function", []):
-            answer = fn({**told, "conds": conds[::2], "conds_out": [cond, uncond], "cond_scale": self.cfg, "timestep": timestep})
+            answer = fn(
+                {**told, "conds": conds[::2], "conds_out": [cond, uncond], "cond_scale": self.cfg, "timestep": timestep}
+            )
             cond, uncond = answer[:2]
         guided = comfy.samplers.cfg_function(
             self.inner_model, cond, uncond, self.cfg, x, timestep, {**model_options, "sampler_post_cfg_function": []},

@@ -217,5 +217,7 @@ class NoiseMix(io.ComfyNode):
         fresh = comfy.sample.prepare_noise(inversion.samples, seed, latent.get("batch_index"))
         mixed = fresh if inversion.blank else mix_noise(inversion.noise(), fresh, alpha, mode)
         inversion = inversion.with_noise(mixed, alpha=0.0 if inversion.blank else alpha)
-        require_finite(inversion.samples, "latent that Latent Noise Mix made", "Its own arithmetic overflowed: please report it.")
+        require_finite(
+            inversion.samples, "latent that Latent Noise Mix made", "Its own arithmetic overflowed: please report it."
+        )
         return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, seed))

@@ -3,12 +3,12 @@
 from typing import Any
 
 import comfy.sample
-import torch
 from torch import Tensor
 
 ENCODE = "Connect the latent of VAE Encode."
 OVERFLOW_REMEDY = (
-    "Look at the node it comes from; a VAE makes such latents where 16 bits are too few for it: start ComfyUI with --fp32-vae."
+    "Look at the node it comes from; where 16 bits are too few for a VAE it makes such latents: start ComfyUI with "
+    "--fp32-vae."
 )
 # The inputs were looked at before, so it is the network.
 NETWORK_REMEDY = (
@@ -71,7 +71,9 @@ def mask_of(latent: dict[str, Any], what: str) -> Tensor | None:
     if not isinstance(mask, Tensor) or mask.ndim < 2:
         found = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"The noise mask of the {what} is {found}, which is no mask. Connect Set Latent Noise Mask.")
-    require_finite(mask if mask.ndim > 2 else mask[None], f"noise mask of the {what}", "Look at the node it comes from.")
+    require_finite(
+        mask if mask.ndim > 2 else mask[None], f"noise mask of the {what}", "Look at the node it comes from."
+    )
     return mask
 
 

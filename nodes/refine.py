@@ -172,4 +172,6 @@ class MixEmbeddings(io.ComfyNode):
         if formula == "released" and vectors[1] is not None and not base.candidates:
             vectors[1] = scale_embedding(vectors[1])  # a reference, not a prediction: the released code reads it at 20
         weights = (edit_weight, refined_weight, base_weight)
-        return io.NodeOutput(Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula)))
+        return io.NodeOutput(
+            Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula))
+        )

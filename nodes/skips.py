@@ -12,7 +12,9 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 
 logger = logging.getLogger(__name__)
-SKIPS = "cache"  # in the key or the name of the function: easycache, LazyCache, teacache_wrapper, ApplyFBCacheOnModel.patch
+SKIPS = (
+    "cache"  # in the key or the name of the function: easycache, LazyCache, teacache_wrapper, ApplyFBCacheOnModel.patch
+)
 # Around one call of the network; those around all of the sampling set up what these use.
 PER_CALL = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 FUNCTIONS = ("model_function_wrapper", "sampler_calc_cond_batch_function")  # one of each on a MODEL
@@ -32,7 +34,9 @@ def without_skips(model: Any) -> Any:
                 dropped.update(_name(function) for function in functions if SKIPS in _name(function).lower())
                 kind[key] = [function for function in functions if SKIPS not in _name(function).lower()]
     if dropped:
-        logger.info("DDIM Invert runs without %s: an inversion needs every call of the network.", ", ".join(sorted(dropped)))
+        logger.info(
+            "DDIM Invert runs without %s: an inversion needs every call of the network.", ", ".join(sorted(dropped))
+        )
     return model
 
 
@@ -71,9 +75,9 @@ class Witness:
                 self.first = self.ran
             if self.first != self.ran:
                 raise ValueError(
-                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or a part of it, "
-                    "and gave what an earlier call gave; an inversion needs every call. Connect DDIM Invert's model from before "
-                    f"that node. On the model: {self.suspects}."
+                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or a part of "
+                    "it, and gave what an earlier call gave; an inversion needs every call. Connect DDIM Invert's model from "
+                    f"before that node. On the model: {self.suspects}."
                 )
             return result
 

@@ -84,7 +84,8 @@ def test_a_file_that_is_not_there(client, edit, loader):
 
 
 @pytest.mark.parametrize(
-    ("where", "widget"), [("inverted", "scheduler"), ("sampled", "scheduler"), ("sampled", "sampler_name"), ("noise", "mode")]
+    ("where", "widget"),
+    [("inverted", "scheduler"), ("sampled", "scheduler"), ("sampled", "sampler_name"), ("noise", "mode")],
 )
 def test_a_name_that_is_not_installed(client, edit, where, widget):
     """ComfyUI's own sampler would take its first one; nothing runs here."""

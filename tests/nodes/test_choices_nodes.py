@@ -39,7 +39,9 @@ def test_a_scheduler_that_is_not_there_is_named_by_ddim_invert(run, networks, te
 
 @pytest.mark.parametrize("widget", ["sampler_name", "scheduler"])
 @pytest.mark.parametrize("inverted", [False, True])
-def test_a_sampler_or_scheduler_that_is_not_there_is_named_by_our_sampler(run, networks, texts, vectors, widget, inverted):
+def test_a_sampler_or_scheduler_that_is_not_there_is_named_by_our_sampler(
+    run, networks, texts, vectors, widget, inverted
+):
     latent = {"latent": invert(run, networks, texts)[0], "steps": 3} if inverted else {}
     with pytest.raises(ValueError, match=f"{widget} of SDXL Embedding Sampler is 'res_2s'.*(euler|karras)"):
         paint(run, networks, vectors, **{widget: "res_2s"}, **latent)
@@ -145,6 +147,7 @@ NODES = [(node, widget) for node, widgets in CHOICES.items() for widget in widge
 def errors_at(monkeypatch):
     """What ComfyUI says of one input of a node of ours: its own validation of a graph."""
     import execution
+
     import nodes
 
     classes = {node.GET_SCHEMA().node_id: node for node in asyncio.run(_all_nodes())}

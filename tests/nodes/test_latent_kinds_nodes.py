@@ -3,7 +3,15 @@ or named for what it is."""
 
 import pytest
 import torch
-from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, InstructPix2PixGuider, MixEmbeddings, NoiseMix, Refine
+from any2pix.nodes import (
+    ApplyEmbedding,
+    DDIMInvert,
+    EmbeddingSampler,
+    InstructPix2PixGuider,
+    MixEmbeddings,
+    NoiseMix,
+    Refine,
+)
 from any2pix.nodes.inverted import INVERSION_KEY
 from any2pix.nodes.sockets import Embedding
 from harness.pix2pix_models import pix2pix_model, prompts, sample
@@ -32,7 +40,10 @@ WRONG = {
     "no samples": ({"samples": None}, "is no LATENT: there is NoneType"),
     "a list": ({"samples": [torch.ones(SHAPE)]}, "is no LATENT: there is list"),
     "video with sound": ({"samples": Nested()}, "holds several latents in one"),
-    "16 channels": ({"samples": torch.ones(1, 16, 6, 9)}, r"shape \(1, 16, 6, 9\); this model needs \(batch, 4, height, width\)"),
+    "16 channels": (
+        {"samples": torch.ones(1, 16, 6, 9)},
+        r"shape \(1, 16, 6, 9\); this model needs \(batch, 4, height, width\)",
+    ),
     "a video": ({"samples": torch.ones(1, 4, 3, 6, 9)}, r"shape \(1, 4, 3, 6, 9\).*a video's"),
     "a sound's latent": ({"samples": torch.ones(1, 8, 16)}, r"shape \(1, 8, 16\).*a sound's"),
     "no batch": ({"samples": torch.ones(4, 6, 9)}, r"shape \(4, 6, 9\)"),
@@ -61,7 +72,9 @@ def nodes(run, networks, vectors, texts, pix2pix):
 
     def invert(latent, **change):
         widgets = {"steps": STEPS, "scheduler": "normal", "iterations": 1, "tolerance": 0.1, **change}
-        return run(DDIMInvert, **{"model": networks["model"], "conditioning": applied[1], "latent": latent, **widgets})[0]
+        return run(DDIMInvert, **{"model": networks["model"], "conditioning": applied[1], "latent": latent, **widgets})[
+            0
+        ]
 
     def paint(latent, **change):
         widgets = {"seed": 5, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", **change}
@@ -77,7 +90,12 @@ def nodes(run, networks, vectors, texts, pix2pix):
     def mix(latent, **change):
         return run(NoiseMix, latent=latent, **{"seed": 1, "alpha": 0.5, "mode": "paper", **change})[0]
 
-    return {"DDIM Invert": invert, "SDXL Embedding Sampler": paint, "InstructPix2Pix Guidance": edit, "Latent Noise Mix": mix}
+    return {
+        "DDIM Invert": invert,
+        "SDXL Embedding Sampler": paint,
+        "InstructPix2Pix Guidance": edit,
+        "Latent Noise Mix": mix,
+    }
 
 
 WITH_MODEL = ["DDIM Invert", "SDXL Embedding Sampler", "InstructPix2Pix Guidance"]
@@ -204,14 +222,17 @@ def test_a_copy_of_an_inverted_latent_is_the_inverted_latent(nodes, clean, copy)
 def test_an_inverted_latent_that_was_sampled_since_is_not_said_to_be_never_inverted(nodes, clean):
     sampled = {**nodes["DDIM Invert"](clean), "samples": clean["samples"] * 0.9}
     for node in ("SDXL Embedding Sampler", "Latent Noise Mix"):
-        with pytest.raises(ValueError, match=f"latent of {node} was inverted, but a sampler or another node has made something else"):
+        with pytest.raises(
+            ValueError, match=f"latent of {node} was inverted, but a sampler or another node has made something else"
+        ):
             nodes[node](sampled)
 
 
 def test_latents_of_another_models_kind_are_named(nodes, clean):
     """SD 1.5 and SDXL have the same channels and the same noise levels."""
-    import comfy.latent_formats
     from dataclasses import replace
+
+    import comfy.latent_formats
 
     inverted = nodes["DDIM Invert"](clean)
     other = replace(inverted[INVERSION_KEY], latent_format=comfy.latent_formats.SD15())
@@ -233,7 +254,10 @@ def overflowing(model):
 def test_a_model_that_overflows_is_named(nodes, networks, pix2pix, clean, node):
     latent = clean if node != "SDXL Embedding Sampler" else {"samples": torch.zeros(SHAPE)}
     model = pix2pix if node == "InstructPix2Pix Guidance" else networks["model"]
-    with pytest.raises(ValueError, match=f"latent that {node} (found|painted) holds .* in rows 1, 2 of 2. The diffusion model overflowed"):
+    with pytest.raises(
+        ValueError,
+        match=f"latent that {node} (found|painted) holds .* in rows 1, 2 of 2. The diffusion model overflowed",
+    ):
         nodes[node](latent, model=overflowing(model))
 
 
@@ -241,7 +265,10 @@ def test_conditioning_that_holds_nan_is_named_and_not_the_model(nodes, clean, te
     text, extras = texts[0][0]
     second = [texts[0][0], [text, {**extras, "pooled_output": extras["pooled_output"] * NAN}]]
     first = [[text * NAN, extras]]
-    for given, which in ((first, "The conditioning of DDIM Invert"), (second, "entry 2 of 2 in the conditioning of DDIM Invert")):
+    for given, which in (
+        (first, "The conditioning of DDIM Invert"),
+        (second, "entry 2 of 2 in the conditioning of DDIM Invert"),
+    ):
         with pytest.raises(ValueError, match=f"{which} holds NaN"):
             nodes["DDIM Invert"](clean, conditioning=given)
     for side in ("positive", "negative"):
@@ -310,7 +337,9 @@ def test_a_flow_model_is_named_and_not_its_latent(nodes, networks, clean):
 def test_the_noise_names_the_latent_that_it_is_used_with(run, networks, texts, clean):
     inputs = {"model": networks["model"], "conditioning": texts[0], "latent": clean}
     noise = run(DDIMInvert, **inputs, steps=STEPS, scheduler="normal", iterations=1, tolerance=0.1)[1]
-    with pytest.raises(ValueError, match="latent_image of the sampler holds 3 values that are NaN or infinite in row 2 of 2"):
+    with pytest.raises(
+        ValueError, match="latent_image of the sampler holds 3 values that are NaN or infinite in row 2 of 2"
+    ):
         noise.generate_noise({"samples": broken(clean["samples"])})
     with pytest.raises(ValueError, match="latent_image of the sampler holds several latents in one"):
         noise.generate_noise({"samples": Nested()})

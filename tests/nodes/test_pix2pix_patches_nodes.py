@@ -68,7 +68,9 @@ def stock(source, empty):
 
     def denoised(model, text=TEXT):
         guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(*(node_helpers.conditioning_set_values(c, {"concat_latent_image": source}) for c in prompts("sdxl")))
+        guider.set_conds(
+            *(node_helpers.conditioning_set_values(c, {"concat_latent_image": source}) for c in prompts("sdxl"))
+        )
         guider.set_cfg(text)
         return sample(guider, empty, ONE_STEP)
 
@@ -127,7 +129,16 @@ def patches():
     }
 
 
-PATCHES = ["perturbed attention", "self-attention", "rescaled", "thresholding", "CFG-Zero*", "projected", "tangential", "frequencies"]
+PATCHES = [
+    "perturbed attention",
+    "self-attention",
+    "rescaled",
+    "thresholding",
+    "CFG-Zero*",
+    "projected",
+    "tangential",
+    "frequencies",
+]
 
 
 def threshold(model):
@@ -161,8 +172,10 @@ def test_patches_see_the_models_own_predictions(ours, model, alone, picture):
     watched = model.clone()
     watched.set_model_sampler_pre_cfg_function(lambda args: seen.update(pre=args) or args["conds_out"])
     watched.set_model_sampler_post_cfg_function(lambda args: seen.update(post=args) or args["denoised"])
-    watched.model_options["sampler_cfg_function"] = lambda args: seen.update(cfg=args) or args["input"] - (
-        args["uncond_denoised"] + args["cond_scale"] * (args["cond_denoised"] - args["uncond_denoised"])
+    watched.model_options["sampler_cfg_function"] = lambda args: (
+        seen.update(cfg=args)
+        or args["input"]
+        - (args["uncond_denoised"] + args["cond_scale"] * (args["cond_denoised"] - args["uncond_denoised"]))
     )
     found = ours(watched, picture)
     scale = 0.13025  # of SDXL's latents
@@ -179,7 +192,9 @@ def test_patches_see_the_models_own_predictions(ours, model, alone, picture):
 def test_a_pack_that_predicts_two_by_itself_is_asked(ours, model, alone):
     def batch(args):
         assert len(args["conds"]) == 2
-        found = comfy.samplers.calc_cond_batch(args["model"], args["conds"], args["input"], args["sigma"], args["model_options"])
+        found = comfy.samplers.calc_cond_batch(
+            args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+        )
         return [found[0], 0.9 * found[1]]
 
     patched = model.clone()

@@ -122,7 +122,9 @@ def skipping(model, place):
 @pytest.mark.parametrize("place", [*PLACES, "model_function_wrapper", "sampler_calc_cond_batch_function"])
 def test_a_skip_of_any_other_name_is_an_error_that_names_it(invert, applied, place, iterations):
     name = "speedup" if place in PLACES else r"Skips\.(function|batch)"
-    with pytest.raises(ValueError, match=rf"(?s)At noise level .* skipped the network.*from before that node.*{name} \({place}\)"):
+    with pytest.raises(
+        ValueError, match=rf"(?s)At noise level .* skipped the network.*from before that node.*{name} \({place}\)"
+    ):
         invert(skipping(applied[0], place), iterations)
 
 
