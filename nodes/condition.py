@@ -5,7 +5,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS, TwoViewAdapter
-from .conditioning import AdapterOptions, Conditioning, Painted
+from .choices import ChoiceInput, check_choices
+from .conditioning import AdapterOptions, Conditioning, Painted, require_conditioning, require_width, row
 from .networks import Network
 from .sockets import CATEGORY, AdapterSocket, Embedding, EmbeddingSocket
 from .two_view import apply_two_view
@@ -23,6 +24,12 @@ def apply_embedding(
     options: AdapterOptions = DEFAULTS,
 ) -> tuple[Any, Conditioning, Conditioning]:
     """MODEL, positive and negative conditioning that paint the embedding with either adapter."""
+    for name, given in (("positive", positive), ("negative", negative)):
+        if given:
+            require_conditioning(given, name)
+    inputs = {"embedding": painted.embedding, "local": painted.local, "negative_embedding": painted.negative}
+    for name, embedding in inputs.items():
+        require_width(row(embedding, name), adapter.module.dims.embed, name)
     apply = apply_two_view if isinstance(adapter.module, TwoViewAdapter) else apply_unclip
     return apply(model, adapter, painted, positive, negative, options)
 
@@ -64,6 +71,10 @@ class ApplyEmbedding(io.ComfyNode):
                 io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, view: str | None = None) -> bool | str:
+        return check_choices("Apply Embedding", view=(view, VIEWS))
 
     @classmethod
     def execute(
@@ -135,7 +146,7 @@ def scale_input(optional: bool = False) -> io.Input:
 def view_inputs() -> list[io.Input]:
     """The two-view adapter's widgets. Optional, so that graphs made before there was one still run."""
     return [
-        io.Combo.Input(
+        ChoiceInput(
             "view",
             options=list(VIEWS),
             default=RELEASED_VIEW,

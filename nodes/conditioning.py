@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.supported_models
+import torch
 from torch import Tensor
 
-from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW
+from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..stages.edit import at_norm
+from .choices import require_choice, require_finite_widget
 from .sockets import Embedding
 
 Entry = list[Any]  # [text (B, tokens, C), {ControlNets, areas, masks, time ranges, sizes, pooled_output, ...}]
@@ -26,7 +28,7 @@ class Painted:
     def away(self) -> Tensor | None:
         """The negative embedding (1, D) at the length of the positive one: a raw picture embedding has length 1, and guidance
         compares the two. None where there is none."""
-        vector = row(self.negative)
+        vector = row(self.negative, "negative_embedding")
         if vector is None or self.embedding.is_null:
             return vector
         return at_norm(vector, float(self.embedding.vector.norm()))
@@ -44,15 +46,68 @@ class AdapterOptions:
     local_strength: float = RELEASED_LOCAL_STRENGTH
 
     def __post_init__(self) -> None:
+        require_choice("view of the two-view adapter", self.view, VIEWS)
+        for name in ("scale", "local_strength"):
+            require_finite_widget(f"{name} of the adapter", getattr(self, name))
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
                 f"start_percent {self.start} and end_percent {self.end} must rise and lie between 0 and 1. Swap them?"
             )
 
 
-def row(embedding: Embedding | None) -> Tensor | None:
-    """The vector (D,) as float32 (1, D); None for <base_null> and for what is not connected."""
-    return None if embedding is None or embedding.is_null else embedding.vector[None].float()
+def row(embedding: Embedding | None, what: str = "embedding") -> Tensor | None:
+    """The vector (D,) as float32 (1, D); None for <base_null> and for what is not connected. ``what``: the input, for messages."""
+    if embedding is None or embedding.is_null:
+        return None
+    if not embedding.vector.isfinite().all():
+        raise ValueError(
+            f"The {what} holds NaN or infinite numbers, so there is nothing to paint from. Look at the node it comes from: a "
+            "network in fp16 may have overflowed; its loader's precision bf16 or fp32 helps."
+        )
+    return embedding.vector[None].float()
+
+
+def require_width(vector: Tensor | None, width: int, what: str) -> None:
+    """ValueError where an embedding (1, D) is not the one that the adapter was trained with."""
+    if vector is not None and vector.shape[-1] != width:
+        raise ValueError(
+            f"The {what} has {vector.shape[-1]} numbers, the adapter reads {width}. ImageBind, LLM, prior and adapter must be of "
+            "one family: all miniature, or all published."
+        )
+
+
+def require_conditioning(given: Conditioning, what: str) -> None:
+    """ValueError where a CONDITIONING has nothing in it or holds numbers that are none. ``what``: the input, for messages."""
+    if not given:
+        raise ValueError(f"The {what} is empty: it asks for nothing. Connect Apply Embedding, or CLIP Text Encode.")
+    for number, (text, extras) in enumerate(given, start=1):
+        for part in (text, extras.get("pooled_output")):
+            if torch.is_tensor(part) and not part.isfinite().all():
+                entry = f"entry {number} of {len(given)} in the {what}" if len(given) > 1 else f"{what}"
+                raise ValueError(
+                    f"The {entry} holds NaN or infinite numbers. Look at the node it comes from: a text encoder in fp16 may have "
+                    "overflowed; start ComfyUI with --bf16-text-enc or --fp32-text-enc."
+                )
+
+
+def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str) -> None:
+    """ValueError where at one of the noise levels no entry is felt: ComfyUI then predicts zeros, without asking the network.
+
+    ``sampling``: the model's model_sampling, which knows what a share of the sampling is as a noise level.
+    """
+    spans = [
+        [
+            float(sampling.percent_to_sigma(extras.get(name, share)))
+            for name, share in (("start_percent", 0.0), ("end_percent", 1.0))
+        ]
+        for _, extras in given
+    ]
+    for sigma in sigmas.tolist():
+        if not any(end <= sigma <= start for start, end in spans):
+            raise ValueError(
+                f"At noise level {sigma:.4g} no entry of the {what} is felt: its time ranges (start_percent, end_percent) leave a "
+                "gap. Widen one of them."
+            )
 
 
 def over_range(

@@ -11,6 +11,7 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import load_unet
 from ..loading.files import META_DIMS, read_tensors
 from ..loading.reader import WeightFile
+from .choices import require_choice
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
 from .networks import OPERATIONS, cancellable_progress, describe
 from .patchers import reloads
@@ -71,6 +72,7 @@ class LoadDiffusion(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        require_choice("precision of Load Embedding Diffusion", precision, PRECISIONS)
         path = find_weights("unet", name)
         model = open_model(load_unet, path, precision)
         return io.NodeOutput(model, load_vae(path, name), ui=ui.PreviewText(describe(model, path)))

@@ -14,11 +14,16 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
+from .choices import require_finite_widget
+from .conditioning import require_conditioning
+from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
 from .picture_latent import require_picture
 from .sdxl import PIX2PIX_CHANNELS
 from .sockets import CATEGORY
 
 SOURCE = "concat_latent_image"  # where ComfyUI's models look for what fills the extra channels; nothing there is zeros
+NODE = "InstructPix2Pix Guidance"
+WHAT = f"image of {NODE}"
 NEGATIVE = 1  # ComfyUI's number in cond_or_uncond; 0 is positive
 
 
@@ -27,7 +32,7 @@ class InstructPix2PixGuider(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="Any2PixInstructPix2PixGuider",
-            display_name="InstructPix2Pix Guidance",
+            display_name=NODE,
             category=f"{CATEGORY}/sampling",
             description="Edits a picture by a text instruction with an InstructPix2Pix model: one guidance for the "
             "text, one for the picture.",
@@ -86,18 +91,23 @@ class InstructPix2PixGuider(io.ComfyNode):
         negative: list | None = None,
     ) -> io.NodeOutput:
         _require_pix2pix(model)
-        _require_picture_for(model.get_model_object("latent_format").latent_channels, image)
+        source = samples_for(model, image, WHAT)
+        require_picture(image, source, WHAT)
         if negative is None and not text_guidance == image_guidance == 1.0:
             raise ValueError(
                 "InstructPix2Pix Guidance has no negative: it compares the instruction with the empty prompt. Connect "
                 "a second CLIP Text Encode, with no text in it, to negative."
             )
+        for name, scale in (("text_guidance", text_guidance), ("image_guidance", image_guidance)):
+            require_finite_widget(f"{name} of {NODE}", scale)
         negative = positive if negative is None else negative
+        for name, given in (("positive", positive), ("negative", negative)):
+            require_conditioning(given, f"{name} of {NODE}")
         _require_no_control_lora(positive + negative)
-        guider = Pix2PixGuider(model, image["samples"])
+        guider = Pix2PixGuider(model, source)
         guider.set_conds(positive, negative)
         guider.set_cfg(text_guidance, image_guidance)
-        return io.NodeOutput(guider, _to_sample(image))
+        return io.NodeOutput(guider, _to_sample(image, source, mask_of(image, WHAT)))
 
 
 class Pix2PixGuider(comfy.samplers.CFGGuider):
@@ -130,25 +140,35 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
                 "negative": node_helpers.conditioning_set_values(negative, {SOURCE: None}),
             }
         )
-        return super().sample(noise, latent_image, *args, **kwargs)
+        # in float32: noise levels above 100 in CosXL's scale do not fit into fp16
+        painted = super().sample(noise.float(), latent_image.float(), *args, **kwargs)
+        require_finite(painted, f"latent that {NODE} painted", NETWORK_REMEDY)
+        return painted
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None) -> Tensor:
-        """The denoised latent. The part that the text adds goes through ComfyUI's own guidance, and so through whatever
-        other nodes hang on it (RescaleCFG, APG): from the picture's guidance without text to the same with text."""
+        """The denoised latent. The text's guidance is ComfyUI's own, with whatever other nodes hang on it (RescaleCFG, APG,
+        perturbed attention): they see the model's predictions for the picture with and without text, as in a guider of two, and so
+        what they change is what they change there. The picture's guidance is added to it."""
         # ComfyUI's batch begins with the last. Nodes that look at one negative row of it (SelfAttentionGuidance) look at the
         # first, and want the one that counts as negative below: with the picture.
-        conds = [self.conds["positive"], self.conds["negative"], self.conds["middle"]]
-        text, plain, image = comfy.samplers.calc_cond_batch(
-            self.inner_model, self._needed(conds, model_options), x, timestep, model_options
-        )
-        without, with_text = (guide_edit(plain, image, text, scale, self.image_guidance) for scale in (0.0, 1.0))
+        conds = self._needed([self.conds["positive"], self.conds["negative"], self.conds["middle"]], model_options)
+        told = {"model": self.inner_model, "input": x, "sigma": timestep, "model_options": model_options}
+        text, plain, image = _predictions(conds, told)
+        cond, uncond = text, image
         for fn in model_options.get("sampler_pre_cfg_function", []):
-            told = {"conds": conds[::2], "conds_out": [with_text, without], "cond_scale": self.cfg, "timestep": timestep,
-                    "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options}  # fmt: skip
-            with_text, without = fn(told)
-        return comfy.samplers.cfg_function(
-            self.inner_model, with_text, without, self.cfg, x, timestep, model_options, cond=conds[0], uncond=conds[2]
-        )
+            answer = fn(
+                {**told, "conds": conds[::2], "conds_out": [cond, uncond], "cond_scale": self.cfg, "timestep": timestep}
+            )
+            cond, uncond = answer[:2]
+        guided = comfy.samplers.cfg_function(
+            self.inner_model, cond, uncond, self.cfg, x, timestep, {**model_options, "sampler_post_cfg_function": []},
+            cond=conds[0], uncond=conds[2],
+        )  # fmt: skip
+        denoised = guide_edit(plain, image, guided, 1.0, self.image_guidance)
+        for fn in model_options.get("sampler_post_cfg_function", []):
+            denoised = fn({**told, "denoised": denoised, "cond": conds[0], "uncond": conds[2], "cond_scale": self.cfg,
+                           "cond_denoised": cond, "uncond_denoised": uncond})  # fmt: skip
+        return denoised
 
     def _needed(self, conds: list, model_options: dict) -> list:
         """None, which costs nothing and predicts zeros, for the predictions that these guidances leave out."""
@@ -156,6 +176,19 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
             return conds
         text, _, image = conds
         return [text, None, None if math.isclose(self.cfg, 1.0) else image]
+
+
+def _predictions(conds: list, told: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """What the model predicts for (text, no picture, picture). One that is None is left out, and the next stands in for it: ComfyUI
+    would give zeros, and NaN in 16 bits."""
+    model, x, sigma, options = (told[name] for name in ("model", "input", "sigma", "model_options"))
+    if "sampler_calc_cond_batch_function" in options:  # another pack's, which knows of two
+        text, image = options["sampler_calc_cond_batch_function"]({**told, "conds": conds[::2]})[:2]
+        (plain,) = comfy.samplers.calc_cond_batch(model, conds[1:2], x, sigma, options)
+    else:
+        text, plain, image = comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
+    image = text if conds[2] is None else image
+    return text, image if conds[1] is None else plain, image
 
 
 def _as_positive_and_negative(executor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -183,9 +216,8 @@ def _beside(source: Tensor, latent: Tensor) -> Tensor:
     return source.repeat(copies, 1, 1, 1)  # in turns, as RepeatLatentBatch does
 
 
-def _to_sample(image: dict[str, Any]) -> dict[str, Any]:
+def _to_sample(image: dict[str, Any], samples: Tensor, mask: Tensor | None) -> dict[str, Any]:
     """The picture's LATENT with zeros in it. Under a soft or open part of the mask the picture stays: the sampler shows it."""
-    mask, samples = image.get("noise_mask"), image["samples"]
     if mask is None:
         return {**image, "samples": torch.zeros_like(samples)}
     kept = prepare_mask(mask, samples.shape, samples.device) < 1.0
@@ -218,16 +250,6 @@ def _require_no_control_lora(conditionings: list) -> None:
                     "full ControlNet of the same family (SD 1.5, SDXL)."
                 )
             control = control.previous_controlnet
-
-
-def _require_picture_for(channels: int, image: dict[str, Any]) -> None:
-    samples = image["samples"]
-    if samples.ndim != 4 or samples.shape[1] != channels:
-        raise ValueError(
-            f"The image is a latent of shape {tuple(samples.shape)}; this model needs (batch, {channels}, height, "
-            "width). Encode it with the VAE that belongs to the model."
-        )
-    require_picture(image, "image of InstructPix2Pix Guidance")
 
 
 def _size(latent: Tensor) -> str:

@@ -1,50 +1,25 @@
 """DDIM Invert and Latent Noise Mix: the source picture as noise, and how much of it is kept."""
 
-import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import comfy.model_management as management
-import comfy.model_sampling
 import comfy.sample
-import comfy.samplers
-import comfy.utils
-import latent_preview
-import torch
-from comfy.sampler_helpers import prepare_mask
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..stages.edit import EditOptions
-from ..stages.invert import InversionOptions, ddim_invert
+from ..stages.invert import InversionOptions
 from ..stages.mix import MIX_MODES, mix_noise
+from .choices import ChoiceInput, check_choices, require_choice, schedulers
 from .instruct import MAX_SEED
-from .inverted import Inversion, InvertedNoise, attach, inversion_of, sampler_sigmas, sigmas_from
+from .inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
+from .latents import mask_of, require_finite, samples_for
 from .picture_latent import require_picture
+from .run_inversion import NO_GUIDANCE, Guidance, require_noise_on_top, run_inversion
 from .sockets import CATEGORY, Embedding, EmbeddingSocket
 
-logger = logging.getLogger(__name__)
-NO_GUIDANCE = 1.0  # the inversion has to explain the picture, not to stress it (released code)
 # Of the noise that stands in for an inversion, after <base_null> and outside a mask; the noise mix replaces the former.
 BLANK_SEED = 0
 DEFAULTS = EditOptions()
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """What the inversion asks the model with. Guidance other than 1 needs a ``negative``."""
-
-    positive: list
-    negative: list | None = None
-    cfg: float = NO_GUIDANCE
-
-    def __post_init__(self) -> None:
-        if self.cfg != NO_GUIDANCE and self.negative is None:
-            raise ValueError(
-                f"cfg of DDIM Invert is {self.cfg:g} but no negative is connected. Connect Apply Embedding's "
-                "negative, or set cfg to 1."
-            )
 
 
 class DDIMInvert(io.ComfyNode):
@@ -74,9 +49,9 @@ class DDIMInvert(io.ComfyNode):
                     max=1000,
                     tooltip="Must be the sampler's steps. More is more exact and slower.",
                 ),
-                io.Combo.Input(
+                ChoiceInput(
                     "scheduler",
-                    options=comfy.samplers.SCHEDULER_NAMES,
+                    options=schedulers(),
                     default=DEFAULTS.scheduler,
                     tooltip="Must be the sampler's scheduler.",
                 ),
@@ -146,6 +121,10 @@ class DDIMInvert(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, scheduler: str | None = None) -> bool | str:
+        return check_choices("DDIM Invert", scheduler=(scheduler, schedulers()))
+
+    @classmethod
     def execute(
         cls,
         model: Any,
@@ -164,17 +143,18 @@ class DDIMInvert(io.ComfyNode):
         options = InversionOptions(iterations, tolerance)
         blank = base is not None and base.is_null
         start = 0 if blank else start_at_step  # there is no picture that could show through
-        clean = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-        sigmas = sigmas_from(sampler_sigmas(model, scheduler, steps), start, scheduler)
+        require_noise_on_top(model)
+        what = "latent of DDIM Invert"
+        clean = samples_for(model, latent, what)
+        sigmas = sigmas_from(sampler_sigmas(model, scheduler, steps, "DDIM Invert"), start, scheduler)
         sampling, latent_format = (model.get_model_object(name) for name in ("model_sampling", "latent_format"))
         record = Inversion(clean, clean, sigmas, scheduler, steps, latent_format, float(sampling.sigma_max), start)
         fresh = comfy.sample.prepare_noise(clean, BLANK_SEED, latent.get("batch_index"))
         if blank:
             inversion = replace(record, blank=True).with_noise(fresh, alpha=0.0)
         else:
-            require_picture(latent, "latent of DDIM Invert")
-            _require_noise_on_top(sampling)
-            inversion = _run_inversion(model, guidance, record, options, latent.get("noise_mask"), fresh)
+            require_picture(latent, clean, what)
+            inversion = run_inversion(model, guidance, record, options, mask_of(latent, what), fresh)
         return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, BLANK_SEED), sigmas)
 
 
@@ -205,7 +185,7 @@ class NoiseMix(io.ComfyNode):
                     tooltip="1 keeps the layout of the source picture, 0 forgets it. It changes too little? Lower "
                     "this. After <base_null> it counts as 0.",
                 ),
-                io.Combo.Input(
+                ChoiceInput(
                     "mode",
                     options=list(MIX_MODES),
                     default=DEFAULTS.mode,
@@ -224,82 +204,20 @@ class NoiseMix(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, mode: str | None = None) -> bool | str:
+        return check_choices("Latent Noise Mix", mode=(mode, MIX_MODES))
+
+    @classmethod
     def execute(cls, latent: dict[str, Any], seed: int, alpha: float, mode: str) -> io.NodeOutput:
-        inversion = inversion_of(latent)
+        require_choice("mode of Latent Noise Mix", mode, MIX_MODES)
+        what = "latent of Latent Noise Mix"
+        inversion = inversion_of(latent, what)
         if inversion is None:
-            raise ValueError(
-                "Latent Noise Mix needs the latent of DDIM Invert; this one was not inverted. Put DDIM Invert in "
-                "between."
-            )
+            raise ValueError(f"The {what} {not_inverted(latent)} Put DDIM Invert in between.")
         fresh = comfy.sample.prepare_noise(inversion.samples, seed, latent.get("batch_index"))
         mixed = fresh if inversion.blank else mix_noise(inversion.noise(), fresh, alpha, mode)
         inversion = inversion.with_noise(mixed, alpha=0.0 if inversion.blank else alpha)
-        return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, seed))
-
-
-def _run_inversion(
-    model: Any, guidance: Guidance, record: Inversion, options: InversionOptions, mask: Tensor | None, noise: Tensor
-) -> Inversion:
-    """ComfyUI's own sampling with our sampler function and rising noise levels: loading, LoRA, ControlNet and previews come free.
-
-    With a ``mask`` the model sees what a sampler with this mask will show it: outside, the clean picture under ``noise``. The
-    part inside is then inverted against just that, and comes back. A soft edge counts as inside: there a sampler shows a
-    blend with the noise that only the inversion finds.
-    """
-    if mask is not None:
-        mask = (prepare_mask(mask, noise.shape, "cpu")[:, :1] > 0).float()
-    steps = len(record.sigmas) - 1
-    solved: list[dict] = []
-    inverted = comfy.sample.sample_custom(
-        model,
-        torch.zeros_like(record.clean) if mask is None else noise,
-        guidance.cfg,
-        comfy.samplers.KSAMPLER(_as_sampler(ddim_invert, solved.append), extra_options=asdict(options)),
-        record.sigmas.flip(0),
-        guidance.positive,
-        guidance.positive if guidance.negative is None else guidance.negative,
-        record.clean,
-        noise_mask=mask,
-        callback=latent_preview.prepare_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-    )
-    calls, miss = sum(state["calls"] for state in solved), max(float(state["change"].max()) for state in solved)
-    logger.info("DDIM Invert: %d calls of the network for %d steps, none off by more than %.2g.", calls, steps, miss)
-    inversion = replace(record, samples=inverted)
-    return inversion if mask is None else inversion.with_noise_outside(mask, noise)
-
-
-def _as_sampler(stage: Callable[..., Tensor], observe: Callable[[dict], None]) -> Callable[..., Tensor]:
-    """A stage of k-diffusion's form as ComfyUI calls samplers; every call of the network can be cancelled, and
-    ``observe`` sees what the stage tells of each step."""
-
-    def sample(
-        model: Callable[..., Tensor],
-        x: Tensor,
-        sigmas: Tensor,
-        extra_args=None,
-        callback=None,
-        disable=None,
-        **options: Any,
-    ) -> Tensor:
-        def cancellable(*args: Any, **kwargs: Any) -> Tensor:
-            management.throw_exception_if_processing_interrupted()
-            return model(*args, **kwargs)
-
-        def tell(state: dict) -> None:
-            observe(state)
-            if callback is not None:
-                callback(state)
-
-        return stage(cancellable, x, sigmas, extra_args=extra_args, callback=tell, **options)
-
-    return sample
-
-
-def _require_noise_on_top(sampling: Any) -> None:
-    """The arithmetic of inversion and mix is that of noise added to the picture, not of a blend of both."""
-    if isinstance(sampling, comfy.model_sampling.CONST):
-        raise ValueError(
-            "DDIM Invert is for models that add noise to a picture, such as SDXL; the connected model is a flow model. "
-            "Connect Load Embedding Diffusion or an SDXL checkpoint."
+        require_finite(
+            inversion.samples, "latent that Latent Noise Mix made", "Its own arithmetic overflowed: please report it."
         )
+        return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, seed))

@@ -8,6 +8,9 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from .choices import require_choice, samplers, schedulers
+from .latents import require_finite, samples_of
+
 INVERSION_KEY = "any2pix_inversion"
 # A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1: above
 # a share of sigma it is noise, where that share is high enough to tell the two apart.
@@ -90,12 +93,17 @@ def detach(latent: dict[str, Any], samples: Tensor) -> dict[str, Any]:
     return {**{key: value for key, value in latent.items() if key != INVERSION_KEY}, "samples": samples}
 
 
-def inversion_of(latent: dict[str, Any]) -> Inversion | None:
-    """The record of an inverted LATENT, None for any other; an error where a node changed the noise after the inversion."""
+def inversion_of(latent: dict[str, Any], what: str = "latent") -> Inversion | None:
+    """The record of an inverted LATENT, None for any other; an error where a node changed the noise after the inversion.
+
+    ``what``: the input, for messages: "latent of Latent Noise Mix".
+    """
+    samples = samples_of(latent, what)
     inversion = latent.get(INVERSION_KEY)
-    if inversion is None or latent["samples"] is inversion.samples:
+    if inversion is None or _is_copy(samples, inversion.samples):
         return inversion
-    deviation = float(inversion.latent_format.process_in(latent["samples"].float()).std())
+    require_finite(samples, what, "It was inverted, and has been changed since: look at the node it comes from.")
+    deviation = float(inversion.latent_format.process_in(samples.float()).std())
     if deviation > max(NOISE_SHARE * inversion.start_sigma, LEAST_NOISE_DEVIATION):
         raise ValueError(
             "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite ...), "
@@ -104,8 +112,29 @@ def inversion_of(latent: dict[str, Any]) -> Inversion | None:
     return None  # stock samplers copy every key of a LATENT: this one has been sampled since
 
 
-def sampler_sigmas(model: Any, scheduler: str, steps: int, sampler_name: str = "euler") -> Tensor:
-    """The falling noise levels that ComfyUI's KSampler uses for these widgets, with the final 0, on the CPU."""
+def not_inverted(latent: dict[str, Any]) -> str:
+    """Why a LATENT without a valid record has none: the end of a sentence that begins with "The latent of ..."."""
+    if INVERSION_KEY in latent:
+        return "was inverted, but a sampler or another node has made something else of it since."
+    return "was not inverted."
+
+
+def _is_copy(samples: Tensor, inverted: Tensor) -> bool:
+    """The very tensor, or the same numbers elsewhere: some nodes copy a LATENT, move it or keep it in 16 bits."""
+    if samples is inverted:
+        return True
+    return samples.shape == inverted.shape and torch.equal(samples.cpu(), inverted.to("cpu", samples.dtype))
+
+
+def sampler_sigmas(model: Any, scheduler: str, steps: int, node: str, sampler_name: str = "euler") -> Tensor:
+    """The falling noise levels that ComfyUI's KSampler uses for these widgets, with the final 0, on the CPU.
+
+    ComfyUI takes its first scheduler and sampler for names that it does not have; here they are errors. ``node``: whose widgets.
+    """
+    require_choice(f"scheduler of {node}", scheduler, schedulers())
+    require_choice(f"sampler_name of {node}", sampler_name, samplers())
+    if steps < 1:
+        raise ValueError(f"steps of {node} is {steps}; it must be at least 1.")
     sampler = comfy.samplers.KSampler(
         model, steps=steps, device="cpu", sampler=sampler_name, scheduler=scheduler, denoise=1.0
     )
@@ -123,13 +152,18 @@ def sigmas_from(sigmas: Tensor, start_step: int, scheduler: str) -> Tensor:
     return sigmas[start_step:]
 
 
-def require_same_schedule(inversion: Inversion, model: Any, sampler_name: str, scheduler: str, steps: int) -> None:
-    """Sampling has to walk down the very steps that the inversion walked up."""
-    sigmas = sampler_sigmas(model, scheduler, steps, sampler_name)[inversion.start_step :]
-    same = sigmas.shape == inversion.sigmas.shape and torch.allclose(
-        sigmas, inversion.sigmas, rtol=SIGMA_TOLERANCE, atol=0.0
-    )
-    if same:
+def require_same_schedule(
+    inversion: Inversion, model: Any, node: str, sampler_name: str, scheduler: str, steps: int
+) -> None:
+    """Sampling has to walk down the very steps that the inversion walked up, in latents of the same kind."""
+    inverted_in, sampled_in = inversion.latent_format, model.get_model_object("latent_format")
+    if type(inverted_in) is not type(sampled_in):
+        raise ValueError(
+            f"The latent was inverted with a model of {type(inverted_in).__name__} latents, the sampler's has "
+            f"{type(sampled_in).__name__} latents. Connect the same model to both."
+        )
+    sigmas = sampler_sigmas(model, scheduler, steps, node, sampler_name)[inversion.start_step :]
+    if _same_levels(sigmas, inversion.sigmas):
         return
     if scheduler != inversion.scheduler:
         raise ValueError(
@@ -141,13 +175,17 @@ def require_same_schedule(inversion: Inversion, model: Any, sampler_name: str, s
             f"The latent was inverted with {inversion.steps} steps, the sampler has {steps}. Set steps to "
             f"{inversion.steps} on both."
         )
-    if not torch.equal(sampler_sigmas(model, scheduler, steps)[inversion.start_step :], sigmas):
+    if not torch.equal(sampler_sigmas(model, scheduler, steps, node)[inversion.start_step :], sigmas):
         raise ValueError(
             f"The sampler {sampler_name!r} uses other noise levels than the inversion. Set sampler_name to 'euler'."
         )
     raise ValueError(
         "The model's noise levels differ between DDIM Invert and the sampler. Connect the same model to both."
     )
+
+
+def _same_levels(sigmas: Tensor, others: Tensor) -> bool:
+    return sigmas.shape == others.shape and torch.allclose(sigmas, others, rtol=SIGMA_TOLERANCE, atol=0.0)
 
 
 class InvertedNoise:
@@ -163,8 +201,11 @@ class InvertedNoise:
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
         """N such that ComfyUI's noise scaling of N and the given latent gives the inverted latent."""
-        given = input_latent["samples"]
-        if INVERSION_KEY in input_latent and "noise_mask" in input_latent and inversion_of(input_latent) is not None:
+        what = "latent_image of the sampler"
+        given = samples_of(input_latent, what)
+        require_finite(given, what)
+        masked = input_latent.get("noise_mask") is not None
+        if masked and inversion_of(input_latent, what) is not None:
             raise ValueError(
                 "The sampler got the inverted latent together with its NOISE and a mask. Connect the clean latent "
                 "instead: VAE Encode, Set Latent Noise Mask, then latent_image of the sampler."

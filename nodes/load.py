@@ -11,6 +11,7 @@ from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
 from ..loading.text_encoder import load_clip_tokenizer
+from .choices import require_choice
 from .folders import MINIATURE, check_name, find_weights, list_names
 from .networks import cancellable_progress, describe, read_network
 from .precision import PRECISIONS
@@ -72,6 +73,7 @@ class LoadImageBind(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        require_choice("precision of Load ImageBind", precision, PRECISIONS)
         path = find_weights("imagebind", name)
         network = read_network(
             load_imagebind, path, precision, tokenizer=_tokenizer_for(name), progress=cancellable_progress()
@@ -109,6 +111,8 @@ class LoadLLM(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "auto", merge: str = AS_TRAINED) -> io.NodeOutput:
+        require_choice("precision of Load Multimodal LLM", precision, PRECISIONS)
+        require_choice("merge of Load Multimodal LLM", merge, MERGES)
         path = find_weights("llm", name)
         network = read_network(
             load_llm, path, precision, merge=None if merge == AS_TRAINED else merge, progress=cancellable_progress()
@@ -138,6 +142,7 @@ class LoadPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        require_choice("precision of Load Refinement Prior", precision, PRECISIONS)
         path = find_weights("prior", name)
         network = read_network(
             load_prior, path, precision, tokenizer=_tokenizer_for(name), progress=cancellable_progress()
@@ -168,6 +173,7 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        require_choice("precision of Load Embedding Adapter", precision, PRECISIONS)
         path = find_weights("adapter", name)
         network = read_network(load_adapter, path, precision)
         return io.NodeOutput(network, ui=ui.PreviewText(describe(network, path)))

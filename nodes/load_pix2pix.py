@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..loading.pix2pix import load_pix2pix_unet
 from ..loading.text_encoder import load_text_encoder
+from .choices import require_choice
 from .clip import build_clip
 from .diffusion import load_vae, open_model
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
@@ -71,6 +72,7 @@ class LoadInstructPix2Pix(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "auto") -> io.NodeOutput:
+        require_choice("precision of Load InstructPix2Pix", precision, PRECISIONS)
         path = find_weights("pix2pix", name)
         model = open_model(load_pix2pix_unet, path, precision)
         sdxl = isinstance(model.model, comfy.model_base.SDXL)

@@ -3,23 +3,22 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..stages.encode import check_finite
 from .inverted import inversion_of
-
-OVERFLOW_REMEDY = (
-    "Look at the node it comes from; a VAE makes such latents where 16 bits are too few for it: start ComfyUI with --fp32-vae."
-)
+from .latents import ENCODE, name_rows, require_finite
 
 
-def require_picture(latent: dict[str, Any], what: str) -> None:
-    """ValueError where a LATENT is no clean picture: inverted, empty, or with values that are no numbers.
-
-    ``what``: the input, for the message: "image of InstructPix2Pix Guidance".
-    """
-    samples = latent["samples"]
-    if inversion_of(latent) is not None:
-        raise ValueError(f"The {what} is an inverted latent, which is noise. Connect the latent of VAE Encode.")
-    if torch.count_nonzero(samples) == 0:
-        raise ValueError(f"The {what} is an empty latent: there is no picture in it. Connect the latent of VAE Encode.")
-    check_finite(samples, what, OVERFLOW_REMEDY)
+def require_picture(latent: dict[str, Any], samples: Tensor, what: str) -> None:
+    """ValueError where a LATENT with these samples is no clean picture: inverted, empty, or with values that are no numbers."""
+    require_finite(samples, what)
+    if inversion_of(latent, what) is not None:
+        raise ValueError(f"The {what} is an inverted latent, which is noise. {ENCODE}")
+    empty = [number for number, row in enumerate(samples, start=1) if not torch.count_nonzero(row)]
+    if len(empty) == len(samples):
+        raise ValueError(f"The {what} is an empty latent: there is no picture in it. {ENCODE}")
+    if empty:
+        raise ValueError(
+            f"The {what} is a batch of {len(samples)}, and {name_rows(empty)} of it is an empty latent: there is no picture in it. "
+            "Take it out of the batch."
+        )

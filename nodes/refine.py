@@ -6,6 +6,7 @@ from ..models.mm_llm import scale_embedding
 from ..models.prior import MODALITIES
 from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
 from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
+from .choices import ChoiceInput, check_choices, require_choice
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
 
@@ -31,7 +32,7 @@ class Refine(io.ComfyNode):
                     "embedding",
                     tooltip="What to refine: the LLM's edit output, or a reference's embedding from Base Retrieval.",
                 ),
-                io.Combo.Input(
+                ChoiceInput(
                     "source",
                     options=SOURCES,
                     default=PREDICTED,
@@ -71,13 +72,23 @@ class Refine(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, source: str | None = None) -> bool | str:
+        return check_choices("Refinement Prior", source=(source, SOURCES))
+
+    @classmethod
     def execute(
         cls, prior: Network, embedding: Embedding, source: str, aesthetic_score: float, guidance: float, text: str = ""
     ) -> io.NodeOutput:
+        require_choice("source of Refinement Prior", source, SOURCES)
         vector = embedding.required("Refinement Prior")
         network = prior.load(transformer_activations(GUIDED_ROWS * PROMPT_TOKENS, prior.module.dims.width))
         modality = SOURCE if source == PREDICTED else source
         refined = refine(network, vector.to(prior.device), modality, text, aesthetic_score, guidance)
+        if not refined.isfinite().all():
+            raise ValueError(
+                "What Refinement Prior found holds NaN or infinite numbers: the prior overflowed. Set precision of Load Refinement "
+                "Prior to bf16 or fp32, or lower guidance."
+            )
         return io.NodeOutput(Embedding(scale_embedding(refined).cpu()))
 
 
@@ -125,7 +136,7 @@ class MixEmbeddings(io.ComfyNode):
                     tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the "
                     "embedding.",
                 ),
-                io.Combo.Input(
+                ChoiceInput(
                     "formula",
                     options=list(MIX_FORMULAS),
                     default=MIX_FORMULAS[0],
@@ -140,6 +151,10 @@ class MixEmbeddings(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, formula: str | None = None) -> bool | str:
+        return check_choices("Embedding Mix", formula=(formula, MIX_FORMULAS))
 
     @classmethod
     def execute(
@@ -157,4 +172,6 @@ class MixEmbeddings(io.ComfyNode):
         if formula == "released" and vectors[1] is not None and not base.candidates:
             vectors[1] = scale_embedding(vectors[1])  # a reference, not a prediction: the released code reads it at 20
         weights = (edit_weight, refined_weight, base_weight)
-        return io.NodeOutput(Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula)))
+        return io.NodeOutput(
+            Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula))
+        )

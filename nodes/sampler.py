@@ -3,23 +3,33 @@
 from typing import Any
 
 import comfy.sample
-import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW
+from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..stages.edit import EditOptions
+from .choices import ChoiceInput, check_choices, require_finite_widget, samplers, schedulers
 from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
 from .conditioning import AdapterOptions, Conditioning, Painted
 from .instruct import MAX_SEED
-from .inverted import InvertedNoise, detach, inversion_of, require_same_schedule
+from .inverted import (
+    InvertedNoise,
+    detach,
+    inversion_of,
+    not_inverted,
+    require_same_schedule,
+    sampler_sigmas,
+)
+from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
 from .networks import Network
 from .sockets import CATEGORY, AdapterSocket, Embedding, EmbeddingSocket
 
 DEFAULTS = EditOptions()
+NODE = "SDXL Embedding Sampler"
+WHAT = f"latent of {NODE}"
 
 
 class EmbeddingSampler(io.ComfyNode):
@@ -27,7 +37,7 @@ class EmbeddingSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="Any2PixSampler",
-            display_name="SDXL Embedding Sampler",
+            display_name=NODE,
             category=f"{CATEGORY}/sampling",
             description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply "
             "Embedding and a stock sampler.",
@@ -66,15 +76,15 @@ class EmbeddingSampler(io.ComfyNode):
                     tooltip="Guidance. 1.5 to 3 when a negative embedding is connected, the published value without "
                     "one is 10.",
                 ),
-                io.Combo.Input(
+                ChoiceInput(
                     "sampler_name",
-                    options=comfy.samplers.SAMPLER_NAMES,
+                    options=samplers(),
                     default="euler",
                     tooltip="euler retraces an inversion; others drift from it.",
                 ),
-                io.Combo.Input(
+                ChoiceInput(
                     "scheduler",
-                    options=comfy.samplers.SCHEDULER_NAMES,
+                    options=schedulers(),
                     default=DEFAULTS.scheduler,
                     tooltip="For an inverted latent the same as on DDIM Invert.",
                 ),
@@ -83,6 +93,14 @@ class EmbeddingSampler(io.ComfyNode):
                 *view_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The painted latent, for VAE Decode.")],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, sampler_name: str | None = None, scheduler: str | None = None, view: str | None = None
+    ) -> bool | str:
+        return check_choices(
+            NODE, sampler_name=(sampler_name, samplers()), scheduler=(scheduler, schedulers()), view=(view, VIEWS)
         )
 
     @classmethod
@@ -105,6 +123,7 @@ class EmbeddingSampler(io.ComfyNode):
         view: str = RELEASED_VIEW,
         local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> io.NodeOutput:
+        require_finite_widget(f"cfg of {NODE}", cfg)
         painted = Painted(embedding, local, negative_embedding)
         options = AdapterOptions(scale, view=view, local_strength=local_strength)
         model, positive, negative = apply_embedding(model, adapter, painted, positive, negative, options)
@@ -120,34 +139,37 @@ class EmbeddingSampler(io.ComfyNode):
             negative,
             image,
             start_step=start_step,
-            noise_mask=latent.get("noise_mask"),
+            noise_mask=mask_of(latent, WHAT),
             callback=latent_preview.prepare_callback(model, steps),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
         )
+        require_finite(samples, f"latent that {NODE} painted", NETWORK_REMEDY)
         return io.NodeOutput(detach(latent, samples))
 
 
 def _start(
     model: Any, latent: dict[str, Any], seed: int, sampler_name: str, scheduler: str, steps: int
 ) -> tuple[Tensor, Tensor, int]:
-    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w), and the step to begin at."""
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    inversion = inversion_of(latent)
+    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w) in float32, and the step to begin at."""
+    samples, masked = samples_for(model, latent, WHAT), mask_of(latent, WHAT) is not None
+    inversion = inversion_of(latent, WHAT)
     if inversion is None:
-        _require_empty_or_masked(latent)
+        sampler_sigmas(model, scheduler, steps, NODE, sampler_name)  # names that are not there are errors
+        require_finite(samples, WHAT)
+        _require_empty_or_masked(latent, samples, masked)
         return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples, 0
-    require_same_schedule(inversion, model, sampler_name, scheduler, steps)
-    if "noise_mask" in latent:
+    require_same_schedule(inversion, model, NODE, sampler_name, scheduler, steps)
+    if masked:
         noise = InvertedNoise(inversion, seed).generate_noise({"samples": inversion.clean})
         return noise, inversion.clean, inversion.start_step
-    return torch.zeros_like(samples), samples, inversion.start_step
+    return torch.zeros_like(samples), inversion.samples, inversion.start_step
 
 
-def _require_empty_or_masked(latent: dict[str, Any]) -> None:
+def _require_empty_or_masked(latent: dict[str, Any], samples: Tensor, masked: bool) -> None:
     """A clean picture under full noise would silently be forgotten; under a mask it is an ordinary inpainting."""
-    if "noise_mask" not in latent and torch.count_nonzero(latent["samples"]):
+    if not masked and torch.count_nonzero(samples):
         raise ValueError(
-            "The sampler got a picture that was not inverted, and would paint over it from noise. Put DDIM Invert "
-            "in between, set a noise mask on it, or connect an empty latent."
+            f"The {WHAT} {not_inverted(latent)} The sampler would paint over it from noise. Put DDIM Invert in between, set a "
+            "noise mask on it, or connect an empty latent."
         )

@@ -83,6 +83,29 @@ def test_a_file_that_is_not_there(client, edit, loader):
     assert "any2pix" in said, "the error should name the folder that was searched"
 
 
+@pytest.mark.parametrize(
+    ("where", "widget"),
+    [("inverted", "scheduler"), ("sampled", "scheduler"), ("sampled", "sampler_name"), ("noise", "mode")],
+)
+def test_a_name_that_is_not_installed(client, edit, where, widget):
+    """ComfyUI's own sampler would take its first one; nothing runs here."""
+    with pytest.raises(PromptRejected) as caught:
+        client.queue(only(with_inputs(edit, where, **{widget: "bong_tangent"}), "saved"))
+    said = str(caught.value.answer["node_errors"][where]["errors"])
+    assert f"{widget} of " in said and "'bong_tangent'" in said and "Choose one of" in said
+
+
+@pytest.mark.parametrize("loader", ["llm", "prior"])
+def test_a_precision_that_is_not_there(client, edit, loader):
+    """Named as the graph is sent by newer ComfyUIs, and as the loader runs by older ones."""
+    graph = only(with_inputs(edit, loader, precision="int4"), "saved")
+    try:
+        where, said = node_error(client, graph)
+    except PromptRejected as rejected:
+        where, said = loader, str(rejected.answer["node_errors"])
+    assert where == loader and "precision" in said and "int4" in said
+
+
 def test_an_edit_that_is_not_wired_up(client, edit):
     del edit["instruct"]["inputs"]["llm"]
     with pytest.raises(PromptRejected) as caught:

@@ -193,3 +193,60 @@ def test_inverting_and_sampling_with_it_returns_the_source(run, apply, vectors):
     assert relative(back(painting, positive), clean["samples"]) < 1e-3
     other = apply(vectors[1], view="both")
     assert relative(back(other[0], other[1]), clean["samples"]) > 1e-2
+
+
+class Adding:
+    """An attention patch as the IPAdapter pack writes it: its node calls ``.add`` on whatever it finds in a block."""
+
+    def __init__(self, callback, **kwargs):
+        self.added = [(callback, kwargs)]
+
+    def add(self, callback, **kwargs):
+        self.added.append((callback, kwargs))
+
+    def __call__(self, q, k, v, extra):
+        from comfy.ldm.modules.attention import optimized_attention
+
+        return optimized_attention(q, k, v, extra["n_heads"]) * sum(kwargs["weight"] for _, kwargs in self.added)
+
+
+def with_adding(model, weight):
+    """That pack's node."""
+    model = model.clone()
+    options = model.model_options["transformer_options"]
+    there = {**options.get("patches_replace", {}).get("attn2", {})}
+    for key in (("input", 3, 0), ("middle", 0, 0)):
+        if key in there:
+            there[key].add(None, weight=weight)
+        else:
+            there[key] = Adding(None, weight=weight)
+    options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": there}
+    return model
+
+
+@pytest.fixture(params=["deep", "shallow"])
+def clones(request, monkeypatch):
+    """MODELs are cloned as ComfyUI did before 0.13, with copies of all objects in their options, or as it does since."""
+    from comfy.model_patcher import ModelPatcher
+    from comfy.patcher_extension import copy_nested_dicts
+
+    clone, copied = ModelPatcher.clone, {"deep": copy.deepcopy, "shallow": copy_nested_dicts}[request.param]
+
+    def cloned(self, *args, **kwargs):
+        made = clone(self, *args, **kwargs)
+        made.model_options = copied(self.model_options)
+        return made
+
+    monkeypatch.setattr(ModelPatcher, "clone", cloned)
+
+
+def test_a_pack_that_adds_to_patches_does_not_change_our_cached_model(clones, apply, vectors, latents):
+    cached = apply(vectors[0])
+    before = unet_eps(*cached[:2], latents, TIMESTEP)
+    first = with_adding(cached[0], 1.5)
+    felt = unet_eps(first, cached[1], latents, TIMESTEP)
+    assert relative(felt, before) > 1e-4
+    with_adding(cached[0], 0.5)
+    assert torch.equal(unet_eps(*cached[:2], latents, TIMESTEP), before)
+    assert torch.equal(unet_eps(first, cached[1], latents, TIMESTEP), felt), "nor the pack's own"
+    assert not cached[0].model_options["transformer_options"].get("patches_replace", {}).get("attn2")
