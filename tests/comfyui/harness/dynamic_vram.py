@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import comfy.model_base
+import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
@@ -146,7 +147,9 @@ def _load_model_weights(self, sd, unet_prefix="", assign=False):
 
 def _streamed_clip(build):
     def init(self, *args, disable_dynamic=False, no_init=False, **options):
-        build(self, *args, no_init=no_init, **options)
+        # 0.3.75 loads a CLIP on a CPU before it has weights, which empty layers have none of yet
+        with mock.patch.object(comfy.model_management, "load_models_gpu", lambda *_, **__: None):
+            build(self, *args, no_init=no_init, **options)
         if not no_init and not disable_dynamic:
             plain = self.patcher
             self.patcher = StreamingPatcher(plain.model, plain.load_device, plain.offload_device)
