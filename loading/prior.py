@@ -9,9 +9,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.prior import PriorDims, RefinementPrior
-from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
+from .entries import is_file
+from .files import build_dims, open_network, open_tokenizer, read_tokenizer, require_tokens
 from .kinds import KINDS, count_blocks
 from .plan import Plan, Progress
+from .sizes import shapes_of
 from .strict import fill_constants
 
 # Older transformers stored these constants (causal masks, position counters) beside the weights.
@@ -53,7 +55,7 @@ def plan_prior(path: str | Path) -> Plan:
 
 def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
     """The sizes that the shapes of a published state dict imply."""
-    try:
+    with shapes_of(path, "It is cut short, or of another release: download it again."):
         width, embed = tensors["input_sequence_embed_linear.1.weight"].shape
         vocab, positions = tensors["model.wte.weight"].shape[0], tensors["model.wpe.weight"].shape[0]
         return PriorDims(
@@ -67,10 +69,6 @@ def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
             positions=positions,
             vocab=vocab,
         )
-    except KeyError as error:
-        raise file_error(
-            path, f"lacks {error.args[0]}.", "It is cut short, or of another release: download it again."
-        ) from error
 
 
 def _clip_dims(tensors: dict[str, Tensor]) -> dict:
@@ -92,6 +90,6 @@ def _own_tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
     if tokenizer_json is not None:
         return open_tokenizer(tokenizer_json, path, KINDS["prior"].source)
     beside = path.parent / TOKENIZER_FILE
-    if not beside.is_file():
+    if not is_file(beside):
         return None
-    return open_tokenizer(beside.read_text(encoding="utf-8"), beside, "Download CLIP's again, or take it away.")
+    return read_tokenizer(beside, "Download CLIP's again, or take it away.")
