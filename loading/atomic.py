@@ -2,9 +2,12 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from .errors import file_error
 
@@ -43,18 +46,27 @@ def named_write_errors(target: Path) -> Iterator[None]:
     """A full disk and a folder that may not be written to, as CheckpointError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in FULL:
+    except (OSError, SafetensorError) as error:
+        number = _number_of(error)
+        if number in FULL:
             raise file_error(
                 target, "could not be finished: the disk is full.", "Make room and run the same command again."
             ) from error
-        if error.errno in CLOSED:
+        if number in CLOSED:
             raise file_error(
-                target, f"could not be written ({error.strerror}).", "Write elsewhere, or allow writing to its folder."
+                target, f"could not be written ({os.strerror(number)}).", "Write elsewhere, or allow writing to its folder."
             ) from error
-        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        if number in (errno.EEXIST, errno.ENOTDIR):
             raise file_error(target, "cannot be: a part of its folder's path is a file.", "Write elsewhere.") from error
         raise
+
+
+def _number_of(error: OSError | SafetensorError) -> int | None:
+    """The system's number of an error; safetensors has it in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"os error (\d+)", str(error))
+    return int(said[1]) if said else None
 
 
 def make_durable(path: Path) -> None:
