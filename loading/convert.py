@@ -27,10 +27,12 @@ from .diffusion import check_unet, plan_unet
 from .entries import is_file, read_text
 from .errors import CheckpointError, file_error
 from .files import META_DIMS, META_KIND, META_TOKENIZER, TOKENIZER_LIMIT, build_dims, find_kind, open_tokenizer
+from .imagebind import TOKENS as IMAGEBIND_TOKENS
 from .imagebind import plan_imagebind
 from .kinds import KINDS
 from .llm import plan_llm
 from .plan import Plan
+from .prior import TOKENS as PRIOR_TOKENS
 from .prior import plan_prior
 from .reader import WeightFile
 from .stream import PART, Stream, write_stream
@@ -132,7 +134,7 @@ def _with_tokenizer(plan: Plan, path: Path) -> Plan:
         path, TOKENIZER_LIMIT, "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it."
     )
     size = open_tokenizer(text, path, "Give CLIP's tokenizer.json.").get_vocab_size()
-    rows = plan.dims["text_vocab"] if plan.kind == "imagebind" else plan.dims["clip"]["vocab_size"]
+    rows = plan.layout[IMAGEBIND_TOKENS if plan.kind == "imagebind" else PRIOR_TOKENS].shape[0]
     if size != rows:
         raise file_error(path, f"has {size} tokens, the network {rows}.", "Give the tokenizer it was trained with.")
     return replace(plan, tokenizer_json=text)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import torch
 from safetensors.torch import save_file
@@ -164,12 +164,27 @@ def build_dims(cls: type[Dims], values: Mapping[str, Any], path: str | Path) -> 
             f"has sizes this version does not know: {', '.join(unknown)}.",
             "Update the pack, or train the file again.",
         )
+    if wrong := _of_another_type(cls, values):
+        raise file_error(path, f"has damaged sizes in its metadata: {wrong}.", "Download or convert it again.")
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (TypeError, ValueError) as error:  # too few of them, or values no network is built from
         raise file_error(
             path, f"has damaged sizes in its metadata: {error}.", "Download or convert it again."
         ) from error
+
+
+def _of_another_type(cls: type, values: Mapping[str, Any]) -> str | None:
+    """The first value that is not of the type its dataclass says, as "name is a type"; None: all are."""
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        wanted = get_origin(hints[name]) or hints[name]
+        taken = {int: int, float: (int, float), str: str, bool: bool, tuple: (list, tuple), dict: dict}.get(wanted)
+        if taken and (not isinstance(value, taken) or (isinstance(value, bool) and wanted is not bool)):
+            return f"{name} is a {type(value).__name__}"
+        if wanted is tuple and not all(type(item) is int for item in value):
+            return f"{name} holds no whole numbers"
+    return None
 
 
 def _storable(value: Tensor, dtype: torch.dtype | None) -> Tensor:

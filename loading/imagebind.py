@@ -21,12 +21,13 @@ SKIPPED_MODALITIES = ("depth", "thermal", "imu")
 ROOTS = ("modality_preprocessors", "modality_trunks", "modality_heads", "modality_postprocessors")
 SKIPPED = tuple(f"{root}.{modality}." for root in ROOTS for modality in SKIPPED_MODALITIES)
 
+TOKENS = "modality_preprocessors.text.token_embedding.weight"
 SIZES = (
     "modality_preprocessors.vision.rgbt_stem.proj.1.weight",
     "modality_preprocessors.vision.pos_embedding_helper.pos_embed",
     "modality_preprocessors.audio.rgbt_stem.proj.weight",
     "modality_preprocessors.audio.pos_embedding_helper.pos_embed",
-    "modality_preprocessors.text.token_embedding.weight",
+    TOKENS,
     "modality_preprocessors.text.pos_embed",
     "modality_heads.vision.2.weight",
 )

@@ -20,6 +20,7 @@ from .strict import fill_constants
 STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
 HEAD_WIDTH = 64  # of every published GPT-2 and of CLIP's text encoders: the number of heads is not in the tensors
 TEXT = "cond_stage_models.0.model.text_model."
+TOKENS = TEXT + "embeddings.token_embedding.weight"
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -42,7 +43,7 @@ def load_prior(
     plan.fill(network, dtype or torch.float32, progress)
     fill_constants(network)
     network.tokenizer = _own_tokenizer(plan.tokenizer_json, Path(path)) or tokenizer
-    require_tokens(path, network.tokenizer, dims.clip["vocab_size"])
+    require_tokens(path, network.tokenizer, plan.layout[TOKENS].shape[0])
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
 
@@ -72,7 +73,7 @@ def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
 
 
 def _clip_dims(tensors: dict[str, Tensor]) -> dict:
-    vocab, width = tensors[TEXT + "embeddings.token_embedding.weight"].shape
+    vocab, width = tensors[TOKENS].shape
     return {
         "vocab_size": vocab,
         "hidden_size": width,
