@@ -36,7 +36,7 @@ def check_safetensors(path: Path, size: int, remedy: str) -> None:
 def check_torch(path: Path, size: int, remedy: str) -> bool:
     """Whether a torch file is a zip, whose tensors can be mapped; CheckpointError where its pickle asks for more than tensors,
     or for larger ones than the file can hold."""
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
         _check_zip(path, size, remedy)
         return True
     with _opened(path, remedy) as file:
@@ -51,6 +51,13 @@ def check_torch(path: Path, size: int, remedy: str) -> bool:
 def require_few(path: Path, tensors: int, remedy: str) -> None:
     if tensors > MOST_TENSORS:
         raise file_error(path, f"names {tensors} tensors; a file here has at most {MOST_TENSORS}.", remedy)
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of several disks: noise
+        return False
 
 
 def _check_zip(path: Path, size: int, remedy: str) -> None:

@@ -76,7 +76,7 @@ def load_clip_tokenizer(path: str | Path) -> Tokenizer:
     for name in TOKENIZER_PARTS:
         read_bounded(path / name, TOKENIZER_LIMIT, remedy)
     try:
-        return CLIPTokenizerFast.from_pretrained(path, local_files_only=True).backend_tokenizer
+        return CLIPTokenizerFast.from_pretrained(path, local_files_only=True).backend_tokenizer  # nosec B615
     except Exception as error:  # whatever transformers raises at files of noise
         raise file_error(path, f"holds a damaged tokenizer ({type(error).__name__}).", remedy) from error
 

@@ -155,6 +155,15 @@ def test_a_packed_torch_file_does_not_unfold(tmp_path):
     assert "has a packed part" in error_of(load_prior, bomb)
 
 
+def test_a_zip_of_several_disks(tmp_path):
+    torch.save({"a": torch.ones(9)}, tmp_path / "x.bin")
+    content = bytearray((tmp_path / "x.bin").read_bytes())
+    at = content.rindex(b"PK\x06\x07")  # the locator of a zip64's directory
+    content[at + 16 : at + 20] = (7).to_bytes(4, "little")
+    (tmp_path / "x.bin").write_bytes(content)
+    assert "is damaged or was cut short" in error_of(load_prior, tmp_path / "x.bin")
+
+
 def test_a_table_of_tensors_without_end(tmp_path):
     assert "a table of tensors of" in error_of(load_prior, rezipped(tmp_path / "x.bin", lambda old: old + bytes(PICKLE_LIMIT)))
 
