@@ -236,6 +236,28 @@ def test_targets_and_sources_that_cannot_be(published_files, tmp_path):
         convert(tmp_path / "absent.bin", tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("given", ["models/any2pix/prior", "models/any2pix/prior/", "models/v1.5/"])
+def test_a_target_that_is_not_there_is_a_folder_to_be_made(given, published_files, tmp_path):
+    target = convert(published_files["prior"], f"{tmp_path}/{given}", quiet=True)
+    assert target == tmp_path / given / "prior.safetensors"
+    load_prior(target)
+
+
+def test_a_folder_that_may_not_be_written_to(published_files, tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    assert main([str(published_files["prior"]), str(tmp_path / "models" / "prior")]) == 1
+    assert f"(in {tmp_path / 'models' / 'prior'}) could not be written (Read-only file system)" in caplog.text
+
+
+def test_a_link_to_nowhere_is_not_written_through(published_files, tmp_path):
+    (tmp_path / "prior.safetensors").symlink_to("another-disk.safetensors")
+    with pytest.raises(CheckpointError, match="is there already"):
+        convert(published_files["prior"], tmp_path, quiet=True)
+
+
 def test_the_command(published_files, tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     assert main([str(published_files["imagebind"]), str(tmp_path), "--dtype", "fp16"]) == 0
