@@ -54,7 +54,9 @@ def named_write_errors(target: Path) -> Iterator[None]:
             ) from error
         if number in CLOSED:
             raise file_error(
-                target, f"could not be written ({os.strerror(number)}).", "Write elsewhere, or allow writing to its folder."
+                target,
+                f"could not be written ({os.strerror(number)}).",
+                "Write elsewhere, or allow writing to its folder.",
             ) from error
         if number in (errno.EEXIST, errno.ENOTDIR):
             raise file_error(target, "cannot be: a part of its folder's path is a file.", "Write elsewhere.") from error

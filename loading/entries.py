@@ -13,7 +13,9 @@ SPECIAL = {
     stat.S_IFCHR: "is a device",
     stat.S_IFBLK: "is a device",
 }
-NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe that took the file's place must not hang
+NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(
+    os, "O_BINARY", 0
+)  # a pipe that took the file's place must not hang
 
 
 def trouble_at(path: str | Path) -> str | None:
@@ -80,5 +82,7 @@ def read_text(path: str | Path, limit: int, remedy: str) -> str:
 
 def unreadable(path: str | Path, error: OSError, remedy: str):
     """The CheckpointError for a file that the system does not give."""
-    hint = "Check who may read it." if isinstance(error, PermissionError) else "Is its disk or its network folder there?"
+    hint = (
+        "Check who may read it." if isinstance(error, PermissionError) else "Is its disk or its network folder there?"
+    )
     return file_error(path, f"cannot be read ({error.strerror or type(error).__name__}).", f"{hint} {remedy}")

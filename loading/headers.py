@@ -23,7 +23,9 @@ def check_safetensors(path: Path, size: int, remedy: str) -> None:
                 path, f"is damaged or was cut short: its header should have {said} bytes, the file has {size}.", remedy
             )
         if said > HEADER_LIMIT:
-            raise file_error(path, f"has a header of {said} bytes; no weight file needs more than {HEADER_LIMIT}.", remedy)
+            raise file_error(
+                path, f"has a header of {said} bytes; no weight file needs more than {HEADER_LIMIT}.", remedy
+            )
         try:
             entries = json.loads(file.read(said))
         except (OSError, ValueError, RecursionError) as error:

@@ -113,7 +113,12 @@ def _named(operation: str, name: str | None) -> Global:
 
 def _called(operation: str, called: Any, arguments: Any, size: int) -> Any:
     """What a call leaves on the stack: a torch.Size its lengths, everything else a placeholder."""
-    if operation != "REDUCE" or not isinstance(called, Global) or called not in CALLED or not isinstance(arguments, tuple):
+    if (
+        operation != "REDUCE"
+        or not isinstance(called, Global)
+        or called not in CALLED
+        or not isinstance(arguments, tuple)
+    ):
         raise _Refused(CODE)
     if called in REBUILD:
         shape = arguments[2]

@@ -80,5 +80,5 @@ def _numbers(value: Any, name: str, path: str | Path, remedy: str) -> Iterator[t
         yield name, value
 
 
-def _short(value: int | float) -> str:
+def _short(value: float) -> str:
     return str(value) if abs(value) < 10**20 else "of more than 20 digits"

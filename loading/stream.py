@@ -147,6 +147,6 @@ def _require_room(part: Path, needed: int) -> None:
     if missing + SPARE > free:
         raise file_error(
             part,
-            f"needs {missing / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.",
+            f"needs {(missing + SPARE) / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.",
             "Make room, or write elsewhere.",
         )

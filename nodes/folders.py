@@ -92,7 +92,9 @@ def _make_folder(place: str) -> None:
     try:
         os.makedirs(place, exist_ok=True)
     except OSError as error:
-        logger.warning("%s could not be made (%s). Put models where extra_model_paths.yaml says.", place, error.strerror)
+        logger.warning(
+            "%s could not be made (%s). Put models where extra_model_paths.yaml says.", place, error.strerror
+        )
 
 
 def _inside(name: str) -> tuple[str, ...]:

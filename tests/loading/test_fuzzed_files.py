@@ -30,7 +30,7 @@ from any2pix.loading.prior import load_prior
 from any2pix.loading.text_encoder import load_clip_tokenizer, load_text_encoder
 from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
 
-FIRST, COUNT = int(os.environ.get("FUZZ_FIRST", 0)), int(os.environ.get("FUZZ_COUNT", 150))
+FIRST, COUNT = int(os.environ.get("FUZZ_FIRST", "0")), int(os.environ.get("FUZZ_COUNT", "150"))
 SLOWEST = 30  # seconds for one file
 GROWTH = 300 * 2**20  # bytes over all of them; what they hold is some megabytes
 SHOWN = 10  # failures
@@ -174,7 +174,9 @@ def changed(path: Path, content: bytes, dice: random.Random) -> bytes:
 
 def damage(source: Path, place: Path, dice: random.Random) -> Path:
     """A copy of a file or folder with one file in it changed."""
-    shutil.copytree(source.parent if source.name == "unet" else source, place) if source.is_dir() else shutil.copy(source, place)
+    shutil.copytree(source.parent if source.name == "unet" else source, place) if source.is_dir() else shutil.copy(
+        source, place
+    )
     files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
     victim = dice.choice(files)
     victim.write_bytes(changed(victim, victim.read_bytes(), dice))
@@ -214,7 +216,7 @@ def test_a_damaged_file_is_read_or_named(whole, tmp_path):
             place.mkdir()
             try:
                 try_one(seed, whole, place)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 failed[seed] = "".join(traceback.format_exception(error)[-3:])
             shutil.rmtree(place)
             if seed == FIRST + 30:  # libraries are imported and buffers are there

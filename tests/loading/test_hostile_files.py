@@ -43,7 +43,9 @@ def error_of(load, path) -> str:
 
 
 def kilobytes(what: str) -> int:
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return next(
+        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)
+    )
 
 
 def safetensors(path: Path, header: bytes, said: int | None = None, size: int = 0) -> Path:
@@ -72,7 +74,9 @@ def test_safetensors_headers(header, said, size, words, tmp_path):
 def test_a_header_of_very_many_tensors(tmp_path):
     entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
     header = json.dumps({f"a{index}": entry for index in range(MOST_TENSORS + 1)}).encode()
-    assert f"names {MOST_TENSORS + 1} tensors" in error_of(read_tensors, safetensors(tmp_path / "x.safetensors", header))
+    assert f"names {MOST_TENSORS + 1} tensors" in error_of(
+        read_tensors, safetensors(tmp_path / "x.safetensors", header)
+    )
 
 
 class Calls:
@@ -120,7 +124,10 @@ HOSTILE = {
     "set": (lambda: {"a": Calls(set, [((),)])}, "Python code"),
     "expanded": (lambda: {"a": torch.zeros(1).expand(2**40)}, "tensor of 1099511627776 numbers"),
     "expanded little": (lambda: {"a": torch.zeros(1).expand(200)}, "more numbers than lie in it"),
-    "often": (lambda: {str(n): value for value in [torch.zeros(10**5)] for n in range(100)}, "far larger than the file"),
+    "often": (
+        lambda: {str(n): value for value in [torch.zeros(10**5)] for n in range(100)},
+        "far larger than the file",
+    ),
     "meta": (lambda: {"a": torch.zeros(2**40, device="meta")}, "Python code"),
     "sparse": (lambda: {"a": torch.zeros(9).to_sparse()}, "Python code"),
     "tuples": (lambda: {"a": tuples_of_tuples()}, "tuples of tuples"),
@@ -165,7 +172,9 @@ def test_a_zip_of_several_disks(tmp_path):
 
 
 def test_a_table_of_tensors_without_end(tmp_path):
-    assert "a table of tensors of" in error_of(load_prior, rezipped(tmp_path / "x.bin", lambda old: old + bytes(PICKLE_LIMIT)))
+    assert "a table of tensors of" in error_of(
+        load_prior, rezipped(tmp_path / "x.bin", lambda old: old + bytes(PICKLE_LIMIT))
+    )
 
 
 def test_an_old_torch_file_that_promises_terabytes(tmp_path):
@@ -224,7 +233,9 @@ def test_a_vae_of_terabytes_reserves_nothing(tmp_path):
 
 
 def test_block_numbers_without_end(networks, tmp_path):
-    state = {key.replace("model.h.1.", "model.h.9999999."): value for key, value in networks["prior"].state_dict().items()}
+    state = {
+        key.replace("model.h.1.", "model.h.9999999."): value for key, value in networks["prior"].state_dict().items()
+    }
     torch.save(state, tmp_path / "x.bin")
     assert "layers 10000000" in error_of(load_prior, tmp_path / "x.bin")
 
@@ -241,14 +252,18 @@ def test_an_index_of_thousands_of_shards(llm_folder):
     assert f"names {MOST_SHARDS + 1} shards" in error_of(load_llm, llm_folder)
 
 
-@pytest.mark.parametrize("shard", ["../x.bin", "/etc/passwd", "..\\x.bin", "C:\\x.bin", "C:x.bin", "sub/x.bin", "..", ""])
+@pytest.mark.parametrize(
+    "shard", ["../x.bin", "/etc/passwd", "..\\x.bin", "C:\\x.bin", "C:x.bin", "sub/x.bin", "..", ""]
+)
 def test_an_index_that_leads_out_of_its_folder(shard, llm_folder):
     (index,) = llm_folder.glob("*.index.json")
     index.write_text(json.dumps({"weight_map": {"a": shard}}))
     assert "outside its folder" in error_of(load_llm, llm_folder)
 
 
-@pytest.mark.parametrize("name", ["config.json", "pytorch_model.bin.index.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer.model"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "pytorch_model.bin.index.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer.model"]
+)
 def test_small_files_that_are_large(name, llm_folder):
     if name.endswith(".model"):
         (llm_folder / "tokenizer" / "tokenizer.json").unlink()
@@ -258,20 +273,43 @@ def test_small_files_that_are_large(name, llm_folder):
     assert f"{Path(name).name} (in " in message and "has 2147483648 bytes; at most" in message
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("gone"), lambda path: path.symlink_to(path.name), Path.mkdir])
-@pytest.mark.parametrize("name", ["config.json", "pytorch_model.bin.index.json", "pytorch_model-00001-of-00002.bin", "x.safetensors"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("gone"),
+        lambda path: path.symlink_to(path.name),
+        Path.mkdir,
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["config.json", "pytorch_model.bin.index.json", "pytorch_model-00001-of-00002.bin", "x.safetensors"]
+)
 def test_what_is_no_file(make, name, llm_folder):
     path = llm_folder / name
     path.unlink(missing_ok=True)
     make(path)
     message = error_of(load_llm, path if name == "x.safetensors" else llm_folder)
     assert name in message and any(
-        said in message for said in ("named pipe", "a device", "a link to", "leads back", "a folder", "neither", "has no sizes", "is not there")
+        said in message
+        for said in (
+            "named pipe",
+            "a device",
+            "a link to",
+            "leads back",
+            "a folder",
+            "neither",
+            "has no sizes",
+            "is not there",
+        )
     )
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.bin", "x.pth"])
-@pytest.mark.parametrize("content", [SECRET, json.dumps({"password": SECRET}), pickle.dumps(SECRET, 2).decode("latin1")])
+@pytest.mark.parametrize(
+    "content", [SECRET, json.dumps({"password": SECRET}), pickle.dumps(SECRET, 2).decode("latin1")]
+)
 def test_a_link_to_another_file_does_not_give_its_content_away(name, content, tmp_path):
     (tmp_path / "secret").write_text(content, "latin1")
     (tmp_path / name).symlink_to("secret")
@@ -279,8 +317,12 @@ def test_a_link_to_another_file_does_not_give_its_content_away(name, content, tm
     assert name in message and "the-secret-word" not in message
 
 
-@pytest.mark.parametrize("name", ["config.json", "pytorch_model.bin.index.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer.model"])
-@pytest.mark.parametrize("content", [SECRET, json.dumps({"password": SECRET}), json.dumps([SECRET]), json.dumps(SECRET)])
+@pytest.mark.parametrize(
+    "name", ["config.json", "pytorch_model.bin.index.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer.model"]
+)
+@pytest.mark.parametrize(
+    "content", [SECRET, json.dumps({"password": SECRET}), json.dumps([SECRET]), json.dumps(SECRET)]
+)
 def test_nor_does_a_link_in_a_models_folder(name, content, llm_folder):
     if name.endswith(".model"):
         (llm_folder / "tokenizer" / "tokenizer.json").unlink()

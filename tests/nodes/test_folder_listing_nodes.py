@@ -174,7 +174,15 @@ def test_a_root_that_is_no_folder(root, place, tmp_path):
     assert names(tmp_path / root, MARK) == ([], [])
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("gone"), lambda path: path.symlink_to(path.name), lambda path: path.write_bytes(bytes(listing.CONFIG_LIMIT + 1))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("gone"),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.write_bytes(bytes(listing.CONFIG_LIMIT + 1)),
+    ],
+)
 def test_a_config_that_cannot_be_read_has_its_folder_offered_and_is_named(make, place, tmp_path, caplog):
     place("llm/model.bin")
     make(tmp_path / "llm" / "config.json")
@@ -202,7 +210,10 @@ def test_the_folders_are_made(models):
         assert (models / "any2pix" / kind).is_dir() and folders.list_names(kind) == ["miniature"]
 
 
-@pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), FileExistsError(17, "File exists"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(30, "Read-only file system"), FileExistsError(17, "File exists"), OSError(28, "No space left on device")],
+)
 def test_a_model_folder_that_may_not_be_written_to_is_read(error, models, monkeypatch, caplog):
     def refuse(*_, **__):
         raise error
@@ -253,7 +264,10 @@ def test_a_good_file_in_a_later_folder_is_taken_where_an_earlier_one_has_a_dead_
     assert folders.find_weights("prior", "a.bin") == tmp_path / "other" / "a.bin"
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), OSError(116, "Stale file handle")])
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), OSError(116, "Stale file handle")],
+)
 def test_a_file_that_cannot_be_reached_is_named(error, models, monkeypatch):
     folders.register_folders()
     path, real = models / "any2pix" / "prior" / "a.bin", os.stat
@@ -292,7 +306,15 @@ def test_what_is_missing_is_copied_and_nothing_is_overwritten(inputs):
 
 
 @pytest.mark.parametrize("where", ["replace", "fsync", "mkdir", "lexists"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system"), OSError(5, "Input/output error"), ValueError("embedded null byte")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(30, "Read-only file system"),
+        OSError(5, "Input/output error"),
+        ValueError("embedded null byte"),
+    ],
+)
 def test_an_input_folder_that_takes_nothing_is_told(where, error, inputs, monkeypatch, caplog):
     def refuse(*_, **__):
         raise error
