@@ -124,7 +124,7 @@ def test_folders_that_contain_themselves_or_each_other(place, tmp_path):
             (tmp_path / name / f"to_{other}").symlink_to(tmp_path / other, target_is_directory=True)
         (tmp_path / name / "up").symlink_to(tmp_path, target_is_directory=True)
     began = time.monotonic()
-    assert "a.bin" in names(tmp_path)[0]
+    assert names(tmp_path)[0] == ["a.bin"]
     assert time.monotonic() - began < 10
 
 
