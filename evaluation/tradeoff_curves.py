@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..loading.atomic import atomic_path
 from .metrics import Rate, markdown_table
 
 KEPT = ("image", "patches", "structure")  # what is held against the direction
@@ -41,7 +42,8 @@ class Curve:
     def save(self, path: Path, settings: str) -> None:
         """Every case of it, with the settings it was measured with."""
         arrays = {what: getattr(self, what) for what in ("direction", *KEPT)}
-        np.savez(path, settings=settings, method=self.method, knob=self.knob, values=self.values, **arrays)
+        with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
+            np.savez(file, settings=settings, method=self.method, knob=self.knob, values=self.values, **arrays)
 
     @classmethod
     def load(cls, path: Path, settings: str) -> Curve | None:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.two_view import TwoViewAdapter, TwoViewDims
-from .files import build_dims, file_error, open_network, require_kind
+from .files import build_dims, open_network, require_kind
 from .kinds import KINDS
 from .plan import Plan
 from .shards import WeightFolder
+from .sizes import shapes_of
 
 Adapter = UnclipProjector | TwoViewAdapter
 
@@ -74,7 +75,7 @@ def plan_projectors(plan: Plan) -> Plan:
 
 def unclip_dims(tensors: Mapping[str, Tensor], path: str | Path) -> UnclipDims:
     """The sizes that the shapes of the published tensors imply."""
-    try:
+    with shapes_of(path, REMEDY):
         hidden, embed = tensors["projector_unclip.0.weight"].shape
         return UnclipDims(
             embed=embed,
@@ -83,21 +84,17 @@ def unclip_dims(tensors: Mapping[str, Tensor], path: str | Path) -> UnclipDims:
             pooled=tensors["projector_unclip2.2.weight"].shape[0],
             pooled_in=tensors["projector_unclip2.0.weight"].shape[1],
         )
-    except KeyError as error:
-        raise file_error(path, f"lacks {error.args[0]}.", REMEDY) from error
 
 
 def two_view_dims(tensors: Mapping[str, Tensor], path: str | Path) -> TwoViewDims:
     """The sizes that the shapes of the published tensors imply."""
     widths = {}
-    for key, value in tensors.items():
-        root, _, rest = key.partition(".")
-        number, _, name = rest.partition(".")
-        if root == "ip_adapter" and name == "to_k_ip.weight" and number.isdigit():
-            widths[int(number)] = value.shape[0]
-    try:
+    with shapes_of(path, REMEDY):
+        for key, value in tensors.items():
+            root, _, rest = key.partition(".")
+            number, _, name = rest.partition(".")
+            if root == "ip_adapter" and name == "to_k_ip.weight" and number.isdecimal():
+                widths[int(number)] = value.shape[0]
         context = tensors["image_proj.raw_embed"].shape[1]
         out, embed = tensors["image_proj.proj.weight"].shape
-    except KeyError as error:
-        raise file_error(path, f"lacks {error.args[0]}.", REMEDY) from error
-    return TwoViewDims(embed, context, tuple(widths[number] for number in sorted(widths)), tokens=out // context)
+        return TwoViewDims(embed, context, tuple(widths[number] for number in sorted(widths)), tokens=out // context)

@@ -13,6 +13,7 @@ def load_autoencoder(
 ) -> Autoencoder:
     """The VAE of a file written by `training.train_autoencoder`; CheckpointError where it does not fit."""
     plan = open_network(path, "vae")
-    network = Autoencoder(build_dims(AutoencoderDims, plan.dims, path), operations)
-    plan.fill(network, None)
+    dims = build_dims(AutoencoderDims, plan.dims, path)
+    network = plan.build(lambda: Autoencoder(dims, operations))
+    plan.fill(network, dtype or torch.float32)
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)

@@ -7,6 +7,7 @@ An interrupted run is continued by the same command. The result is compared with
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,12 +24,15 @@ from ..models.prior import PriorDims, RefinementPrior
 from ..models.two_view import TwoViewAdapter, TwoViewDims
 from .adapter import PROJECTOR_ROOTS, UNET_WEIGHTS, plan_adapter, plan_projectors
 from .diffusion import check_unet, plan_unet
+from .entries import is_file, read_text
 from .errors import CheckpointError, file_error
-from .files import META_DIMS, META_KIND, META_TOKENIZER, build_dims, find_kind, open_tokenizer
+from .files import META_DIMS, META_KIND, META_TOKENIZER, TOKENIZER_LIMIT, build_dims, find_kind, open_tokenizer
+from .imagebind import TOKENS as IMAGEBIND_TOKENS
 from .imagebind import plan_imagebind
 from .kinds import KINDS
 from .llm import plan_llm
 from .plan import Plan
+from .prior import TOKENS as PRIOR_TOKENS
 from .prior import plan_prior
 from .reader import WeightFile
 from .stream import PART, Stream, write_stream
@@ -50,6 +54,7 @@ FILE_NAMES = {
 }  # fmt: skip
 READ_CLIP = ("imagebind", "prior")  # published without the tokenizer of the texts they read
 OUR_PREFIX = "any2pix."
+SEPARATORS = tuple(filter(None, ("/", os.sep, os.altsep)))
 CANCELLED = 130  # exit status of a program that was interrupted
 
 
@@ -61,7 +66,8 @@ def convert(
     kind: str | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Write ``source`` as one safetensors file; returns where: ``target``, or a file of a usual name in the folder ``target``.
+    """Write ``source`` as one safetensors file; returns where: ``target``, or a file of a usual name in the folder ``target``,
+    which is made where it is not there. A ``target`` without an ending, or that ends in a slash, is a folder.
 
     ``dtype``: floats are cast to it, None: kept. ``tokenizer``: CLIP's tokenizer.json for an ImageBind or a prior.
     ``kind`` "adapter": only the projectors of a UNet that carries them. CheckpointError where anything does not fit.
@@ -70,7 +76,7 @@ def convert(
     check_plan(plan)
     if tokenizer is not None:
         plan = _with_tokenizer(plan, Path(tokenizer))
-    target = _target_file(Path(target), plan)
+    target = _target_file(target, plan)
     metadata = {name: value for name, value in plan.metadata.items() if name.startswith(OUR_PREFIX)}
     metadata |= {META_KIND: "adapter" if plan.kind == "two_view" else plan.kind, META_DIMS: json.dumps(dict(plan.dims))}
     if plan.tokenizer_json is not None:
@@ -114,7 +120,7 @@ def check_plan(plan: Plan) -> None:
 def _kind_of(source: Path) -> str | None:
     """The kind by a file's keys, or by a folder's file names."""
     if source.is_dir():
-        return "unet" if any((source / name).is_file() for name in UNET_WEIGHTS) else "llm"
+        return "unet" if any(is_file(source / name) for name in UNET_WEIGHTS) else "llm"
     file = WeightFile(source)
     return find_kind(file.layout, file.metadata)
 
@@ -124,24 +130,23 @@ def _with_tokenizer(plan: Plan, path: Path) -> Plan:
         raise CheckpointError(
             f"--tokenizer is for an ImageBind or a prior. This is {KINDS[plan.kind].title}: leave it out."
         )
-    if not path.is_file():
-        raise file_error(
-            path, "is not there.", "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it."
-        )
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(
+        path, TOKENIZER_LIMIT, "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it."
+    )
     size = open_tokenizer(text, path, "Give CLIP's tokenizer.json.").get_vocab_size()
-    rows = plan.dims["text_vocab"] if plan.kind == "imagebind" else plan.dims["clip"]["vocab_size"]
+    rows = plan.layout[IMAGEBIND_TOKENS if plan.kind == "imagebind" else PRIOR_TOKENS].shape[0]
     if size != rows:
         raise file_error(path, f"has {size} tokens, the network {rows}.", "Give the tokenizer it was trained with.")
     return replace(plan, tokenizer_json=text)
 
 
-def _target_file(target: Path, plan: Plan) -> Path:
-    if target.is_dir():
+def _target_file(given: str | Path, plan: Plan) -> Path:
+    target = Path(given)
+    if target.is_dir() or not target.suffix or str(given).endswith(SEPARATORS):
         target = target / f"{FILE_NAMES[plan.kind]}.safetensors"
     if target.suffix != ".safetensors":
         raise file_error(target, f"has the ending {target.suffix!r}.", "The result is a .safetensors file: name it so.")
-    if target.exists():
+    if os.path.lexists(target):
         raise file_error(target, "is there already.", "Delete it, or write elsewhere.")
     return target
 
@@ -149,7 +154,7 @@ def _target_file(target: Path, plan: Plan) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m any2pix.loading.convert", description=__doc__)
     parser.add_argument("source", type=Path, help="a published weight file, or the folder of an LLM or a UNet")
-    parser.add_argument("target", type=Path, help="the .safetensors file to write, or a folder for it")
+    parser.add_argument("target", help="the .safetensors file to write, or a folder for it, which is made if need be")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="keep", help="what floats are cast to (default: kept as they are)"
     )

@@ -1,17 +1,18 @@
 """The one place that opens and writes weight files. Whatever is wrong with a file ends as one CheckpointError."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from .atomic import atomic_path
+from .entries import read_text
 from .errors import CheckpointError, file_error
 from .kinds import KINDS, recognise
 from .plan import Plan
@@ -20,12 +21,14 @@ from .reader import WeightFile, as_dtype
 
 __all__ = (
     "CheckpointError", "NetworkFile", "build_dims", "file_error", "find_kind", "open_network", "open_tokenizer",
-    "read_metadata", "read_network_file", "read_tensors", "require_kind", "require_tokens", "write_network_file",
+    "read_metadata", "read_network_file", "read_tensors", "read_tokenizer", "require_kind", "require_tokens",
+    "write_network_file",
 )  # fmt: skip
 
 META_KIND = "any2pix.kind"
 META_DIMS = "any2pix.dims"
 META_TOKENIZER = "any2pix.tokenizer"
+TOKENIZER_LIMIT = 32 * 2**20  # bytes of a tokenizer.json; LLaMA's has 2 MB, the largest vocabularies 34
 
 Dims = TypeVar("Dims")
 
@@ -70,7 +73,7 @@ def read_metadata(path: Path, metadata: Mapping[str, str], name: str, remedy: st
     """The JSON object under ``name`` of a file's metadata; empty where there is none."""
     try:
         values = json.loads(metadata.get(name, "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise file_error(path, f"has damaged metadata: {name} is not JSON.", remedy) from error
     if not isinstance(values, dict):
         raise file_error(path, f"has damaged metadata: {name} is a {type(values).__name__}.", remedy)
@@ -79,10 +82,19 @@ def read_metadata(path: Path, metadata: Mapping[str, str], name: str, remedy: st
 
 def open_tokenizer(text: str, path: str | Path, remedy: str) -> Tokenizer:
     """The tokenizer whose JSON is ``text``, found in ``path``."""
+    if len(text) > TOKENIZER_LIMIT:
+        raise file_error(path, f"holds a tokenizer of {len(text)} letters; at most {TOKENIZER_LIMIT} are read.", remedy)
     try:
         return Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception
-        raise file_error(path, f"holds a damaged tokenizer ({error}).", remedy) from error
+    except BaseException as error:  # the library raises bare Exception, and on some noise its Rust side's panic
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise file_error(path, "holds a damaged tokenizer.", remedy) from error
+
+
+def read_tokenizer(path: str | Path, remedy: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json."""
+    return open_tokenizer(read_text(path, TOKENIZER_LIMIT, remedy), path, remedy)
 
 
 def require_tokens(path: str | Path, tokenizer: Tokenizer | None, rows: int, exact: bool = False) -> None:
@@ -138,14 +150,9 @@ def write_network_file(
     metadata = {META_KIND: kind, META_DIMS: json.dumps(dict(dims)), **(extra_metadata or {})}
     if tokenizer_json is not None:
         metadata[META_TOKENIZER] = tokenizer_json
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as unfinished:
         save_file(tensors, unfinished, metadata=metadata)
         unfinished.chmod(0o644)  # safetensors writes for the owner alone
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def build_dims(cls: type[Dims], values: Mapping[str, Any], path: str | Path) -> Dims:
@@ -157,12 +164,27 @@ def build_dims(cls: type[Dims], values: Mapping[str, Any], path: str | Path) -> 
             f"has sizes this version does not know: {', '.join(unknown)}.",
             "Update the pack, or train the file again.",
         )
+    if wrong := _of_another_type(cls, values):
+        raise file_error(path, f"has damaged sizes in its metadata: {wrong}.", "Download or convert it again.")
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     except (TypeError, ValueError) as error:  # too few of them, or values no network is built from
         raise file_error(
             path, f"has damaged sizes in its metadata: {error}.", "Download or convert it again."
         ) from error
+
+
+def _of_another_type(cls: type, values: Mapping[str, Any]) -> str | None:
+    """The first value that is not of the type its dataclass says, as "name is a type"; None: all are."""
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        wanted = get_origin(hints[name]) or hints[name]
+        taken = {int: int, float: (int, float), str: str, bool: bool, tuple: (list, tuple), dict: dict}.get(wanted)
+        if taken and (not isinstance(value, taken) or (isinstance(value, bool) and wanted is not bool)):
+            return f"{name} is a {type(value).__name__}"
+        if wanted is tuple and not all(type(item) is int for item in value):
+            return f"{name} holds no whole numbers"
+    return None
 
 
 def _storable(value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -14,21 +14,25 @@ from ..models.imagebind import ImageBind, ImageBindDims
 from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
 from .kinds import KINDS, count_blocks
 from .plan import Plan, Progress
+from .sizes import shapes_of
 
 # Modalities of the published file that nothing here uses, and the roots under which their tensors lie.
 SKIPPED_MODALITIES = ("depth", "thermal", "imu")
 ROOTS = ("modality_preprocessors", "modality_trunks", "modality_heads", "modality_postprocessors")
 SKIPPED = tuple(f"{root}.{modality}." for root in ROOTS for modality in SKIPPED_MODALITIES)
 
+TOKENS = "modality_preprocessors.text.token_embedding.weight"
 SIZES = (
     "modality_preprocessors.vision.rgbt_stem.proj.1.weight",
     "modality_preprocessors.vision.pos_embedding_helper.pos_embed",
     "modality_preprocessors.audio.rgbt_stem.proj.weight",
     "modality_preprocessors.audio.pos_embedding_helper.pos_embed",
-    "modality_preprocessors.text.token_embedding.weight",
+    TOKENS,
     "modality_preprocessors.text.pos_embed",
     "modality_heads.vision.2.weight",
 )
+
+NOT_WHOLE = "It is not a whole ImageBind: take imagebind_huge.pth."
 
 
 def load_imagebind(
@@ -65,17 +69,19 @@ def plan_imagebind(path: str | Path) -> Plan:
 def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> ImageBindDims:
     """Dims of a file without ours in its metadata; head counts and strides leave no trace there: taken as published."""
     if missing := [key for key in SIZES if key not in state_dict]:
-        raise file_error(path, f"lacks {', '.join(missing)}.", "It is not a whole ImageBind: take imagebind_huge.pth.")
+        raise file_error(path, f"lacks {', '.join(missing)}.", NOT_WHOLE)
     shapes = {key: tuple(state_dict[key].shape) for key in SIZES}
-    (
-        (vision_width, _, frames, patch, _),
-        (_, vision_tokens, _),
-        (audio_width, _, kernel, _),
-        _,
-        (vocab, text_width),
-        (_, context, _),
-        (embed, _),
-    ) = (shapes[key] for key in SIZES)
+    with shapes_of(path, NOT_WHOLE):
+        (
+            (vision_width, _, frames, patch, _),
+            (_, vision_tokens, _),
+            (audio_width, _, kernel, _),
+            _,
+            (vocab, text_width),
+            (_, context, _),
+            (embed, _),
+        ) = (shapes[key] for key in SIZES)
+        image_size = patch * math.isqrt(vision_tokens - 1)
     published = ImageBindDims.published()
     widths = {"vision": vision_width, "audio": audio_width, "text": text_width}
     for modality, width in widths.items():
@@ -97,7 +103,7 @@ def dims_from_shapes(state_dict: Mapping[str, Tensor], path: str | Path) -> Imag
         audio_heads=published.audio_heads,
         text_width=text_width,
         text_heads=published.text_heads,
-        image_size=patch * math.isqrt(vision_tokens - 1),
+        image_size=image_size,
         patch=patch,
         frames=frames,
         audio_kernel=kernel,

@@ -99,10 +99,13 @@ KINDS = {
     ),
 }
 
+DIGITS = 9  # of a block's number; a longer one is no number
+
 
 def count_blocks(keys: Iterable[str], prefix: str) -> int:
     """How many numbered modules the keys name below ``prefix``, counted from 0."""
-    return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in keys if key.startswith(prefix)), default=-1)
+    numbers = {key[len(prefix) :].partition(".")[0] for key in keys if key.startswith(prefix)}
+    return 1 + max((int(number) for number in numbers if number.isdecimal() and len(number) <= DIGITS), default=-1)
 
 
 def recognise(keys: Iterable[str]) -> str | None:

@@ -10,17 +10,26 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 
+from .entries import read_bounded
+from .errors import file_error
+
 SPACE = "\u2581"  # SentencePiece's mark of a word's start
 RESERVED = ("<unk>", "<s>", "</s>")  # ids 0, 1, 2
+MODEL_LIMIT = 16 * 2**20  # bytes; LLaMA's has 0.5 MB, the largest vocabularies 4
+LONGEST_PIECE = 256  # letters; LLaMA's longest has 27, and each is cut at every place
 
 
 def read_sentencepiece(path: Path) -> Tokenizer:
-    """Without added tokens. ImportError where sentencepiece is missing; OSError or RuntimeError at a damaged file."""
+    """Without added tokens. ImportError where sentencepiece is missing; RuntimeError or another at a damaged file;
+    CheckpointError where it is larger than any."""
     from sentencepiece import SentencePieceProcessor  # ComfyUI brings it; only this layout needs it
 
+    again = "Download it again."
     model = SentencePieceProcessor()
-    model.Load(str(path))
+    model.LoadFromSerializedProto(read_bounded(path, MODEL_LIMIT, again))
     pieces = [model.id_to_piece(index) for index in range(model.get_piece_size())]
+    if max(map(len, pieces), default=0) > LONGEST_PIECE:
+        raise file_error(path, f"has a piece of more than {LONGEST_PIECE} letters.", again)
     pieces[: len(RESERVED)] = RESERVED
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     scores = {piece: model.get_score(index) for piece, index in vocabulary.items()}

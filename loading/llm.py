@@ -12,7 +12,9 @@ from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
 
 from ..models.mm_llm import ADDED_TOKENS, MMLLMDims, MultimodalLLM
-from .files import build_dims, file_error, open_network, open_tokenizer, require_kind
+from .entries import is_file
+from .errors import CheckpointError, file_error
+from .files import build_dims, open_network, open_tokenizer, read_tokenizer, require_kind
 from .kinds import KINDS
 from .llama_tokenizer import read_sentencepiece
 from .plan import Plan, Progress
@@ -94,7 +96,8 @@ def _dims_of(folder: Path, config: dict[str, Any], layout: Mapping[str, Tensor])
     path, remedy = folder / "config.json", f"Take the config.json it was published with. {SOURCE}"
     if lacking := [name for name in NEEDED_FIELDS if not isinstance(config.get(name), (int, float))]:
         raise file_error(path, f"lacks {', '.join(lacking)}.", remedy)
-    rope = config.get("rope_parameters") or {}  # transformers 5 writes the rotary base here
+    rope = config.get("rope_parameters")  # transformers 5 writes the rotary base here
+    rope = rope if isinstance(rope, dict) else {}
     config = {**config, "rope_theta": config.get("rope_theta") or rope.get("rope_theta")}
     if config.get("rope_scaling") or rope.get("rope_type", "default") != "default":
         raise file_error(path, "asks for scaled rotary positions, which this LLM was not trained with.", remedy)
@@ -108,9 +111,9 @@ def _dims_of(folder: Path, config: dict[str, Any], layout: Mapping[str, Tensor])
 def _read_tokenizer(folder: Path) -> Tokenizer:
     """From the subfolder ``tokenizer``, or the folder itself: tokenizer.json, or LLaMA's tokenizer.model."""
     place = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    if (file := place / "tokenizer.json").is_file():
-        tokenizer = open_tokenizer(file.read_text(encoding="utf-8", errors="replace"), file, SOURCE)
-    elif (place / "tokenizer.model").is_file():
+    if is_file(file := place / "tokenizer.json"):
+        tokenizer = read_tokenizer(file, SOURCE)
+    elif is_file(place / "tokenizer.model"):
         tokenizer = _convert_sentencepiece(place)
     else:
         raise file_error(place, "has neither tokenizer.json nor tokenizer.model.", SOURCE)
@@ -125,8 +128,12 @@ def _convert_sentencepiece(place: Path) -> Tokenizer:
         return read_sentencepiece(place / "tokenizer.model")
     except ImportError as error:
         raise file_error(place / "tokenizer.model", "needs the package sentencepiece.", "pip install sentencepiece") from error
-    except (OSError, RuntimeError) as error:
-        raise file_error(place / "tokenizer.model", f"cannot be read ({error}).", f"Download it again. {SOURCE}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # the library knows only RuntimeError, and what is built from a damaged model fails in any way
+        raise file_error(
+            place / "tokenizer.model", f"cannot be read ({type(error).__name__}).", f"Download it again. {SOURCE}"
+        ) from error
 
 
 def _check_vocabulary(tokenizer: Tokenizer, layout: Mapping[str, Tensor], path: Path) -> None:

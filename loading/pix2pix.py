@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.diffusion import BETA_RANGE, TRAIN_TIMESTEPS
 from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion
 from .diffusion import build_unet, plan_unet, read_unet
+from .entries import is_file
 from .errors import file_error
 from .kinds import KINDS
 from .plan import Plan, Progress
@@ -55,6 +56,8 @@ def _plan(path: str | Path, kind: str, extra: int) -> Plan:
     plan = plan_unet(path, (kind, "unet"))
     _require_noise(Path(path))
     config = plan.dims
+    if lacking := [name for name in ("in_channels", "out_channels") if type(config[name]) is not int]:
+        raise file_error(path, f"comes with sizes that are no numbers: {', '.join(lacking)}.", KINDS[kind].source)
     wanted = config["out_channels"] + extra
     if config["in_channels"] != wanted:
         raise file_error(
@@ -69,7 +72,7 @@ def _plan(path: str | Path, kind: str, extra: int) -> Plan:
 def _require_noise(unet: Path) -> None:
     """CheckpointError where the scheduler of a UNet's pipeline says that it predicts something else, or at other noise levels."""
     scheduler = (unet if unet.is_dir() else unet.parent).parent / SCHEDULER
-    said = read_json(scheduler, "") if scheduler.is_file() else {}
+    said = read_json(scheduler, "") if is_file(scheduler) else {}
     if other := [f"{key} {said[key]!r} (not {value!r})" for key, value in TRAINED_AS.items() if said.get(key, value) != value]:
         raise file_error(
             scheduler,

@@ -11,6 +11,7 @@ from .errors import file_error
 from .kinds import KINDS
 from .reader import WeightFile, as_dtype
 from .shards import WeightFolder
+from .sizes import bounded_parts, check_sizes
 from .strict import EmptyWeights, check_fit, load_strict
 
 Progress = Callable[[int, int], Any]  # told the bytes read so far and in all, tensor by tensor; may raise to stop
@@ -55,8 +56,9 @@ class Plan:
 
     def build(self, make: Callable[[], nn.Module]) -> nn.Module:
         """What ``make`` makes of the sizes, on the meta device; CheckpointError where no network has such sizes."""
+        check_sizes(self.dims, len(self.names), self.weights.path, KINDS[self.kind].source)
         try:
-            with EmptyWeights():
+            with EmptyWeights(), bounded_parts(len(self.names)):
                 return make()
         except Exception as error:  # whatever torch, transformers and diffusers raise at sizes that cannot be
             raise file_error(

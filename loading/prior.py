@@ -9,15 +9,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.prior import PriorDims, RefinementPrior
-from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
+from .entries import is_file
+from .files import build_dims, open_network, open_tokenizer, read_tokenizer, require_tokens
 from .kinds import KINDS, count_blocks
 from .plan import Plan, Progress
+from .sizes import shapes_of
 from .strict import fill_constants
 
 # Older transformers stored these constants (causal masks, position counters) beside the weights.
 STORED_CONSTANTS = re.compile(r"model\.h\.\d+\.attn\.(bias|masked_bias)|.*\.embeddings\.position_ids")
 HEAD_WIDTH = 64  # of every published GPT-2 and of CLIP's text encoders: the number of heads is not in the tensors
 TEXT = "cond_stage_models.0.model.text_model."
+TOKENS = TEXT + "embeddings.token_embedding.weight"
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -40,7 +43,7 @@ def load_prior(
     plan.fill(network, dtype or torch.float32, progress)
     fill_constants(network)
     network.tokenizer = _own_tokenizer(plan.tokenizer_json, Path(path)) or tokenizer
-    require_tokens(path, network.tokenizer, dims.clip["vocab_size"])
+    require_tokens(path, network.tokenizer, plan.layout[TOKENS].shape[0])
     return network.to(device=device, dtype=dtype or torch.float32).eval().requires_grad_(False)
 
 
@@ -53,7 +56,7 @@ def plan_prior(path: str | Path) -> Plan:
 
 def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
     """The sizes that the shapes of a published state dict imply."""
-    try:
+    with shapes_of(path, "It is cut short, or of another release: download it again."):
         width, embed = tensors["input_sequence_embed_linear.1.weight"].shape
         vocab, positions = tensors["model.wte.weight"].shape[0], tensors["model.wpe.weight"].shape[0]
         return PriorDims(
@@ -67,14 +70,10 @@ def prior_dims(tensors: dict[str, Tensor], path: str | Path) -> PriorDims:
             positions=positions,
             vocab=vocab,
         )
-    except KeyError as error:
-        raise file_error(
-            path, f"lacks {error.args[0]}.", "It is cut short, or of another release: download it again."
-        ) from error
 
 
 def _clip_dims(tensors: dict[str, Tensor]) -> dict:
-    vocab, width = tensors[TEXT + "embeddings.token_embedding.weight"].shape
+    vocab, width = tensors[TOKENS].shape
     return {
         "vocab_size": vocab,
         "hidden_size": width,
@@ -92,6 +91,6 @@ def _own_tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
     if tokenizer_json is not None:
         return open_tokenizer(tokenizer_json, path, KINDS["prior"].source)
     beside = path.parent / TOKENIZER_FILE
-    if not beside.is_file():
+    if not is_file(beside):
         return None
-    return open_tokenizer(beside.read_text(encoding="utf-8"), beside, "Download CLIP's again, or take it away.")
+    return read_tokenizer(beside, "Download CLIP's again, or take it away.")

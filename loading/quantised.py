@@ -43,6 +43,17 @@ def dequantise_tensor(stored: Mapping[str, Tensor], key: str) -> Tensor:
     return (value.flatten(1).float() * scale[:, None]).half().view(value.shape)
 
 
+def misfits(stored: Mapping[str, Tensor]) -> str | None:
+    """The first weight whose scales are not one float a row; None: all fit."""
+    for key, value in stored.items():
+        scale = stored.get(key + SCALE_SUFFIX)
+        if scale is None or value.dtype != torch.int8:
+            continue
+        if value.dim() < 2 or scale.shape != value.shape[:1] or not scale.is_floating_point():
+            return key
+    return None
+
+
 def _is_scale(key: str, stored: Mapping[str, Tensor]) -> bool:
     weight = stored.get(key.removesuffix(SCALE_SUFFIX))
     return key.endswith(SCALE_SUFFIX) and weight is not None and weight.dtype == torch.int8

@@ -2,22 +2,25 @@
 
 import json
 import math
-import pickle
-import zipfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
+from .entries import NO_WAITING, read_bounded, require_file, unreadable
 from .errors import file_error
-from .quantised import dequantise, dequantise_tensor
+from .headers import MOST_TENSORS, check_safetensors, check_torch, require_few
+from .quantised import dequantise, dequantise_tensor, misfits
 
-CODE_SIGNS = ("GLOBAL", "call reduce", "instantiate")  # in torch's message when a file asks for more than tensors
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 MAPPED_AT_ONCE = 512 * 2**20  # bytes read through one mapping before it is dropped, so that read pages are given back
+JSON_LIMIT = 16 * 2**20  # bytes of a config or an index; that of the largest sharded models has 9 MB
+DEEPEST = 16  # dicts in dicts of a torch file; published ones have three
+MOST_SHARED = 8  # times the file's size that its tensors may name together: tied weights lie in it once and are named twice
 
 
 class WeightFile:
@@ -31,10 +34,11 @@ class WeightFile:
     def __init__(self, path: str | Path, remedy: str = "Download it again.") -> None:
         self.path, self.remedy = Path(path), remedy
         self.metadata: dict[str, str] = {}
-        _check_first_bytes(self.path, remedy)
-        self._mapped = self.path.suffix == ".safetensors" or zipfile.is_zipfile(self.path)
+        size = _check_first_bytes(self.path, remedy)
+        self._mapped = self._check_header(size)
         self._tensors: dict[str, Tensor] | None = self._open()
         self._bytes_read = 0
+        self._check_tensors(self._tensors, size)
         stored = {
             name: torch.empty(value.shape, dtype=value.dtype, device="meta") for name, value in self._tensors.items()
         }
@@ -46,6 +50,8 @@ class WeightFile:
             self.release()
         if self._tensors is None:
             self._tensors = self._open()
+        if name not in self._tensors:
+            raise file_error(self.path, f"was changed while it was read: {name!r} is gone.", "Run it again.")
         value = dequantise_tensor(self._tensors, name)
         self._bytes_read += value.nbytes
         self._check_numbers(name, value)
@@ -58,45 +64,52 @@ class WeightFile:
         """Give back what was read for tensors nobody holds any more; the next one opens the file again."""
         self._tensors, self._bytes_read = None, 0
 
-    def _open(self) -> dict[str, Tensor]:
+    def _check_header(self, size: int) -> bool:
+        """Whether the tensors can be mapped; CheckpointError where the file promises more than it has."""
         if self.path.suffix == ".safetensors":
-            return self._open_safetensors()
-        return self._open_torch()
+            check_safetensors(self.path, size, self.remedy)
+            return True
+        return check_torch(self.path, size, self.remedy)
 
-    def _open_safetensors(self) -> dict[str, Tensor]:
+    def _open(self) -> dict[str, Tensor]:
         try:
-            with safe_open(self.path, framework="pt") as file:
-                self.metadata = file.metadata() or {}
-                return {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise file_error(self.path, f"is damaged or was cut short ({error}).", self.remedy) from error
-
-    def _open_torch(self) -> dict[str, Tensor]:
-        path, remedy = self.path, self.remedy
-        with open(path, "rb") as file:
-            starts_as_zip = file.read(2) == b"PK"
-        if starts_as_zip and not self._mapped:
-            raise file_error(path, "is damaged or was cut short.", remedy)
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=self._mapped)
-        except pickle.UnpicklingError as error:
-            if not any(sign in str(error) for sign in CODE_SIGNS):
-                raise file_error(path, "is damaged or is not a weight file.", remedy) from error
+            if self.path.suffix == ".safetensors":
+                with safe_open(self.path, framework="pt") as file:
+                    self.metadata = file.metadata() or {}
+                    return {name: file.get_tensor(name) for name in file.keys()}
+            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=self._mapped)
+        except OSError as error:
+            raise unreadable(self.path, error, self.remedy) from error
+        except Exception as error:  # what noise makes of the readers; their words may repeat parts of the file
             raise file_error(
-                path,
-                "holds pickled Python code, which is never run here.",
-                f"Use a file that holds tensors only. {remedy}",
+                self.path, f"is damaged or was cut short ({type(error).__name__}).", self.remedy
             ) from error
-        except Exception as error:  # an unpickler fed with noise fails in any way there is
-            raise file_error(path, f"is damaged or was cut short ({type(error).__name__}).", remedy) from error
-        if not (flat := _flatten(content)):
-            raise file_error(path, "holds no tensors.", remedy)
+        flat = _flatten(content, self.path, self.remedy)
+        if not flat:
+            raise file_error(self.path, "holds no tensors.", self.remedy)
         return flat
+
+    def _check_tensors(self, tensors: Mapping[str, Tensor], size: int) -> None:
+        """CheckpointError where one is not a plain table of numbers that lie in the file."""
+        for name, value in tensors.items():
+            if value.is_meta or value.layout != torch.strided or value.is_quantized:
+                raise file_error(self.path, f"holds no plain numbers in {name!r}.", self.remedy)
+            if value.nbytes > value.untyped_storage().nbytes():
+                raise file_error(self.path, f"is damaged: {name!r} names more numbers than lie in it.", self.remedy)
+        if sum(value.nbytes for value in tensors.values()) > MOST_SHARED * size:
+            raise file_error(self.path, "is damaged: its tensors are far larger than the file.", self.remedy)
+        if wrong := misfits(tensors):
+            raise file_error(self.path, f"is damaged: the scales of {wrong!r} do not fit its rows.", self.remedy)
 
     def _check_numbers(self, name: str, value: Tensor) -> None:
         if not value.is_floating_point() or value.numel() == 0:
             return
-        ends = _ends(value)
+        try:
+            ends = _ends(value)
+        except (RuntimeError, NotImplementedError) as error:
+            raise file_error(
+                self.path, f"has numbers of {value.dtype} in {name!r}, which cannot be read here.", self.remedy
+            ) from error
         if math.isnan(ends[0]):
             raise file_error(self.path, f"has NaN in {name!r}: it is damaged, or its training failed.", self.remedy)
         if any(map(math.isinf, ends)) and name.rpartition(".")[2] != "mask":
@@ -121,52 +134,65 @@ def _ends(value: Tensor) -> tuple[float, float]:
 
 
 def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError where there is none."""
-    path = Path(path)
-    if not path.is_file():
-        raise file_error(path, "is not there.", remedy)
+    """The object in a JSON file of at most JSON_LIMIT bytes; CheckpointError where there is none."""
+    text = read_bounded(path, JSON_LIMIT, remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise file_error(path, f"is not JSON ({error}).", f"Download it again. {remedy}") from error
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise file_error(path, f"is not JSON ({_where(error)}).", f"Download it again. {remedy}") from error
     if not isinstance(content, dict):
         raise file_error(path, f"holds a {type(content).__name__}, not the fields of an object.", remedy)
     return content
 
 
-def _flatten(content: Any, prefix: str = "") -> dict[str, Tensor]:
+def _where(error: Exception) -> str:
+    """Of the reader's words only those that repeat nothing of the file."""
+    return f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
+
+
+def _flatten(content: Any, path: Path, remedy: str) -> dict[str, Tensor]:
     """Nested dicts of tensors -> {"a.b": tensor}; a "state_dict" level is a wrapper, its name is dropped."""
-    if isinstance(content, Tensor):
-        return {prefix: content}
-    if not isinstance(content, Mapping):
-        return {}
-    flat = {}
-    for key, value in content.items():
-        name = prefix if key == "state_dict" else f"{prefix}.{key}" if prefix else str(key)
-        flat.update(_flatten(value, name))
+    flat: dict[str, Tensor] = {}
+    ahead, seen = [("", content, 0)], 0
+    while ahead:
+        prefix, value, depth = ahead.pop()
+        seen += 1
+        if depth > DEEPEST or seen > 4 * MOST_TENSORS:  # the same dict within itself, or over and over
+            raise file_error(path, "is damaged: its tables lie in one another without end.", remedy)
+        if isinstance(value, Tensor):
+            flat[prefix] = value
+        elif isinstance(value, Mapping):
+            below = [(_joined(prefix, key), inner, depth + 1) for key, inner in value.items()]
+            ahead.extend(reversed(below))  # so that they come in their own order
+    require_few(path, len(flat), remedy)
     return flat
 
 
-def _check_first_bytes(path: Path, remedy: str) -> None:
-    """Catch what a failed download leaves behind under a weight file's name."""
-    if not path.is_file():
-        raise file_error(path, "is not there." if not path.exists() else "is a folder, not a weight file.", remedy)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(64).lstrip()
-    except OSError as error:
-        raise file_error(path, f"cannot be read ({error.strerror}).", f"Check who may read it. {remedy}") from error
-    if not start:
-        raise file_error(path, "is empty.", remedy)
-    if start.startswith(b"version https://git-lfs"):
-        raise file_error(
-            path, "is a Git LFS pointer, not the weights.", f"Run `git lfs pull` where it came from. {remedy}"
-        )
-    if start[:1] == b"<":
-        raise file_error(path, "is a web page, not weights.", remedy)
+def _joined(prefix: str, key: Any) -> str:
+    name = key if isinstance(key, str) else str(key) if isinstance(key, (int, float)) else type(key).__name__
+    return prefix if name == "state_dict" else f"{prefix}.{name}" if prefix else name
+
+
+def _check_first_bytes(path: Path, remedy: str) -> int:
+    """Catch what a failed download leaves behind under a weight file's name; returns the file's size in bytes."""
+    size = require_file(path, remedy)
     if path.suffix != ".safetensors" and path.suffix not in TORCH_SUFFIXES:
         raise file_error(
             path,
             f"has the ending {path.suffix!r}.",
             f"Weights end in .safetensors, {', '.join(TORCH_SUFFIXES)}. {remedy}",
         )
+    if size == 0:
+        raise file_error(path, "is empty.", remedy)
+    try:
+        with open(os.open(path, os.O_RDONLY | NO_WAITING), "rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise unreadable(path, error, remedy) from error
+    if start.startswith(b"version https://git-lfs"):
+        raise file_error(
+            path, "is a Git LFS pointer, not the weights.", f"Run `git lfs pull` where it came from. {remedy}"
+        )
+    if start[:1] == b"<":
+        raise file_error(path, "is a web page, not weights.", remedy)
+    return size

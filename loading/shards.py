@@ -1,15 +1,19 @@
 """A folder of weight files as one: the shards that Hugging Face's libraries write, with their index, or a single file."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from torch import Tensor
 
+from .entries import unreadable
 from .errors import CheckpointError, file_error
 from .kinds import KINDS, recognise
 from .reader import TORCH_SUFFIXES, WeightFile, read_json
 
 INDEX_MARK = ".index."
+MOST_SHARDS = 1000  # the largest models of today have 200
+LOOKED_AT = 50  # entries of a folder without weights, to say what lies there instead
 
 
 class WeightFolder:
@@ -18,9 +22,9 @@ class WeightFolder:
     def __init__(self, folder: Path, names: Sequence[str], remedy: str) -> None:
         """``names``: index files and weight files that may be there, the first one found counts."""
         self.path, self.metadata = folder, {}
-        found = next((folder / name for name in names if (folder / name).is_file()), None)
+        found = next((folder / name for name in names if os.path.lexists(folder / name)), None)
         if found is None:
-            raise file_error(folder, f"holds no weights, none of {', '.join(names)}{_what_else(folder)}.", remedy)
+            raise file_error(folder, f"holds no weights, none of {', '.join(names)}{_what_else(folder, remedy)}.", remedy)
         if INDEX_MARK in found.name:
             self._owner = _read_shards(found, remedy)
         else:
@@ -37,9 +41,13 @@ class WeightFolder:
         return owner.tensor(name)
 
 
-def _what_else(folder: Path) -> str:
+def _what_else(folder: Path, remedy: str) -> str:
     """What the first weight file in a folder is, as the end of a sentence; "" where there is none to be read."""
-    for path in sorted(folder.iterdir()):
+    try:
+        below = sorted(folder.iterdir())[:LOOKED_AT]
+    except OSError as error:
+        raise unreadable(folder, error, remedy) from error
+    for path in below:
         if path.suffix in (".safetensors", *TORCH_SUFFIXES):
             try:
                 kind = KINDS.get(recognise(WeightFile(path).layout))
@@ -56,12 +64,16 @@ def _read_shards(index: Path, remedy: str) -> dict[str, WeightFile]:
     weight_map = read_json(index, remedy).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise file_error(index, "has no weight_map that names a shard for each weight.", again)
+    listed_in: dict[str, set[str]] = {}
+    for name, shard in weight_map.items():
+        listed_in.setdefault(shard, set()).add(name)
+    if len(listed_in) > MOST_SHARDS:
+        raise file_error(index, f"names {len(listed_in)} shards; at most {MOST_SHARDS} are read.", again)
     owner = {}
-    for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard:
+    for shard, listed in sorted(listed_in.items()):
+        if PureWindowsPath(shard).name != shard or shard in ("", ".", ".."):  # knows both separators, and drives
             raise file_error(index, f"names a shard outside its folder, {shard!r}.", again)
         file = WeightFile(index.parent / shard, remedy)
-        listed = {name for name, place in weight_map.items() if place == shard}
         if lost := sorted(listed - set(file.layout)):
             raise file_error(index, f"places {lost[0]} in {shard}, which lacks it ({len(lost)} such).", again)
         if extra := sorted(set(file.layout) - set(weight_map)):

@@ -1,6 +1,5 @@
 """Writing a safetensors file tensor by tensor: little memory at any size, resumable, compared with the source at the end."""
 
-import errno
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .atomic import named_write_errors
 from .errors import CheckpointError, file_error
 from .reader import as_dtype, has_infinity
 
@@ -90,24 +90,18 @@ def write_stream(target: Path, stream: Stream, written: Progress, checked: Progr
     """Write ``target``. It appears when it is whole, beside it lies ``target``.part until then.
 
     A part that an earlier run left is compared with the source from its beginning, and continued where the two part ways.
-    CheckpointError: no room, or a result that differs from the source.
+    CheckpointError: no room, a folder that may not be written to, or a result that differs from the source.
     """
     part, header = target.with_name(target.name + PART), stream.header()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _require_room(part, len(header) + stream.bytes)
-    try:
+    with named_write_errors(part):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _require_room(part, len(header) + stream.bytes)
         with open(part, "r+b" if part.exists() else "w+b") as file:
             _write(file, header, stream, written)
             file.flush()
             os.fsync(file.fileno())
             _check(file, header, stream, checked)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise file_error(
-            part, "could not be finished: the disk is full.", "Make room and run the same command again."
-        ) from error
-    os.replace(part, target)
+        os.replace(part, target)
 
 
 def _write(file: BinaryIO, header: bytes, stream: Stream, written: Progress) -> None:
@@ -153,6 +147,6 @@ def _require_room(part: Path, needed: int) -> None:
     if missing + SPARE > free:
         raise file_error(
             part,
-            f"needs {missing / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.",
+            f"needs {(missing + SPARE) / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.",
             "Make room, or write elsewhere.",
         )

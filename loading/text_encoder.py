@@ -9,7 +9,16 @@ from tokenizers import Tokenizer
 from transformers import CLIPTokenizerFast
 
 from ..models.text_encoder import TextEncoder, TextEncoderDims
-from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
+from .entries import is_file, read_bounded
+from .files import (
+    TOKENIZER_LIMIT,
+    build_dims,
+    file_error,
+    open_network,
+    open_tokenizer,
+    read_tokenizer,
+    require_tokens,
+)
 from .kinds import KINDS
 from .plan import Plan, Progress
 from .reader import read_json
@@ -59,23 +68,28 @@ def load_clip_tokenizer(path: str | Path) -> Tokenizer:
     """A tokenizer.json, or the tokenizer folder of a diffusers pipeline, whose vocab.json and merges.txt do as well."""
     path = Path(path)
     file = path / TOKENIZER_NAME if path.is_dir() else path
-    if file.is_file():
-        return open_tokenizer(file.read_text("utf-8"), file, SOURCE)
-    if not all((path / name).is_file() for name in TOKENIZER_PARTS):
-        raise file_error(
-            path, "is no tokenizer.", f"Give {TOKENIZER_NAME}, or the folder with it or with {' and '.join(TOKENIZER_PARTS)}."
-        )
-    return CLIPTokenizerFast.from_pretrained(path).backend_tokenizer
+    if is_file(file):
+        return read_tokenizer(file, SOURCE)
+    remedy = f"Give {TOKENIZER_NAME}, or the folder with it or with {' and '.join(TOKENIZER_PARTS)}."
+    if not all(is_file(path / name) for name in TOKENIZER_PARTS):
+        raise file_error(path, "is no tokenizer.", remedy)
+    for name in TOKENIZER_PARTS:
+        read_bounded(path / name, TOKENIZER_LIMIT, remedy)
+    try:
+        return CLIPTokenizerFast.from_pretrained(path, local_files_only=True).backend_tokenizer  # nosec B615
+    except Exception as error:  # whatever transformers raises at files of noise
+        raise file_error(path, f"holds a damaged tokenizer ({type(error).__name__}).", remedy) from error
 
 
 def _padding(place: Path, tokenizer: Tokenizer, end: int) -> int:
     """The token that a pipeline's tokenizer fills up with; CLIP's own, the end of text, where its folder names none."""
     folder = place if place.is_dir() else place.parent
     for file in (folder / name for name in TOKEN_NAMES):
-        named = read_json(file, SOURCE).get("pad_token") if file.is_file() else None
+        named = read_json(file, SOURCE).get("pad_token") if is_file(file) else None
+        named = named.get("content") if isinstance(named, dict) else named
         if named is None:
             continue
-        found = tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named)
+        found = tokenizer.token_to_id(named) if isinstance(named, str) else None
         if found is None:
             raise file_error(file, f"pads with {named!r}, which its tokenizer does not know.", "Take both from one pipeline.")
         return found

@@ -1,11 +1,15 @@
 """Where weight files lie: the bundled miniature, and the model folders of this ComfyUI (extra_model_paths.yaml included)."""
 
+import logging
 import os
 from pathlib import Path, PureWindowsPath
 
 import folder_paths
 
+from ..loading.entries import trouble_at
+from ..loading.errors import printable
 from ..loading.kinds import KINDS
+from .listing import list_folder
 
 MINIATURE = "miniature"
 MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature"
@@ -13,6 +17,9 @@ WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix")
 # A Hugging Face folder is chosen by its own name, not by one of its shards; its config.json has this word.
 FOLDER_MARKS = {"llm": '"hidden_size"', "unet": '"cross_attention_dim"', "pix2pix": '"cross_attention_dim"'}
+NOT_THERE = "is not there"  # what trouble_at says of it
+
+logger = logging.getLogger(__name__)
 
 
 def folder_key(kind: str) -> str:
@@ -21,25 +28,32 @@ def folder_key(kind: str) -> str:
 
 
 def register_folders() -> None:
-    """Make models/any2pix/imagebind and the others known to ComfyUI; paths the artist configured stay in front."""
+    """Make models/any2pix/imagebind and the others, and make them known to ComfyUI; paths the artist configured stay in front."""
     for kind in LOADED_KINDS:
         key = folder_key(kind)
-        folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, *KINDS[kind].folder.split("/")))
+        place = os.path.join(folder_paths.models_dir, *KINDS[kind].folder.split("/"))
+        _make_folder(place)
+        folder_paths.add_model_folder_path(key, place)
         paths, _ = folder_paths.folder_names_and_paths[key]
         folder_paths.folder_names_and_paths[key] = (paths, WEIGHT_SUFFIXES)
 
 
 def list_names(kind: str) -> list[str]:
     """What a loader's widget offers: the miniature first, so that a shared workflow opens and runs on a fresh machine."""
-    names = folder_paths.get_filename_list(folder_key(kind))
-    if kind in FOLDER_MARKS:
-        folders = _model_folders(kind)
-        names = folders + [name for name in names if not any(name.startswith(folder + os.sep) for folder in folders)]
-    return [MINIATURE, *names]
+    folders, files = set(), set()
+    for root in folder_paths.get_folder_paths(folder_key(kind)):
+        found = list_folder(root, WEIGHT_SUFFIXES, FOLDER_MARKS.get(kind))
+        folders.update(found.folders)
+        files.update(found.files)
+    return [MINIATURE, *sorted(folders), *sorted(files)]
 
 
 def find_weights(kind: str, name: str) -> Path:
-    """The file or folder behind a name of ``list_names``; raises FileNotFoundError with the folder and the source."""
+    """The file or folder behind a name of ``list_names``; raises FileNotFoundError with the folder and the source.
+
+    A name never leads out of the model folders. A link that lies in one is followed: the artist put it there, and what it leads
+    to has to be a weight file like any other.
+    """
     if name == MINIATURE:
         path = MINIATURE_FOLDER / f"{kind}.safetensors"
         if not path.is_file():
@@ -48,12 +62,15 @@ def find_weights(kind: str, name: str) -> Path:
                 "a git clone needs its whole content."
             )
         return path
-    parts = _inside(name)
+    parts, seen = _inside(name), None
     for folder in folder_paths.get_folder_paths(folder_key(kind)) if parts else []:
         path = Path(folder, *parts)
-        if path.exists():
+        trouble = trouble_at(path)
+        if trouble is None:
             return path
-    raise FileNotFoundError(missing_message(kind, name))
+        if trouble != NOT_THERE and seen is None:
+            seen = f"{name!r} in {folder} {trouble}. {KINDS[kind].source}"
+    raise FileNotFoundError(printable(seen or missing_message(kind, name)))
 
 
 def missing_message(kind: str, name: str) -> str:
@@ -70,20 +87,19 @@ def check_name(kind: str, name: str) -> bool | str:
     return True
 
 
+def _make_folder(place: str) -> None:
+    """So that downloads and the converter find it. A model folder that may not be written to is read as it is."""
+    try:
+        os.makedirs(place, exist_ok=True)
+    except OSError as error:
+        logger.warning(
+            "%s could not be made (%s). Put models where extra_model_paths.yaml says.", place, error.strerror
+        )
+
+
 def _inside(name: str) -> tuple[str, ...]:
     """The parts of a name below a model folder, whichever system the workflow was saved on; none where it leads out of it."""
+    if not isinstance(name, str):
+        return ()
     path = PureWindowsPath(name)  # knows both separators
     return () if path.anchor or ".." in path.parts else path.parts
-
-
-def _model_folders(kind: str) -> list[str]:
-    """Folders with a config.json of this kind, at any depth below a model folder and through links, by their relative names."""
-    found = set()
-    for root in folder_paths.get_folder_paths(folder_key(kind)):
-        for folder, below, files in os.walk(root, followlinks=True):
-            if "config.json" in files and folder != root:
-                text = Path(folder, "config.json").read_text(encoding="utf-8", errors="replace")
-                if FOLDER_MARKS[kind] in text:
-                    found.add(os.path.relpath(folder, root))
-                    below.clear()
-    return sorted(found)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..datagen.drawing import SIZE as PICTURE_SIZE
 from ..datagen.toyland import Scene, render, sample_scene
+from ..loading.atomic import atomic_path, write_atomic
 from ..stages.preprocess import image_to_tensor
 from .command import file_digest
 
@@ -53,14 +54,16 @@ def _draw_bank(folder: Path, picture_file: Path, scene_file: Path, count: int, s
         images[index] = render(scene, cleanliness)
         records.append({**asdict(scene), "cleanliness": cleanliness})
     images.flush()
-    scene_file.write_text(json.dumps(records))
+    write_atomic(scene_file, json.dumps(records))
 
 
 def cached(work: Path, name: str, weights: Path, compute: Callable[[], Any]) -> Any:
     """What `compute` makes with a network (tensors), kept in `work` for as long as the network's file stays the same."""
     path = Path(work) / f"{name}-{file_digest(weights)}.pt"
     if not path.exists():
-        torch.save(compute(), path)
+        computed = compute()
+        with atomic_path(path) as unfinished:
+            torch.save(computed, unfinished)
     return torch.load(path, weights_only=True)
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..datagen import toyland, wording
 from ..datagen.sounds import SOUND_KINDS, SUBJECT_SOUNDS, synthesize
 from ..datagen.toyland import PLACES, Scene
+from ..loading.atomic import atomic_path
 from ..models.imagebind import ImageBindDims
 from ..stages.preprocess import CLIPS, waveform_to_clips
 
@@ -130,12 +131,11 @@ def sound_bank(work: Path, count: int, seed: int, dims: ImageBindDims) -> SoundB
     kinds = tuple(SOUND_KINDS[index % len(SOUND_KINDS)] for index in range(count))
     path = Path(work) / f"sounds-{count}-{seed}-{dims.mel_bins}x{dims.mel_frames}.npy"
     if not path.exists():
-        unfinished = path.with_suffix(".tmp")
         shape = (count, CLIPS, 1, dims.mel_bins, dims.mel_frames)
-        clips = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
-        for index, kind in enumerate(tqdm(kinds, desc="synthesising sounds", mininterval=5)):
-            waveform, rate = synthesize(kind, seed + index)
-            clips[index] = waveform_to_clips(torch.from_numpy(waveform), rate, dims).numpy()
-        clips.flush()
-        unfinished.replace(path)
+        with atomic_path(path) as unfinished:
+            clips = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
+            for index, kind in enumerate(tqdm(kinds, desc="synthesising sounds", mininterval=5)):
+                waveform, rate = synthesize(kind, seed + index)
+                clips[index] = waveform_to_clips(torch.from_numpy(waveform), rate, dims).numpy()
+            clips.flush()
     return SoundBank(np.load(path, mmap_mode="r"), kinds)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..datagen.instructions import edits_between
 from ..datagen.sounds import SOUND_KINDS, synthesize
 from ..datagen.toyland import HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene, render, sample_scene
+from ..loading.atomic import write_atomic
 from ..models.imagebind import ImageBind
 from ..stages.preprocess import tokenize_clip, waveform_to_clips
 from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank
@@ -59,7 +60,7 @@ def family_bank(work: Path, families: int, seed: int) -> SceneBank:
         for index, scene in enumerate(tqdm(scenes, desc="drawing families", mininterval=5)):
             images[index] = render(scene)
         images.flush()
-        scene_file.write_text(json.dumps([asdict(scene) for scene in scenes]))
+        write_atomic(scene_file, json.dumps([asdict(scene) for scene in scenes]))
     scenes = tuple(Scene(**record) for record in json.loads(scene_file.read_text()))
     return SceneBank(np.load(picture_file, mmap_mode="r"), scenes, np.ones(len(scenes), np.float32))
 

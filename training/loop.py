@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from ..loading.atomic import atomic_path
+
 logger = logging.getLogger(__name__)
 
 
@@ -178,9 +180,8 @@ def _save(path: Path, made_from: str, step: int, module, optimizer, scheduler, e
         "scheduler": scheduler.state_dict(),
         "ema": ema.shadow,
     }
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as unfinished:
+        torch.save(state, unfinished)
 
 
 def _resume(path: Path, made_from: str, module, optimizer, scheduler, ema: Ema) -> int:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..loading.atomic import write_atomic
 from .command import MINIATURE, WORK, file_digest, load_config
 
 RESULTS_FILE = "training.json"
@@ -84,8 +85,7 @@ def run_stage(stage: Stage, work: Path, out: Path, threads: int) -> dict:
 
 
 def write_result(stage: Stage, record: dict, out: Path):
-    path = out / RESULTS_FILE
-    path.write_text(json.dumps({**read_results(out), stage.name: record}, indent=2) + "\n")
+    write_atomic(out / RESULTS_FILE, json.dumps({**read_results(out), stage.name: record}, indent=2) + "\n")
 
 
 def main(argv: list[str] | None = None):

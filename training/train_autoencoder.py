@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..datagen.toyland import subject_mask
+from ..loading.atomic import atomic_path
 from ..loading.files import write_network_file
 from ..models.autoencoder import Autoencoder, AutoencoderDims
 from .bank import PICTURE_SIZE, SceneBank, scene_bank
@@ -32,7 +33,9 @@ def picture_batch(bank: SceneBank, masks: np.ndarray, count: int, subject_weight
 def subject_masks(bank: SceneBank, path: Path) -> np.ndarray:
     """The subject's places of every picture, bit-packed: (N, H * W / 8) uint8."""
     if not path.exists():
-        np.save(path, np.stack([np.packbits(subject_mask(scene)) for scene in bank.scenes]))
+        masks = np.stack([np.packbits(subject_mask(scene)) for scene in bank.scenes])
+        with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
+            np.save(file, masks)
     return np.load(path)
 
 

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..datagen.toyland import TEST_SEEDS_FROM, caption
+from ..loading.atomic import write_atomic
 from ..loading.files import write_network_file
 from ..models.imagebind import AUDIO_SCALE, ImageBind, ImageBindDims, contrastive_loss
 from ..stages.preprocess import image_to_tensor, tokenize_clip
@@ -170,7 +171,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
     bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
     tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
-    tokenizer.save(str(work / TOKENIZER_FILE))
+    write_atomic(work / TOKENIZER_FILE, tokenizer.to_str(pretty=True))
     dims = replace(ImageBindDims.miniature(tokenizer.get_vocab_size()), **config["network"])
     sounds = sound_bank(work, data["sounds"], data["seed"], dims)
     torch.manual_seed(loop.seed)

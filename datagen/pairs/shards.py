@@ -20,6 +20,8 @@ from uuid import uuid4
 from PIL import Image
 from tqdm import tqdm
 
+from ...loading.atomic import make_durable
+
 log = logging.getLogger(__name__)
 KEPT = "kept"
 Sample = dict[str, Any]  # {"__key__": "0000012_003", "json": {...}, "source.png": picture, "edited.png": picture}
@@ -181,8 +183,7 @@ def _part_of(place: Path) -> Path:
 
 def _settle(part: Path, place: Path) -> None:
     """Onto the disk first, then under its name: whatever stops the machine, what bears the name is whole."""
-    with open(part, "rb+") as written:
-        os.fsync(written.fileno())
+    make_durable(part)
     os.replace(part, place)
 
 

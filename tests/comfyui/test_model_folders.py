@@ -1,6 +1,9 @@
 """Where weights are found: an artist's extra_model_paths.yaml, nested folders, links, files that arrive while ComfyUI runs."""
 
+import json
+import os
 import shutil
+import socket
 from pathlib import Path
 
 import comfy_server
@@ -27,8 +30,28 @@ CONFIG = """my_weights:
     any2pix_prior: prior
     any2pix_adapter: adapter
     any2pix_unet: unet
-    any2pix_pix2pix: pix2pix
+    any2pix_pix2pix: |
+        pix2pix
+        gone/with/the/old/disk
+        a_file
 """
+# What lies in a model folder besides models, and what choosing it says; every one of them stood in the way of a server's start.
+ODD_FILES = {
+    "dead.safetensors": "is a link to",
+    "loop.safetensors": "leads back to itself",
+    "pipe.safetensors": "is a named pipe",
+    "socket.safetensors": "is a socket",
+    "device.safetensors": "is a device",
+    "two\nlines.safetensors": "is empty",
+    "no\udcffletters.safetensors": "is empty",
+}
+ODD_FOLDERS = {
+    "dead-config": "is a link to",
+    "looped-config": "leads back to itself",
+    "pipe-config": "is a named pipe",
+    "huge-config": "at most",
+    "model.safetensors": "holds no weights",
+}
 FOLDERS = {kind: "language" if kind == "llm" else kind for kind in LOADERS}
 
 
@@ -44,7 +67,34 @@ def elsewhere(tmp_path_factory, root):
     published.mkdir(parents=True)
     (published / "config.json").write_text('{"model_type": "instructany2pix", "hidden_size": 4096}')
     (published / "pytorch_model-00001-of-00002.bin").write_bytes(b"")
+    make_odd_files(base / "imagebind")
+    make_odd_folders(base / "language")
+    (base / "a_file").write_text("a file in the place of a folder")
     return base
+
+
+def make_odd_files(folder: Path) -> None:
+    (folder / "dead.safetensors").symlink_to(folder / "unplugged" / "disk.safetensors")
+    (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
+    os.mkfifo(folder / "pipe.safetensors")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(folder / "socket.safetensors"))
+    (folder / "device.safetensors").symlink_to("/dev/zero")
+    for name in ("two\nlines.safetensors", "no\udcffletters.safetensors"):
+        (folder / name).write_bytes(b"")
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    (folder / "once_more").symlink_to(folder, target_is_directory=True)
+
+
+def make_odd_folders(folder: Path) -> None:
+    for name in ODD_FOLDERS:
+        (folder / name).mkdir()
+    (folder / "dead-config" / "config.json").symlink_to("gone.json")
+    (folder / "looped-config" / "config.json").symlink_to("config.json")
+    os.mkfifo(folder / "pipe-config" / "config.json")
+    with open(folder / "huge-config" / "config.json", "wb") as file:
+        file.truncate(2 * 2**30)  # takes no room on the disk
+    (folder / "model.safetensors" / "config.json").write_text('{"hidden_size": 4096}')
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +134,35 @@ def load(name: str) -> dict:
 def test_every_kind_is_offered_from_the_artists_own_folder(found, kind):
     names = offered(found, kind)
     assert names[0] == "miniature" and f"sets/my_{kind}.safetensors" in names
+
+
+def test_all_nodes_are_there_whatever_lies_in_the_folders(found, root):
+    described = json.loads((root / "locales" / "en" / "nodeDefs.json").read_text())
+    assert {name for name in found.get("/object_info") if name.startswith("Any2Pix")} == set(described)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [*(("imagebind", *item) for item in ODD_FILES.items()), *(("llm", *item) for item in ODD_FOLDERS.items())],
+)
+def test_an_odd_entry_is_offered_and_choosing_it_says_what_it_is(found, found_client, kind, name, said):
+    assert name in offered(found, kind)
+    graph = {"loader": node(LOADERS[kind], name=name), "shown": node("PreviewAny", source=["loader", 0])}
+    try:
+        run = found_client.wait(found_client.queue(graph), timeout=30)
+        assert run.error["node_id"] == "loader"
+        told = run.error["exception_message"]
+    except PromptRejected as caught:
+        (error,) = caught.answer["node_errors"]["loader"]["errors"]
+        told = error["details"]
+    assert said in told
+    assert name.encode("ascii", "backslashreplace").decode().replace("\n", "\\n") in told
+
+
+def test_a_folder_that_contains_itself_is_offered_once(found):
+    names = offered(found, "imagebind")
+    assert "sets/my_imagebind.safetensors" in names
+    assert not any(name.startswith(("again", "once_more")) for name in names)
 
 
 def test_a_language_model_is_offered_by_its_folder_however_deep(found):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -234,6 +235,48 @@ def test_targets_and_sources_that_cannot_be(published_files, tmp_path):
         convert(source, tmp_path / "x.safetensors", kind="llm")
     with pytest.raises(CheckpointError, match="is not there"):
         convert(tmp_path / "absent.bin", tmp_path / "x.safetensors")
+
+
+def test_the_readmes_commands_work_on_a_fresh_install(published_files, tmp_path, monkeypatch, root):
+    """Each as it stands there, from the folder that its first line goes to; no model folder is there."""
+    commands = re.search(r"```\n(cd .*?)```", (root / "README.md").read_text(), re.DOTALL)[1].splitlines()
+    folder, downloads = tmp_path / commands[0].removeprefix("cd "), tmp_path / "DOWNLOADS"
+    folder.mkdir(parents=True)
+    names = {"imagebind": "imagebind_huge.pth", "llm": "llm-retrained", "prior": "prior/model.bin"}
+    names["two_view"] = "sdxl/ip_adapter_global_local_2_view.bin"
+    for kind, name in names.items():
+        (downloads / name).parent.mkdir(parents=True, exist_ok=True)
+        (downloads / name).symlink_to(published_files[kind])
+    monkeypatch.chdir(folder)
+    for command in commands[2:]:
+        words = command.replace("DOWNLOADS", str(downloads)).split()
+        assert words[:3] == ["python", "-m", "any2pix.loading.convert"] and main(words[3:]) == 0
+    models = tmp_path / "ComfyUI" / "models" / "any2pix"
+    for kind, name in {"imagebind": "imagebind_huge", "llm": "llm-retrained", "prior": "prior"}.items():
+        LOADERS[kind](models / kind / f"{name}.safetensors")
+    load_adapter(models / "adapter" / "ip_adapter_global_local_2_view.safetensors")
+
+
+@pytest.mark.parametrize("given", ["models/any2pix/prior", "models/any2pix/prior/", "models/v1.5/"])
+def test_a_target_that_is_not_there_is_a_folder_to_be_made(given, published_files, tmp_path):
+    target = convert(published_files["prior"], f"{tmp_path}/{given}", quiet=True)
+    assert target == tmp_path / given / "prior.safetensors"
+    load_prior(target)
+
+
+def test_a_folder_that_may_not_be_written_to(published_files, tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    assert main([str(published_files["prior"]), str(tmp_path / "models" / "prior")]) == 1
+    assert f"(in {tmp_path / 'models' / 'prior'}) could not be written (Read-only file system)" in caplog.text
+
+
+def test_a_link_to_nowhere_is_not_written_through(published_files, tmp_path):
+    (tmp_path / "prior.safetensors").symlink_to("another-disk.safetensors")
+    with pytest.raises(CheckpointError, match="is there already"):
+        convert(published_files["prior"], tmp_path, quiet=True)
 
 
 def test_the_command(published_files, tmp_path, caplog, monkeypatch):
