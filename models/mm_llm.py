@@ -5,6 +5,7 @@ as Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}``
 ``model.vae_predictor_image.{0,2}``.
 """
 
+import inspect
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ ADDED_TOKENS = (
     "<im_gen_start>", "<im_gen>", "<mask_gen>", "<audio_gen>", "<audio_gen_start>",
     "<audio>", "<video>", "<base>", "<base_null>",
 )  # fmt: skip
+# What LlamaModel calls its key-value cache: "cache" from transformers 5.24 on, where the old name goes in 5.40. Earlier
+# versions take any name and ignore those they do not know.
+CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
 EMBED_NORM = 20.0  # every embedding goes in, and is predicted, as unit * 20: the released LLM was trained at this norm
 IGNORE_INDEX = -100  # label of a position that has no cross entropy
 INIT_STD = 0.02  # LLaMA's own
@@ -140,8 +144,8 @@ class MultimodalLLM(nn.Module):
             inputs_embeds=inputs,
             attention_mask=attention_mask,
             position_ids=None if attention_mask is None else _positions(attention_mask, input_ids.shape[1]),
-            past_key_values=past_key_values,
             use_cache=past_key_values is not None,
+            **{CACHE_ARGUMENT: past_key_values},
         )
         hidden = output.last_hidden_state
         if last_only:
