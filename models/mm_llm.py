@@ -5,25 +5,27 @@ as Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}``
 ``model.vae_predictor_image.{0,2}``.
 """
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from .operations import swap_operations
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 # Added to Vicuna's vocabulary in this order (the released training script).
 ADDED_TOKENS = (
     "<im_gen_start>", "<im_gen>", "<mask_gen>", "<audio_gen>", "<audio_gen_start>",
     "<audio>", "<video>", "<base>", "<base_null>",
 )  # fmt: skip
-# What LlamaModel calls its key-value cache: "cache" from transformers 5.24 on, where the old name goes in 5.40. Earlier
-# versions take any name and ignore those they do not know.
-CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
 EMBED_NORM = 20.0  # every embedding goes in, and is predicted, as unit * 20: the released LLM was trained at this norm
 IGNORE_INDEX = -100  # label of a position that has no cross entropy
 INIT_STD = 0.02  # LLaMA's own
@@ -104,9 +106,12 @@ class MultimodalLLM(nn.Module):
         super().__init__()
         self.dims = dims
         self.tokenizer = None
+        from transformers import LlamaConfig, LlamaModel  # takes a second, and ComfyUI has not done it yet
+
         config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
         width = config.hidden_size
         self.model = LlamaModel(config)
+        self.cache_argument = cache_argument(self.model.forward)
         _replace_rotary(self.model, _rotary_base(dims.llama), width // config.num_attention_heads)
         self.model.vae_projector_image = _two_layers(dims.embed, dims.projector_hidden, width)
         self.model.vae_predictor_image = _two_layers(width, dims.projector_hidden, dims.embed)
@@ -145,7 +150,7 @@ class MultimodalLLM(nn.Module):
             attention_mask=attention_mask,
             position_ids=None if attention_mask is None else _positions(attention_mask, input_ids.shape[1]),
             use_cache=past_key_values is not None,
-            **{CACHE_ARGUMENT: past_key_values},
+            **{self.cache_argument: past_key_values},
         )
         hidden = output.last_hidden_state
         if last_only:
@@ -218,6 +223,14 @@ class RotaryEmbedding(nn.Module):
         angles = position_ids[..., None].to(x.device, torch.float32) * (1.0 / self.base**exponents)
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+
+def cache_argument(forward: Callable) -> str:
+    """What a LlamaModel calls its key-value cache: "cache" from transformers 5.24 on, whose old name goes in 5.40.
+
+    Earlier versions take any name and ignore those they do not know, so it cannot be tried out.
+    """
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def scale_embedding(embedding: Tensor) -> Tensor:
