@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from transformers import CLIPTokenizerFast
 
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from .files import build_dims, file_error, open_network, open_tokenizer, require_tokens
@@ -64,8 +65,6 @@ def load_clip_tokenizer(path: str | Path) -> Tokenizer:
         raise file_error(
             path, "is no tokenizer.", f"Give {TOKENIZER_NAME}, or the folder with it or with {' and '.join(TOKENIZER_PARTS)}."
         )
-    from transformers import CLIPTokenizerFast
-
     return CLIPTokenizerFast.from_pretrained(path).backend_tokenizer
 
 

@@ -5,21 +5,17 @@ as Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}``
 ``model.vae_predictor_image.{0,2}``.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from .operations import swap_operations
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
 
 # Added to Vicuna's vocabulary in this order (the released training script).
 ADDED_TOKENS = (
@@ -106,8 +102,6 @@ class MultimodalLLM(nn.Module):
         super().__init__()
         self.dims = dims
         self.tokenizer = None
-        from transformers import LlamaConfig, LlamaModel  # takes a second, and ComfyUI has not done it yet
-
         config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
         width = config.hidden_size
         self.model = LlamaModel(config)
@@ -225,7 +219,7 @@ class RotaryEmbedding(nn.Module):
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
 
-def cache_argument(forward: Callable) -> str:
+def cache_argument(forward: Callable[..., Any]) -> str:
     """What a LlamaModel calls its key-value cache: "cache" from transformers 5.24 on, whose old name goes in 5.40.
 
     Earlier versions take any name and ignore those they do not know, so it cannot be tried out.

@@ -1,20 +1,15 @@
 """The refinement prior: a GPT-2 that reads embeddings and answers with the ImageBind embedding of a clean picture."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, GPT2Config, GPT2Model
 
 from .operations import swap_operations
-
-if TYPE_CHECKING:
-    from transformers import GPT2Config
 
 # The sequence the published weights saw, in order; the index of a name is its row in the start and end token tables and
 # its input projection. The released list goes on with the noise level and the target modality, but a missing comma between
@@ -74,8 +69,6 @@ class RefinementPrior(nn.Module):
 
     def __init__(self, dims: PriorDims, operations=nn):
         super().__init__()
-        from transformers import GPT2Model  # takes a second, and ComfyUI has not done it yet
-
         self.dims = dims
         width = dims.width
         self.modality_embedding = operations.Embedding(dims.modalities, width)
@@ -85,7 +78,7 @@ class RefinementPrior(nn.Module):
         self.input_sequence_embed_linear = nn.ModuleList(
             [nn.Identity(), *(operations.Linear(size, width) for size in inputs)]
         )
-        self.cond_stage_models = nn.ModuleList([_TextStage(dims.clip)])
+        self.cond_stage_models = nn.ModuleList([_TextStage(CLIPTextConfig(**dims.clip))])
         self.model = GPT2Model(_gpt2_config(dims))
         self.output_proj = nn.Identity() if dims.embed == width else operations.Linear(width, dims.embed)
         self.tokenizer: Tokenizer | None = None  # for text sources; whoever loads the weights sets it
@@ -156,15 +149,12 @@ class RefinementPrior(nn.Module):
 class _TextStage(nn.Module):
     """The CLIP text transformer under the names of the published file: `model.text_model.*`."""
 
-    def __init__(self, clip: dict):
-        """``clip``: the arguments of CLIPTextConfig."""
+    def __init__(self, config: CLIPTextConfig):
         super().__init__()
-        from transformers import CLIPTextConfig, CLIPTextModel
-
-        network = CLIPTextModel(CLIPTextConfig(**clip))
+        clip = CLIPTextModel(config)
         self.model = nn.Module()
         # transformers 4 keeps the transformer in an attribute of CLIPTextModel, transformers 5 made them one.
-        self.model.text_model = getattr(network, "text_model", network)
+        self.model.text_model = getattr(clip, "text_model", clip)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask (B, L) -> last hidden states after the final LayerNorm (B, L, C)."""
@@ -182,8 +172,6 @@ def score_features(score: Tensor, size: int) -> Tensor:
 
 
 def _gpt2_config(dims: PriorDims) -> GPT2Config:
-    from transformers import GPT2Config
-
     return GPT2Config(
         vocab_size=dims.vocab,
         n_positions=dims.positions,

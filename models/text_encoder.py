@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from .operations import swap_operations
 
@@ -44,8 +45,6 @@ class TextEncoder(nn.Module):
 
     def __init__(self, dims: TextEncoderDims, operations: Any = nn) -> None:
         super().__init__()
-        from transformers import CLIPTextConfig, CLIPTextModel  # takes a second, and ComfyUI has not done it yet
-
         self.dims = dims
         clip = CLIPTextModel(CLIPTextConfig(**dims.clip_config()))
         # transformers 4 keeps the transformer in an attribute of CLIPTextModel, transformers 5 made them one.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from ..models.mm_llm import MultimodalLLM
 from .prompt import PromptIds
@@ -65,8 +66,6 @@ def generate(
     ``callback(step, total)`` runs before every token and may raise to cancel. A ``<video>`` that the model itself writes
     keeps its plain token embedding, as in the published decoding.
     """
-    from transformers import DynamicCache  # loaded with the LLM; not needed as ComfyUI starts
-
     answers = [Answer() for _ in questions]
     rows = list(range(len(questions)))  # which question each row of the batch is
     cache = DynamicCache()
