@@ -13,7 +13,7 @@ from torch import Tensor
 # torchaudio.functional.resample's own settings: a sinc of six zeros on each side under a Hann window.
 ZEROS = 6
 ROLLOFF = 0.99  # of the lower of both Nyquist frequencies
-AS_TORCHAUDIO = 1000  # largest term of a ratio whose kernel is computed in single precision, as torchaudio computes all
+AS_TORCHAUDIO = 1000  # largest term of a ratio that is resampled in blocks, as torchaudio does all
 AT_ONCE = 1 << 20  # kernel values held at a time; more of them no longer fit a processor's cache and take twice as long
 
 PREEMPHASIS = 0.97
@@ -39,27 +39,42 @@ def resample(waveform: Tensor, rate: int, target: int, start: int = 0, end: int 
     are taken beside the samples that are heard.
 
     Where the rates stand to each other as whole numbers up to 1000 (8, 11.025, 22.05, 24, 32, 44.1, 48, 96 kHz to 16 kHz),
-    places are rounded as torchaudio rounds them and the result is torchaudio's to 1e-6. At any other rate, 42777 or 96001
-    Hz, torchaudio takes gigabytes, and its rounded places cost it 4e-4 at 9001 Hz; here they are exact, and the result is
-    within 1e-6 of the same sum of sincs in double precision.
+    the result is torchaudio's, its rounding included. At any other rate, 42777 or 96001 Hz, torchaudio takes gigabytes, and
+    its rounding costs it 4e-4 at 9001 Hz; here the result is within 1e-6 of the same sum of sincs in double precision.
     """
     end = resampled_length(waveform.shape[-1], rate, target) if end is None else end
     if rate == target:
         return mono(waveform, start, end)
+    if end <= start:
+        return torch.zeros(0)
     up, down = _ratio(rate, target)
     reach = math.ceil(ZEROS * down / (ROLLOFF * min(up, down)))  # samples heard on each side of one
+    parts = _in_blocks if max(up, down) <= AS_TORCHAUDIO else _one_by_one
+    return parts(waveform, up, down, reach, start, end)
+
+
+def _in_blocks(waveform: Tensor, up: int, down: int, reach: int, start: int, end: int) -> Tensor:
+    """``resample`` as torchaudio does it: blocks of ``up`` samples from ``down`` samples and their neighbours."""
+    first, last = start // up, -(-end // up)  # blocks
+    heard = _padded(waveform, first * down - reach, last * down + reach)
+    taps = torch.arange(-reach, reach + down)
+    places = -torch.arange(up).float()[:, None] / up + taps.float() / down
+    blocks = F.conv1d(heard[None, None], _sinc(places, up, down)[:, None], stride=down)[0]  # (up, last - first)
+    return blocks.T.flatten()[start - first * up : end - first * up]
+
+
+def _one_by_one(waveform: Tensor, up: int, down: int, reach: int, start: int, end: int) -> Tensor:
+    """``resample`` at rates that share little, where a block would be seconds long: each sample from its neighbours alone."""
+    first = start * down // up - reach
+    heard = _padded(waveform, first, (end - 1) * down // up + reach + 2)
     taps = torch.arange(-reach, reach + 2)
-    first, last = start * down // up - reach, (end - 1) * down // up + reach + 1
-    heard = mono(waveform, max(first, 0), last + 1)
-    heard = F.pad(heard, (max(-first, 0), last + 1 - max(first, 0) - len(heard)))  # silence before and after the sound
-    table = _kernel(torch.arange(up), taps, up, down) if up * len(taps) <= AT_ONCE else None
+    steps = taps * (1 / down)
     chunks = []
     for chunk in torch.arange(start, end).split(max(1, AT_ONCE // len(taps))):
-        phases = chunk % up
-        kernel = _kernel(phases, taps, up, down) if table is None else table[phases]
-        places = (chunk * down // up - first)[:, None] + taps
-        chunks.append((heard[places] * kernel).sum(dim=1))
-    return torch.cat(chunks) if chunks else heard.new_zeros(0)
+        before = chunk * down // up  # the last sample at or before it
+        places = ((before * up - chunk * down).double() / (up * down)).float()[:, None] + steps  # no large numbers subtracted
+        chunks.append((heard[(before - first)[:, None] + taps] * _sinc(places, up, down)).sum(dim=1))
+    return torch.cat(chunks)
 
 
 def filter_bank(clip: Tensor, rate: int, bands: int, frame: int, shift: int) -> Tensor:
@@ -94,17 +109,19 @@ def mono(waveform: Tensor, start: int, end: int) -> Tensor:
     return samples.float().mean(dim=0)
 
 
-def _kernel(phases: Tensor, taps: Tensor, up: int, down: int) -> Tensor:
-    """(P,), (N,) -> (P, N) float32: what the input samples around output sample ``phases`` (0 to up - 1) weigh in it."""
+def _padded(waveform: Tensor, start: int, end: int) -> Tensor:
+    """``mono`` with silence before and after the sound."""
+    heard = mono(waveform, max(start, 0), end)
+    return F.pad(heard, (max(-start, 0), end - max(start, 0) - len(heard)))
+
+
+def _sinc(places: Tensor, up: int, down: int) -> Tensor:
+    """Distances between a sample and those around it, in units of ``down`` samples, -> what these weigh in it."""
     lower = ROLLOFF * min(up, down)
-    samples = phases * down // up  # the last one at or before it
-    if max(up, down) <= AS_TORCHAUDIO:
-        places = ((-phases.float() / up)[:, None] + (samples[:, None] + taps).float() / down) * lower
-    else:  # differences first, of whole numbers: they are small, and nothing is lost in single precision
-        places = ((samples * up - phases * down).double() / up).float()[:, None] * (lower / down) + taps * (lower / down)
-    places = places.clamp_(-ZEROS, ZEROS)  # in zeros of the sinc
-    window = torch.cos(places * (math.pi / ZEROS / 2)).square_()
-    return torch.sinc(places).mul_(window).mul_(lower / down)
+    zeros = (places * lower).clamp_(-ZEROS, ZEROS)
+    window = torch.cos(zeros * math.pi / ZEROS / 2).square_()
+    zeros *= math.pi
+    return torch.where(zeros == 0, 1.0, zeros.sin() / zeros) * (window * (lower / down))
 
 
 def _mel_bands(bands: int, size: int, rate: int) -> Tensor:
