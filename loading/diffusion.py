@@ -1,11 +1,12 @@
 """Diffusers-format SDXL UNets: a file of ours with its config inside, or a folder with config.json as diffusers writes it."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..models.diffusion import EmbeddingDiffusion
@@ -16,6 +17,10 @@ from .plan import Plan, Progress
 from .reader import read_json
 from .shards import WeightFolder
 from .strict import check_fit, load_strict
+from .unet_layout import UNetLayout, is_usual
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 CONFIG_NAME = "config.json"
 SIZES = ("block_out_channels", "down_block_types", "in_channels", "out_channels", "cross_attention_dim")
@@ -64,7 +69,9 @@ def plan_unet(path: str | Path, kinds: tuple[str, ...] = ("unet",)) -> Plan:
 
 
 def build_unet(state_dict: dict[str, Tensor], config: dict, source: str | Path = "the UNet") -> UNet2DConditionModel:
-    """The diffusers network with these weights, every key and shape checked."""
+    """The diffusers network with these weights, every key and shape checked. Needs diffusers, which the nodes do not."""
+    from diffusers import UNet2DConditionModel
+
     unet = UNet2DConditionModel.from_config(config)
     load_strict(unet, state_dict, source=source)
     return unet.eval().requires_grad_(False)
@@ -79,9 +86,14 @@ def load_embedding_diffusion(
 
 
 def check_unet(plan: Plan) -> None:
-    """Keys, shapes and types against the network that the config describes, before anything is read."""
-    unet = plan.build(lambda: UNet2DConditionModel.from_config(dict(plan.dims)))
-    check_fit(unet, _without_projectors(plan).layout, plan.weights.path)
+    """Keys, shapes and types against the network that the config describes, before anything is read.
+
+    A build that is not usual is left to whoever builds the network: the nodes name what they cannot compute, training checks
+    against diffusers.
+    """
+    config = dict(plan.dims)
+    if plan.build(lambda: is_usual(config)):
+        check_fit(plan.build(lambda: UNetLayout(config)), _without_projectors(plan).layout, plan.weights.path)
 
 
 def _without_projectors(plan: Plan) -> Plan:

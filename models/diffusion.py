@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from .adapter import UnclipProjector
+
+if TYPE_CHECKING:  # the nodes use this file without diffusers
+    from diffusers import UNet2DConditionModel
 
 TRAIN_TIMESTEPS = 1000
 BETA_RANGE = (0.00085, 0.012)  # SDXL's scaled-linear schedule

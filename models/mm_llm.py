@@ -5,6 +5,8 @@ as Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}``
 ``model.vae_predictor_image.{0,2}``.
 """
 
+import inspect
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -103,6 +105,7 @@ class MultimodalLLM(nn.Module):
         config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
         width = config.hidden_size
         self.model = LlamaModel(config)
+        self.cache_argument = cache_argument(self.model.forward)
         _replace_rotary(self.model, _rotary_base(dims.llama), width // config.num_attention_heads)
         self.model.vae_projector_image = _two_layers(dims.embed, dims.projector_hidden, width)
         self.model.vae_predictor_image = _two_layers(width, dims.projector_hidden, dims.embed)
@@ -140,8 +143,8 @@ class MultimodalLLM(nn.Module):
             inputs_embeds=inputs,
             attention_mask=attention_mask,
             position_ids=None if attention_mask is None else _positions(attention_mask, input_ids.shape[1]),
-            past_key_values=past_key_values,
             use_cache=past_key_values is not None,
+            **{self.cache_argument: past_key_values},
         )
         hidden = output.last_hidden_state
         if last_only:
@@ -214,6 +217,14 @@ class RotaryEmbedding(nn.Module):
         angles = position_ids[..., None].to(x.device, torch.float32) * (1.0 / self.base**exponents)
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """What a LlamaModel calls its key-value cache: "cache" from transformers 5.24 on, whose old name goes in 5.40.
+
+    Earlier versions take any name and ignore those they do not know, so it cannot be tried out.
+    """
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def scale_embedding(embedding: Tensor) -> Tensor:

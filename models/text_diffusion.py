@@ -1,13 +1,18 @@
 """The text-conditioned UNet, and InstructPix2Pix on top of it (Brooks et al., arXiv 2211.09800)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from .diffusion import TIME_IDS, Conditioning, alphas_cumprod, noise_loss, run_unet
 from .text_encoder import JoinedTextEncoders, TextEncoder
+
+if TYPE_CHECKING:  # the nodes use this file without diffusers
+    from diffusers import UNet2DConditionModel
 
 SOURCE_CHANNELS = 4  # of the latent of the picture to edit, after those of the noisy latent
 
@@ -19,7 +24,7 @@ def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNe
     """
     channels = unet.config.in_channels
     with torch.device("meta"):
-        wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels + extra})
+        wide = type(unet).from_config({**unet.config, "in_channels": channels + extra})
     state = unet.state_dict(keep_vars=True)
     weight = state["conv_in.weight"].detach()
     zeros = weight.new_zeros(weight.shape[0], extra, *weight.shape[2:])

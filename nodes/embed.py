@@ -1,5 +1,6 @@
 """Pictures, sounds and texts -> references. The nodes are chained: each puts its references behind those it is given."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management as management
@@ -12,6 +13,7 @@ from ..stages.preprocess import CLIPS, as_rgb
 from ..stages.types import Reference, References
 from .networks import Network, cancellable_progress, transformer_activations
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
+from .sound import read_audio
 
 MEMORY_SHARE = 4  # a batch is encoded in passes that take at most one such part of the device's memory
 # Whatever the weights are kept in: an embedding takes a moment and steers everything after it.
@@ -85,9 +87,8 @@ class AudioEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, imagebind: Network, audio: dict[str, Any], references: References = ()) -> io.NodeOutput:
-        sounds, rate = audio["waveform"], audio["sample_rate"]
-        _check_batch(sounds)
+    def execute(cls, imagebind: Network, audio: Mapping[str, Any] | None, references: References = ()) -> io.NodeOutput:
+        sounds, rate = read_audio(audio)
         dims = imagebind.module.dims
         network, at_once = _load(imagebind, len(sounds), CLIPS * (1 + dims.audio_patches), dims.audio_width)
         where = (imagebind.device, COMPUTE_DTYPE)

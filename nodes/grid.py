@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import PIL
 import torch
 from comfy_api.latest import io
 from PIL import Image, ImageDraw, ImageFont
@@ -137,7 +138,7 @@ def draw_grid(pictures: Sequence[Tensor], axes: Axes) -> Tensor:
 def draw_axes(axes: Axes, width: int, height: int) -> tuple[Image.Image, list[tuple[int, int]]]:
     """Size of a cell in pixels -> names and numbers around empty cells, and the cells' upper left corners row by row."""
     size = max(SMALLEST_LETTERS, min(height, width) // CELL_TO_LETTERS)
-    font = ImageFont.load_default(size)
+    font = _font(size)
     gap, line = size // 2, size + size // 2
     columns, rows = ([f"{value:g}" for value in values] for values in (axes.x_values, axes.y_values))
     step_x = max(width, _widest(font, columns)) + gap
@@ -157,6 +158,16 @@ def draw_axes(axes: Axes, width: int, height: int) -> tuple[Image.Image, list[tu
     for row, label in enumerate(rows):
         draw.text((left - gap, top + row * step_y + height / 2), label, INK, font, anchor="rm")
     return sheet, [(left + x * step_x, top + y * step_y) for y in range(len(rows)) for x in range(len(columns))]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.load_default(size)
+    except TypeError as error:
+        raise RuntimeError(
+            f"The labels need Pillow 10.1 or newer; this is {PIL.__version__}. Run, with the Python of ComfyUI: "
+            "python -m pip install -U Pillow"
+        ) from error
 
 
 def _widest(font: ImageFont.FreeTypeFont, texts: Sequence[str]) -> int:

@@ -15,24 +15,12 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..loading.strict import EmptyWeights
+from ..loading.unet_layout import FIXED
 from .layers import Layers
 from .patchers import is_dynamic, new_patcher
 
 STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of the TIME_IDS in
 PIX2PIX_CHANNELS = 8  # InstructPix2Pix: 4 of the noisy latent, 4 of the source picture
-
-# What comfy's SDXL does without being told; a UNet that says otherwise in its config is another network.
-FIXED = {
-    "act_fn": "silu", "attention_type": "default", "center_input_sample": False, "class_embed_type": None,
-    "class_embeddings_concat": False, "conv_in_kernel": 3, "conv_out_kernel": 3, "cross_attention_norm": None,
-    "downsample_padding": 1, "dual_cross_attention": False, "encoder_hid_dim": None, "encoder_hid_dim_type": None,
-    "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_only_cross_attention": None, "mid_block_scale_factor": 1,
-    "mid_block_type": "UNetMidBlock2DCrossAttn", "norm_eps": 1e-5, "norm_num_groups": 32, "num_class_embeds": None,
-    "only_cross_attention": False, "resnet_out_scale_factor": 1, "resnet_skip_time_act": False,
-    "resnet_time_scale_shift": "default", "reverse_transformer_layers_per_block": None, "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None, "time_embedding_dim": None, "time_embedding_type": "positional",
-    "timestep_post_act": None,
-}  # fmt: skip
 
 
 class ChannelMultiple(Fraction):

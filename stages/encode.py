@@ -1,15 +1,23 @@
 """Pictures, sounds and texts -> ImageBind embeddings. What has no meaning to it is an error, never a zero vector."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..models.imagebind import ImageBind
-from .preprocess import SAMPLE_RATE, image_to_tensor, tokenize_clip, waveform_to_clips
+from .preprocess import SAMPLE_RATE, check_length, clip_bounds, image_to_tensor, tokenize_clip, waveform_to_clips
+from .sound import mono
 
+LOUDEST = 100.0  # full scale is 1; a peak 40 dB above it is of other units, such as 16-bit numbers
 SILENCE = 1e-5  # peak below -100 dB of full scale: less than one step of a 16-bit file
-LOWEST_RATE = 2_000  # Hz; below it nothing that ImageBind listens to is left
+LOWEST_RATE, HIGHEST_RATE = 2_000, 10_000_000  # Hz; below, nothing that ImageBind listens to is left
+MOST_CHANNELS = 64  # more are a waveform of (samples, channels)
+SAMPLE_TYPES = (
+    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int16, torch.int32, torch.int8, torch.uint8,
+)  # fmt: skip
+
 AT_ONCE = 16  # items a pass; imagebind_huge takes about 20 MB of activations for each picture in float32
 AT_ONCE_CPU = 2  # a processor's cache holds no more: passes of 8 and 16 took 1.1 to 1.2 times as long for each picture
 
@@ -53,9 +61,12 @@ def encode_patches(imagebind: ImageBind, images: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def encode_audio(
-    imagebind: ImageBind, waveform: Tensor, sample_rate: int, device: Device = None, dtype: torch.dtype | None = None
+    imagebind: ImageBind, waveform: Tensor, sample_rate: float, device: Device = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """(C, T) in [-1, 1] at any sample rate -> (D,) float32, norm about 20. From 25 ms on; silence is an error."""
+    """(C, T) in [-1, 1], or PCM in whole numbers, at 2 kHz to 10 MHz -> (D,) float32, norm about 20.
+
+    ValueError for what means nothing: below 25 ms, silence in all that is heard, numbers that are broken or no sound.
+    """
     return encode_audios(imagebind, [waveform], sample_rate, device, dtype)[0]
 
 
@@ -63,7 +74,7 @@ def encode_audio(
 def encode_audios(
     imagebind: ImageBind,
     waveforms: Sequence[Tensor],
-    sample_rate: int,
+    sample_rate: float,
     device: Device = None,
     dtype: torch.dtype | None = None,
     at_once: int | None = None,
@@ -71,13 +82,15 @@ def encode_audios(
 ) -> Tensor:
     """Sounds (C, T) of one sample rate, a batch (B, C, T) or of lengths of their own -> (B, D).
 
-    All clips of ``at_once`` sounds go through the network together; ``callback`` as in ``encode_images``.
+    All clips of ``at_once`` sounds go through the network together; ``callback`` as in ``encode_images``. All are checked
+    before the first is encoded; an error names the sound by its number where there are several.
     """
-    for waveform in waveforms:
-        _check_sound(waveform, sample_rate)
+    rate = _whole_rate(sample_rate)
+    for number, waveform in enumerate(waveforms, start=1):
+        _check_sound(waveform, rate, f"Sound {number} of {len(waveforms)}" if len(waveforms) > 1 else "The sound")
 
     def clips(waveform: Tensor) -> Tensor:
-        return waveform_to_clips(waveform, sample_rate, imagebind.dims)
+        return waveform_to_clips(waveform, rate, imagebind.dims)
 
     return _encode(imagebind, imagebind.encode_audio, waveforms, clips, device, dtype, at_once, callback)
 
@@ -159,26 +172,52 @@ def _check_picture(image: Tensor) -> None:
     check_finite(image, "picture")
 
 
-def _check_sound(waveform: Tensor, sample_rate: int) -> None:
+def _whole_rate(sample_rate: Any) -> int:
+    """In Hz, to the next whole number; of anything that is one number."""
+    try:
+        rate = float(sample_rate)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The sample rate is {sample_rate!r}, not a number of Hz. Look at the node it comes from.") from error
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(
+            f"The sample rate is {rate:g} Hz. Use {LOWEST_RATE} to {HIGHEST_RATE} Hz, best {SAMPLE_RATE} Hz or more."
+        )
+    return round(rate)
+
+
+def _check_sound(waveform: Tensor, rate: int, name: str) -> None:
     if waveform.ndim != 2 or 0 in waveform.shape:
         raise ValueError(
-            f"A sound has the shape (channels, samples), not {tuple(waveform.shape)}. Connect one that is not empty."
+            f"{name} has the shape {tuple(waveform.shape)}, not (channels, samples). Connect one that is not empty."
         )
-    if sample_rate < LOWEST_RATE:
-        raise ValueError(
-            f"The sample rate is {sample_rate} Hz. Use at least {LOWEST_RATE} Hz, best {SAMPLE_RATE} Hz or more."
-        )
-    check_finite(waveform, "sound")
-    mono = waveform.float().mean(dim=0)
-    if float((mono - mono.mean()).abs().max()) < SILENCE:
-        raise ValueError(
-            "The sound is silent, so it means nothing to ImageBind. Connect a sound that can be heard"
-            + (
-                " (its channels cancel each other out: use one of them)."
-                if float(waveform.abs().max()) >= 100 * SILENCE
-                else "."
-            )
-        )
+    channels, samples = waveform.shape
+    if channels > MOST_CHANNELS:
+        raise ValueError(f"{name} has {channels} channels of {samples} samples. Its axes are (channels, samples): swap them.")
+    if waveform.dtype not in SAMPLE_TYPES:
+        raise ValueError(f"{name} is of {waveform.dtype}. Use float32 numbers in [-1, 1].")
+    check_length(samples, rate, name)
+    check_finite(waveform, name.removeprefix("The ").lower())
+    bounds = [[place * rate // SAMPLE_RATE for place in clip] for clip in clip_bounds(samples, rate)]
+    heard = [mono(waveform, start, end) for start, end in bounds]
+    if (peak := max(float(clip.abs().max()) for clip in heard)) > LOUDEST:
+        raise ValueError(f"{name} has a peak of {peak:.3g}, where full scale is 1. Divide it, or normalise its volume.")
+    if all(_swing(clip) < SILENCE for clip in heard):
+        raise ValueError(f"{name} is silent{_why_silent(waveform, bounds)}.")
+
+
+def _swing(samples: Tensor) -> float:
+    """How far samples go from the middle of the highest and the lowest."""
+    return float(samples.max() - samples.min()) / 2
+
+
+def _why_silent(waveform: Tensor, bounds: list[list[int]]) -> str:
+    """The rest of the sentence: the remedy for a sound of which no clip at ``bounds`` has anything to hear."""
+    for start, end in bounds:
+        if any(_swing(mono(channel[None], start, end)) >= 100 * SILENCE for channel in waveform):
+            return ": its channels cancel each other out. Use one of them"
+    if any(_swing(mono(part, 0, part.shape[1])) >= SILENCE for part in waveform.split(SAMPLE_RATE * 60, dim=1)):
+        return " at its start, middle and end, where it is heard. Cut out the part that you mean"
+    return ", so it means nothing to ImageBind. Connect a sound that can be heard"
 
 
 def check_finite(values: Tensor, what: str, remedy: str = "Look at the node it comes from.") -> None:

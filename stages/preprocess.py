@@ -9,13 +9,13 @@ from fractions import Fraction
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchaudio
 from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.imagebind import ImageBindDims
 from ..models.text_encoder import JoinedTextEncoders, TextEncoder
+from .sound import filter_bank, resample, resampled_length
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ WIDEST = 8
 SAMPLE_RATE = 16_000  # Hz
 CLIPS = 3  # per sound
 CLIP_SECONDS = 2
-FRAME_MS = 25.0
-FRAME_SHIFT_MS = 10.0
+FRAME = 25 * SAMPLE_RATE // 1000  # 25 ms
+FRAME_SHIFT = 10 * SAMPLE_RATE // 1000
 MEL_MEAN, MEL_STD = -4.268, 9.138  # of AudioSet, as published
 
 START_OF_TEXT = "<|startoftext|>"
@@ -56,20 +56,39 @@ def image_to_tensor(image: Tensor, size: int) -> Tensor:
 
 
 def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -> Tensor:
-    """(C, T) in [-1, 1] at any rate -> (3, 1, mel_bins, mel_frames): three clips of 2 s, evenly from start to end.
+    """(C, T) in [-1, 1] at any rate in Hz -> (3, 1, mel_bins, mel_frames): three clips of 2 s, evenly from start to end.
 
     A sound shorter than 2 s gives the same clip three times, filled up with frames of zeros. Below one frame (25 ms):
-    ValueError.
+    ValueError. Only what the clips hold is resampled: an hour takes no longer than six seconds.
     """
-    mono = waveform.float().mean(dim=0, keepdim=True)
-    if sample_rate != SAMPLE_RATE:
-        mono = torchaudio.functional.resample(mono, sample_rate, SAMPLE_RATE)
+    check_length(waveform.shape[1], sample_rate)
     clips = []
-    for start, end in _clip_bounds(mono.shape[1]):
-        clip = mono[:, start:end]
+    for clip in _cut_clips(waveform, sample_rate):
         clip -= clip.mean()  # in place, as published: where clips overlap, the next one starts from the shifted samples
         clips.append(_log_mel(clip, dims))
     return torch.stack(clips)
+
+
+def clip_bounds(samples: int, sample_rate: int) -> list[tuple[int, int]]:
+    """First and last sample (exclusive, it may lie beyond the end) at SAMPLE_RATE of each clip of a sound.
+
+    Rounded as the published sampler does it: it divides the spare seconds, a float, as an exact fraction and cuts to whole
+    samples, so a clip can start a sample early.
+    """
+    length = resampled_length(samples, sample_rate, SAMPLE_RATE)
+    spare = Fraction(max(length / SAMPLE_RATE - CLIP_SECONDS, 0))  # s
+    starts = [spare / (CLIPS - 1) * index for index in range(CLIPS)]
+    return [(int(start * SAMPLE_RATE), int((start + CLIP_SECONDS) * SAMPLE_RATE)) for start in starts]
+
+
+def check_length(samples: int, sample_rate: int, name: str = "The sound") -> None:
+    """ValueError where a sound is too short for one frame."""
+    length = resampled_length(samples, sample_rate, SAMPLE_RATE)
+    if length < FRAME:
+        raise ValueError(
+            f"{name} is {1000 * length / SAMPLE_RATE:.0f} ms long; at least {1000 * FRAME // SAMPLE_RATE} ms are needed, "
+            f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
+        )
 
 
 def tokens_for(encoder: TextEncoder | JoinedTextEncoders, texts: Sequence[str]) -> Tensor:
@@ -126,33 +145,19 @@ def _resize(pixels: Tensor, target: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.stack(resized)).to(pixels.device).movedim(-1, 1).to(pixels) / 255
 
 
-def _clip_bounds(samples: int) -> list[tuple[int, int]]:
-    """First and last sample (exclusive) of each clip, rounded as the published sampler does it: it divides the spare
-    seconds, a float, as an exact fraction and cuts to whole samples, so a clip can start a sample early."""
-    spare = Fraction(max(samples / SAMPLE_RATE - CLIP_SECONDS, 0))  # s
-    starts = [spare / (CLIPS - 1) * index for index in range(CLIPS)]
-    return [(int(start * SAMPLE_RATE), int((start + CLIP_SECONDS) * SAMPLE_RATE)) for start in starts]
+def _cut_clips(waveform: Tensor, sample_rate: int) -> list[Tensor]:
+    """(C, T) -> the three clips at SAMPLE_RATE, (at most 2 s,) each; views of the same samples where they overlap."""
+    bounds = clip_bounds(waveform.shape[1], sample_rate)
+    length = resampled_length(waveform.shape[1], sample_rate, SAMPLE_RATE)
+    if length <= CLIPS * CLIP_SECONDS * SAMPLE_RATE:
+        whole = resample(waveform, sample_rate, SAMPLE_RATE)
+        return [whole[start:end] for start, end in bounds]
+    return [resample(waveform, sample_rate, SAMPLE_RATE, start, min(end, length)) for start, end in bounds]
 
 
 def _log_mel(clip: Tensor, dims: ImageBindDims) -> Tensor:
-    """(1, T) at 16 kHz, at most 2 s, of mean 0 -> (1, mel_bins, mel_frames), normalised."""
-    shortest = int(SAMPLE_RATE * FRAME_MS / 1000)
-    if clip.shape[1] < shortest:
-        raise ValueError(
-            f"The sound is {1000 * clip.shape[1] / SAMPLE_RATE:.0f} ms long; at least {FRAME_MS:.0f} ms are needed, "
-            f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
-        )
-    bands = torchaudio.compliance.kaldi.fbank(
-        clip,
-        htk_compat=True,
-        sample_frequency=SAMPLE_RATE,
-        use_energy=False,
-        window_type="hanning",
-        num_mel_bins=dims.mel_bins,
-        dither=0.0,
-        frame_length=FRAME_MS,
-        frame_shift=FRAME_SHIFT_MS,
-    ).T[:, : dims.mel_frames]  # (mel_bins, frames)
+    """(T,) at SAMPLE_RATE, from one frame to 2 s, of mean 0 -> (1, mel_bins, mel_frames), normalised."""
+    bands = filter_bank(clip, SAMPLE_RATE, dims.mel_bins, FRAME, FRAME_SHIFT).T[:, : dims.mel_frames]
     bands = F.pad(bands, (0, dims.mel_frames - bands.shape[1]))
     return ((bands - MEL_MEAN) / MEL_STD).unsqueeze(0)
 

@@ -125,4 +125,3 @@ def test_requirements_and_pyproject_ask_for_the_same():
         line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")
     ]
     assert re.findall(r'"([^"]+)"', listed) == wanted
-    assert not any(re.match(r"torch\b(?!audio)", line) for line in wanted), "torch is the artist's own"

@@ -1,9 +1,20 @@
+import inspect
+import warnings
+
 import pytest
 import torch
-from any2pix.models.mm_llm import EMBED_NORM, IGNORE_INDEX, LLMBatch, MMLLMDims, MultimodalLLM, RotaryEmbedding
+from any2pix.models.mm_llm import (
+    EMBED_NORM,
+    IGNORE_INDEX,
+    LLMBatch,
+    MMLLMDims,
+    MultimodalLLM,
+    RotaryEmbedding,
+    cache_argument,
+)
 from any2pix.models.operations import swap_operations
 from torch import nn
-from transformers import DynamicCache, GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, GPT2Config, GPT2Model, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 LLAMA = dict(
     vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -54,6 +65,22 @@ def test_cache_gives_the_same_states_as_one_pass():
     torch.testing.assert_close(torch.cat([part.hidden for part in parts], 1), whole.hidden)
     torch.testing.assert_close(torch.cat([part.logits for part in parts], 1), whole.logits)
     assert whole.past_key_values is None
+
+
+@torch.no_grad()
+def test_the_cache_goes_in_under_a_name_that_stays():
+    """transformers warns of what it will take away: past_key_values goes in 5.40."""
+    llm, (ids, references, positions), cache = make_llm(), inputs(), DynamicCache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        llm(ids, references, positions, past_key_values=cache)
+    assert cache.get_seq_length() == ids.shape[1]
+
+
+def test_the_name_of_the_cache_is_read_from_the_network():
+    assert cache_argument(lambda inputs_embeds, past_key_values=None, **kwargs: None) == "past_key_values"
+    assert cache_argument(lambda inputs_embeds, cache=None, **kwargs: None) == "cache"
+    assert make_llm().cache_argument in inspect.signature(LlamaModel.forward).parameters
 
 
 @torch.no_grad()

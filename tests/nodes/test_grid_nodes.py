@@ -5,6 +5,7 @@ import torch
 from any2pix.nodes import GridValues, LabelledGrid
 from any2pix.nodes.grid import MAX_CELLS, SMALLEST_LETTERS
 from harness.unet_eps import seeded
+from PIL import ImageFont
 from torch.testing import assert_close
 
 pytestmark = pytest.mark.one_host
@@ -150,3 +151,12 @@ def test_pictures_of_other_sizes_are_an_error(values, grid):
         grid(pictures(5, 16, 16) + pictures(1, 16, 24), values()[2])
     with pytest.raises(ValueError, match="Picture 6 of Labelled Grid is 16 x 16 in a batch of 2"):
         grid(pictures(5, 16, 16) + pictures(1, 16, 16, batch=2), values()[2])
+
+
+def test_a_pillow_that_is_too_old_is_named(monkeypatch, values, grid):
+    def load_default():  # before 10.1 it took no size
+        return None
+
+    monkeypatch.setattr(ImageFont, "load_default", load_default)
+    with pytest.raises(RuntimeError, match="The labels need Pillow 10.1 or newer"):
+        grid(pictures(6), values()[2])

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from any2pix.models.imagebind import ImageBind, ImageBindDims
@@ -79,6 +80,49 @@ def test_broken_numbers_are_refused(imagebind, value):
         encode_image(imagebind, image)
 
 
+def test_a_constant_is_silent_and_no_channel_of_it_is_accused(imagebind):
+    with pytest.raises(ValueError, match="sound is silent, so it means nothing"):
+        encode_audio(imagebind, torch.tensor([[0.5], [-0.5]]).expand(2, RATE), RATE)
+
+
+def test_a_sound_that_is_silent_where_it_is_heard(imagebind):
+    waveform = torch.zeros(1, 20 * RATE)
+    waveform[:, 4 * RATE : 7 * RATE] = noise(3.0)
+    with pytest.raises(ValueError, match="silent at its start, middle and end, where it is heard. Cut out the part"):
+        encode_audio(imagebind, waveform, RATE)
+    waveform[:, -RATE:] = noise(1.0)
+    assert encode_audio(imagebind, waveform, RATE).isfinite().all()
+
+
+def test_a_sound_in_other_units_is_refused(imagebind):
+    with pytest.raises(ValueError, match="peak of .*, where full scale is 1. Divide it"):
+        encode_audio(imagebind, 32768 * noise(1.0), RATE)
+    with pytest.raises(ValueError, match="peak of inf"):
+        encode_audio(imagebind, 1e300 * noise(1.0).double(), RATE)
+
+
+def test_samples_of_any_type_are_heard_alike(imagebind):
+    sound = (0.3 * noise(1.0)).clamp(-0.99, 0.99)
+    expected = encode_audio(imagebind, sound, RATE)
+    assert_close(encode_audio(imagebind, sound.double(), RATE), expected)
+    for dtype, scale, middle in ((torch.int16, 2**15, 0), (torch.int32, 2**31, 0), (torch.uint8, 2**7, 128)):
+        samples = (sound.double() * scale + middle).round().to(dtype)
+        assert torch.cosine_similarity(encode_audio(imagebind, samples, RATE), expected, dim=0) > 0.999, dtype
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.cosine_similarity(encode_audio(imagebind, sound.to(dtype), RATE), expected, dim=0) > 0.999, dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_samples_of_a_type_without_a_scale_are_refused(imagebind, dtype):
+    with pytest.raises(ValueError, match=f"The sound is of {dtype}. Use float32"):
+        encode_audio(imagebind, noise(1.0).to(dtype), RATE)
+
+
+def test_a_sound_with_its_axes_swapped(imagebind):
+    with pytest.raises(ValueError, match=r"has 22050 channels of 2 samples. Its axes are \(channels, samples\): swap them"):
+        encode_audio(imagebind, noise(1.0, channels=2).T, RATE)
+
+
 @pytest.mark.parametrize("shape", [(1, 0), (0, 100), (100,), (1, 1, 100)])
 def test_a_sound_of_another_shape_is_refused(imagebind, shape):
     with pytest.raises(ValueError, match=r"\(channels, samples\)"):
@@ -91,9 +135,32 @@ def test_a_picture_of_another_shape_is_refused(imagebind, shape):
         encode_image(imagebind, torch.zeros(shape))
 
 
-def test_a_sample_rate_that_cannot_be(imagebind):
-    with pytest.raises(ValueError, match="sample rate is 0 Hz"):
-        encode_audio(imagebind, noise(1.0), 0)
+@pytest.mark.parametrize(
+    "rate, said",
+    [(0, "0"), (-44100, "-44100"), (1999.9, "1999.9"), (float("nan"), "nan"), (1e12, "1e\\+12"), (True, "1")],
+)
+def test_a_sample_rate_that_cannot_be(imagebind, rate, said):
+    with pytest.raises(ValueError, match=f"sample rate is {said} Hz. Use 2000 to 10000000 Hz"):
+        encode_audio(imagebind, noise(1.0), rate)
+
+
+@pytest.mark.parametrize("rate", [None, "fast", [44100, 48000], torch.tensor([1, 2])])
+def test_a_sample_rate_that_is_no_number(imagebind, rate):
+    with pytest.raises(ValueError, match="sample rate is .*, not a number of Hz"):
+        encode_audio(imagebind, noise(1.0), rate)
+
+
+@pytest.mark.parametrize("rate", [22050.0, 22049.6, torch.tensor(22050), np.int32(22050), "22050"])
+def test_a_sample_rate_of_any_type_is_read(imagebind, rate):
+    assert_close(encode_audio(imagebind, noise(1.0), rate), encode_audio(imagebind, noise(1.0), RATE), rtol=0, atol=0)
+
+
+def test_any_rate_is_heard(imagebind):
+    for rate in (2000, 7919, 42777, 96001, 999983):
+        time = torch.arange(int(0.3 * rate)) / rate
+        tone = encode_audio(imagebind, 0.5 * torch.sin(2 * torch.pi * 440 * time)[None], rate)
+        usual = encode_audio(imagebind, 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(4800) / 16000)[None], 16000)
+        assert torch.cosine_similarity(tone, usual, dim=0) > 0.99, rate
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])

@@ -72,8 +72,14 @@ def test_nothing_gives_nothing(imagebind):
 
 
 def test_a_bad_item_is_found_before_any_is_encoded(imagebind, passes):
-    with pytest.raises(ValueError, match="silent"):
-        encode_audios(imagebind, [*sounds(1.0), torch.zeros(1, RATE)], RATE, at_once=1)
+    with pytest.raises(ValueError, match="^Sound 2 of 3 is silent"):
+        encode_audios(imagebind, [*sounds(1.0), torch.zeros(1, RATE), *sounds(1.0)], RATE, at_once=1)
+    with pytest.raises(ValueError, match="^Sound 2 of 2 is 10 ms long"):
+        encode_audios(imagebind, sounds(1.0, 0.01), RATE, at_once=1)
+    with pytest.raises(ValueError, match="sound 2 of 2 holds 1 values that are NaN"):
+        broken = sounds(1.0, 1.0)
+        broken[1][1, 7] = float("inf")
+        encode_audios(imagebind, broken, RATE, at_once=1)
     with pytest.raises(ValueError, match="1 values that are NaN"):
         broken = pictures((8, 8), (8, 8))
         broken[1][0, 0, 0] = float("nan")

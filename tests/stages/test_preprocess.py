@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-import torchaudio
 from any2pix.models.imagebind import ImageBindDims
-from any2pix.stages.preprocess import CLIP_MEAN, CLIP_STD, image_to_tensor, tokenize_clip, waveform_to_clips
+from any2pix.stages.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    clip_bounds,
+    image_to_tensor,
+    tokenize_clip,
+    waveform_to_clips,
+)
+from any2pix.stages.sound import filter_bank, resample
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from PIL import Image
 from tokenizers import Tokenizer
@@ -62,20 +69,28 @@ def test_grey_and_transparent_pictures():
 def test_a_clip_is_kaldis_filter_bank():
     waveform = tone(2.0, 16000) + 0.1
     centred = waveform - waveform.mean()
-    bank = torchaudio.compliance.kaldi.fbank(
-        centred,
-        htk_compat=True,
-        sample_frequency=16000,
-        use_energy=False,
-        window_type="hanning",
-        num_mel_bins=128,
-        dither=0.0,
-    )
+    bank = filter_bank(centred[0], 16000, 128, 400, 160)
     clips = waveform_to_clips(waveform, 16000, DIMS)
     assert clips.shape == (3, 1, 128, 204)
     assert bank.shape == (198, 128)
     assert_close(clips[0, 0, :, :198], (bank.T + 4.268) / 9.138)
     assert_close(clips[0, 0, :, 198:], torch.full((128, 6), 4.268 / 9.138))
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 42777])
+@pytest.mark.parametrize("seconds", [1.0, 5.0, 6.0, 6.01, 13.3])
+def test_only_what_is_heard_is_resampled_and_nothing_else_comes_of_it(rate, seconds):
+    """As published: the whole sound resampled, and each clip's mean taken off in place, so that it shows where they overlap."""
+    noise = torch.rand(2, int(seconds * rate), generator=torch.Generator().manual_seed(0))
+    waveform = tone(seconds, rate, channels=2) + 0.1 * noise + 0.2
+    whole = resample(waveform, rate, 16000)
+    expected = []
+    for start, end in clip_bounds(waveform.shape[1], rate):
+        clip = whole[start:end]
+        clip -= clip.mean()
+        bank = filter_bank(clip, 16000, 128, 400, 160).T
+        expected.append((torch.nn.functional.pad(bank, (0, 204 - bank.shape[1])) + 4.268) / 9.138)
+    assert_close(waveform_to_clips(waveform, rate, DIMS)[:, 0], torch.stack(expected), atol=2e-4, rtol=0)
 
 
 def test_clips_lie_at_the_start_the_middle_and_the_end():

@@ -1,0 +1,45 @@
+"""The pack starts and its nodes run where nothing is installed but what ComfyUI brings."""
+
+import json
+import subprocess
+import sys
+
+import workspace
+
+NOT_COMFYUIS = ("diffusers", "accelerate", "datasets", "matplotlib")
+SCRIPT = f"""
+import asyncio, json, sys, tempfile
+for name in {NOT_COMFYUIS}:
+    sys.modules[name] = None  # as if it were not installed
+""" + """
+sys.path.insert(0, sys.argv[1])
+from comfy.cli_args import args
+args.cpu, args.base_directory = True, tempfile.mkdtemp()
+import nodes, comfy_api.latest, torch
+import any2pix.nodes as pack
+sys.modules["torchaudio"] = None  # ComfyUI 0.3.75 and transformers have imported it; later ones do without
+asyncio.run(pack.comfy_entrypoint())
+loaders = (pack.LoadImageBind, pack.LoadLLM, pack.LoadPrior, pack.LoadAdapter, pack.LoadDiffusion, pack.LoadInstructPix2Pix)
+with torch.inference_mode():
+    imagebind, llm, *others = (node.execute("miniature").result[0] for node in loaders)
+    sound = {"waveform": torch.rand(1, 2, 44100) - 0.5, "sample_rate": 44100}
+    references = pack.AudioEmbedding.execute(imagebind, sound).result[0]
+    try:
+        pack.Instruct.execute(llm, "add [audio1]", seed=0, temperature=0.0, max_new_tokens=4, references=references)
+        answer = ""
+    except ValueError as error:
+        answer = str(error)
+print(json.dumps({"loaded": 2 + len(others), "norm": float(references[0].embedding.norm()), "answer": answer}))
+"""
+
+
+def test_the_nodes_run_on_what_comfyui_brings():
+    """Four tokens are no answer: the LLM has decoded when the node says so."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(workspace.comfyui_path())], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["loaded"] == 6
+    assert 10 < said["norm"] < 20.1
+    assert "answer" in said["answer"]
