@@ -1,16 +1,20 @@
 """Base Retrieval: which of the connected pictures is edited."""
 
+from collections import Counter
+
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..models.mm_llm import scale_embedding
 from ..stages.retrieve import Retrieval, retrieve_base
-from ..stages.types import References
+from ..stages.types import Reference, References
+from .reading import read_references, read_whole, require
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
 
 SDXL_SIZE = 1024  # pixels a side that SDXL was trained at
 BLANK_GREY = 0.5  # the blank picture only tells the later nodes a size; mid grey encodes to a harmless latent
+BLANK_SIZES = (64, 8192)  # pixels
 NO_BASE = -1
 
 
@@ -35,8 +39,8 @@ class RetrieveBase(io.ComfyNode):
                 io.Int.Input(
                     "blank_size",
                     default=SDXL_SIZE,
-                    min=64,
-                    max=8192,
+                    min=BLANK_SIZES[0],
+                    max=BLANK_SIZES[1],
                     step=8,
                     tooltip="Side in pixels of the grey picture that comes out when no picture at all is connected. "
                     "1024 for SDXL, 128 for the miniature. Otherwise the first picture gives the size.",
@@ -59,10 +63,15 @@ class RetrieveBase(io.ComfyNode):
 
     @classmethod
     def execute(cls, references: References, blank_size: int, base: Embedding | None = None) -> io.NodeOutput:
+        references = read_references(references, "Base Retrieval")
+        blank_size = read_whole(blank_size, "blank_size of Base Retrieval", *BLANK_SIZES)
+        if base is not None:
+            require(base, Embedding, "base input of Base Retrieval", "the LLM's base output, or nothing")
+            require_same_chain(base, references)
         retrieval = (
             _first_picture(references) if base is None else retrieve_base(references, base.vector, base.candidates)
         )
-        shown = ui.PreviewText(describe(references, retrieval))
+        shown = ui.PreviewText(describe(references, retrieval, base))
         if retrieval.index is None:
             return io.NodeOutput(blank_picture(references, blank_size), Embedding(None), NO_BASE, ui=shown)
         found = references[retrieval.index]
@@ -76,17 +85,49 @@ def blank_picture(references: References, size: int) -> Tensor:
     return torch.full((1, height, width, 3), BLANK_GREY)
 
 
-def describe(references: References, retrieval: Retrieval) -> str:
+def describe(references: References, retrieval: Retrieval, base: Embedding | None = None) -> str:
     """The similarities, one reference a line, the chosen one marked."""
     if retrieval.index is None:
-        return "<base_null>: no base picture, painted from noise"
-    counts: dict[str, int] = {}
+        null = base is None or base.is_null
+        return f"{'<base_null>: no base picture' if null else 'no references are connected'}, painted from noise"
     lines = []
-    for index, (reference, similarity) in enumerate(zip(references, retrieval.similarities)):
-        counts[reference.modality] = counts.get(reference.modality, 0) + 1
-        mark = "→" if index == retrieval.index else "  "
-        lines.append(f"{mark} [{reference.modality}{counts[reference.modality]}]  {float(similarity):.3f}")
+    for index, (mark, similarity) in enumerate(zip(marks_of(references), retrieval.similarities)):
+        lines.append(f"{'→' if index == retrieval.index else '  '} {mark}  {float(similarity):.3f}")
     return "\n".join(lines)
+
+
+def marks_of(references: References) -> list[str]:
+    """[image1], [audio1], ...: what an instruction calls each."""
+    counts: Counter[str] = Counter()
+    marks = []
+    for reference in references:
+        counts[reference.modality] += 1
+        marks.append(f"[{reference.modality}{counts[reference.modality]}]")
+    return marks
+
+
+def require_same_chain(base: Embedding, references: References) -> None:
+    """ValueError where the LLM got other references: its choice is a place in its own chain. Further ones behind them are fine."""
+    if base.is_null:
+        return
+    for place, seen in enumerate(base.chain):
+        if place < len(references) and _same(seen, references[place]):
+            continue
+        theirs = marks_of(base.chain)
+        here = marks_of(references)[place] if place < len(references) else "nothing"
+        other = f"another {here}" if here == theirs[place] else here
+        raise ValueError(
+            f"Base Retrieval got other references than the LLM: {_counted(len(references))}, the LLM {_counted(len(base.chain))}; number "
+            f"{place + 1} is {other} here and {theirs[place]} there. Connect the same chain to both."
+        )
+
+
+def _same(one: Reference, other: Reference) -> bool:
+    return one is other or (one.modality == other.modality and torch.equal(one.embedding, other.embedding))
+
+
+def _counted(references: int) -> str:
+    return f"{references} reference{'' if references == 1 else 's'}"
 
 
 def _first_picture(references: References) -> Retrieval:
