@@ -43,7 +43,8 @@ _BARE = re.compile(
     re.IGNORECASE,
 )
 _SPOKEN = re.compile(
-    rf"(?<![A-Za-z])(?P<word>{words.either(words.SPOKEN_WORDS)}){BLANK}{{0,2}}#?(?P<number>\d{{1,3}})(?![\w.]?\d|[A-Za-z])(?!{words.UNITS})",
+    rf"(?<![A-Za-z0-9./\\_-])(?P<word>{words.either(words.SPOKEN_WORDS)}){BLANK}{{0,2}}#?(?P<number>\d{{1,3}})"
+    rf"(?![A-Za-z0-9_/\\]|[.-]\w)(?!{words.UNITS})",
     re.IGNORECASE,
 )
 _WORD_NUMBER = re.compile(r"(?P<word>[^\W\d_]{2,})[\s_-]?(?P<number>\d{1,9})")
