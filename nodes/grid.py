@@ -189,7 +189,7 @@ def _label(widget: str, name: str) -> str:
     return text
 
 
-def _number(value: float) -> str:
+def number_label(value: float) -> str:
     """As short as tells it from its neighbours: 7.5, 3, 18446744073709551615."""
     short = f"{value:g}"
     return short if float(short) == value and "e" not in short else str(value)
@@ -222,7 +222,7 @@ def draw_axes(axes: Axes, width: int, height: int) -> tuple[Image.Image, list[tu
     size = max(SMALLEST_LETTERS, min(height, width) // CELL_TO_LETTERS)
     font = ImageFont.load_default(size)
     gap, line = size // 2, size + size // 2
-    columns, rows = ([_number(value) for value in values] for values in (axes.x_values, axes.y_values))
+    columns, rows = ([number_label(value) for value in values] for values in (axes.x_values, axes.y_values))
     step_x = max(width, _widest(font, columns)) + gap
     step_y = max(height, size) + gap
     top = gap + line * (2 if axes.x_name else 1)

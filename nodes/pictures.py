@@ -11,8 +11,8 @@ from ..stages.preprocess import as_rgb
 from .reading import described
 
 CHANNELS = (1, 2, 3, 4)  # grey, grey with alpha, RGB, RGBA
-# A mean above is that of no picture, and surely one in 0 to 255. Single bright values are light that a camera measured.
-BRIGHTEST_MEAN = 2.0
+# A picture brighter than that on average is one in 0 to 255. A few bright places, cut at GLARE, are light that a camera measured.
+BRIGHTEST_MEAN, GLARE = 2.0, 8.0
 RANGES = {torch.uint8: 255, torch.bool: 1}  # what stands for white in numbers that are whole
 
 
@@ -69,9 +69,9 @@ def _seen(picture: Tensor, what: str, on_white: bool) -> Tensor:
         picture = picture.float() / RANGES[picture.dtype]
     picture = picture.float()
     check_finite(picture, what)
-    if (mean := float(picture.mean())) > BRIGHTEST_MEAN:
+    if float(picture.clamp(max=GLARE).mean()) > BRIGHTEST_MEAN:
         raise ValueError(
-            f"The {what} has values up to {float(picture.max()):g} and {mean:.3g} on average. Those of a picture lie between 0 and "
+            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. Those of a picture lie between 0 and "
             "1: divide them by 255."
         )
     return as_rgb(picture if on_white or picture.shape[-1] in (1, 3) else picture[..., :-1])
