@@ -15,6 +15,7 @@ from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
 from .retrieve import RetrieveBase
+from .runs import number_runs
 from .sampler import EmbeddingSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -39,6 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     GridValues,
     LabelledGrid,
 ]
+number_runs(NODES)
 
 
 class Any2PixExtension(ComfyExtension):

@@ -36,7 +36,11 @@ def test_one_axis_of_each_kind_on_the_stock_sampler(client, object_info):
         seed=["values", X_INT], cfg=["values", Y], steps=2, sampler_name="euler", scheduler="normal", denoise=1.0,
     )  # fmt: skip
     graph["both"] = node(
-        "InstructPixToPixConditioning", positive=["asked", 0], negative=["unasked", 0], vae=["pix2pix", 2], pixels=["picture", 0]
+        "InstructPixToPixConditioning",
+        positive=["asked", 0],
+        negative=["unasked", 0],
+        vae=["pix2pix", 2],
+        pixels=["picture", 0],
     )
     cells = client.pictures(client.run(with_defaults(graph, object_info)), "PreviewImage")
     assert len({cell.tobytes() for cell in cells}) == 4
@@ -90,3 +94,14 @@ def test_the_page_lets_them_reach_every_number(front_end):
     assert taken == {"x": broken, "y": broken, "axes": [], "x_int": whole, "y_int": whole}
     (sampler,) = (body for body in front_end.prompt().values() if body["class_type"] == "KSampler")
     assert [sampler["inputs"][name][1] for name in (*whole, *broken)] == [Y_INT, Y_INT, Y, Y]
+
+
+def test_the_cell_that_fails_is_named(client, edit):
+    graph = with_inputs(edit, "instruct", max_new_tokens=["values", X_INT])
+    graph["values"] = node("Any2PixGridValues", x_name="tokens", x_values="100, 90, 2", y_name="", y_values="1")
+    run = client.wait(client.queue(graph))
+    assert run.error["node_id"] == "instruct"
+    assert run.error["exception_message"].startswith(
+        "Run 3 of a list, as Grid Values makes one: The LLM's answer has no"
+    )
+    assert "raise max_new_tokens" in run.error["exception_message"]

@@ -241,3 +241,21 @@ def test_pictures_from_numpy_are_not_shared(embed):
     (reference,) = embed(levels)
     levels[:] = 0
     assert reference.image.unique().tolist() == pytest.approx([128 / 255])
+
+
+@pytest.mark.parametrize(
+    ("run_index", "start"),
+    [(None, "The seed"), (0, "The seed"), (3, "Run 4 of a list, as Grid Values makes one: The seed")],
+)
+def test_a_run_of_several_has_its_number(networks, run_index, start):
+    from comfy_execution.utils import CurrentNodeContext
+
+    with CurrentNodeContext("prompt", "node", run_index), pytest.raises(ValueError, match=f"^{start} of Multimodal"):
+        pack.Instruct.execute(**{"llm": networks["llm"], **ASK, "seed": -1})
+
+
+def test_every_node_numbers_its_runs():
+    assert all(
+        node.execute.__func__.__name__ == "execute" and hasattr(node.execute.__func__, "__wrapped__")
+        for node in pack.NODES
+    )
