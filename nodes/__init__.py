@@ -8,6 +8,7 @@ from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .example_inputs import copy_example_inputs
 from .folders import register_folders
 from .grid import GridValues, LabelledGrid
+from .guard import guard
 from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
@@ -15,7 +16,6 @@ from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
 from .retrieve import RetrieveBase
-from .runs import number_runs
 from .sampler import EmbeddingSampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -40,7 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     GridValues,
     LabelledGrid,
 ]
-number_runs(NODES)
+guard(NODES)
 
 
 class Any2PixExtension(ComfyExtension):

@@ -7,13 +7,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.imagebind import ImageBindDims
 from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once, require_text
 from ..stages.preprocess import CLIPS
 from ..stages.types import Reference, References
 from .networks import Network, cancellable_progress, transformer_activations
 from .pictures import read_pictures
-from .reading import read_references, read_text, require
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 
 MEMORY_SHARE = 4  # a batch is encoded in passes that take at most one such part of the device's memory
@@ -58,13 +56,12 @@ class ImageEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, imagebind: Network, image: Tensor, references: References = ()) -> io.NodeOutput:
-        before = read_references(references, "Load Image Embedding")
         pictures = read_pictures(image, "image of Load Image Embedding")
-        dims = _dims(imagebind, "Load Image Embedding")
+        dims = imagebind.module.dims
         network, at_once = _load(imagebind, len(pictures), 1 + dims.image_patches, dims.vision_width)
         embeddings = encode_images(network, pictures, imagebind.device, COMPUTE_DTYPE, at_once, cancellable_progress())
         added = (_reference(embedding, "image", picture) for embedding, picture in zip(embeddings, pictures))
-        return io.NodeOutput((*before, *added))
+        return io.NodeOutput((*references, *added))
 
 
 class AudioEmbedding(io.ComfyNode):
@@ -120,13 +117,11 @@ class TextEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, imagebind: Network, text: str, references: References = ()) -> io.NodeOutput:
-        before = read_references(references, "Load Text Embedding")
-        text = read_text(text, "text of Load Text Embedding")
         require_text(text)
-        dims = _dims(imagebind, "Load Text Embedding")
+        dims = imagebind.module.dims
         network = imagebind.load(transformer_activations(dims.text_context, dims.text_width))
         embedding = encode_text(network, text, imagebind.device, COMPUTE_DTYPE)
-        return io.NodeOutput((*before, _reference(embedding, "text")))
+        return io.NodeOutput((*references, _reference(embedding, "text")))
 
 
 def _check_batch(batch: Tensor) -> None:
@@ -134,10 +129,6 @@ def _check_batch(batch: Tensor) -> None:
         raise ValueError(
             "The batch is empty: there is nothing to turn into a reference. Connect at least one picture or sound."
         )
-
-
-def _dims(imagebind: Network, node: str) -> ImageBindDims:
-    return require(imagebind, Network, f"imagebind input of {node}", "Load ImageBind").module.dims
 
 
 def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any, int]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .pictures import read_pictures
-from .reading import described, read_text, require
+from .reading import described, require
 from .sockets import CATEGORY, Axes, AxesSocket
 
 MAX_CELLS = 100  # pictures of one run; a typed 1000 steps would hold the queue for a day
@@ -151,7 +151,7 @@ def read_axes(x_name: str, x_values: str, y_name: str, y_values: str) -> Axes:
 def parse_values(widget: str, text: str) -> tuple[float, ...]:
     """ "3, 7.5, 12" -> (3, 7.5, 12). Whole numbers are kept to their last digit, as seeds need it."""
     values = []
-    for part in re.split("[,，]", read_text(text, f"{widget} of Grid Values")):
+    for part in re.split("[,，]", text):
         try:
             value = int(part)
         except ValueError:
@@ -179,7 +179,7 @@ def whole_or_blocked(axis: str, values: Sequence[float]) -> list[Any]:
 
 def _label(widget: str, name: str) -> str:
     """A name as it can be drawn, in one line."""
-    text = " ".join(read_text(name, f"{widget} of Grid Values").split())
+    text = " ".join(name.split())
     if not text.isascii() or not text.isprintable():
         raise ValueError(
             f"{widget} is {described(text)}; the labels have plain Latin letters only. Write it with these."

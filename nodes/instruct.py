@@ -6,14 +6,10 @@ from comfy_api.latest import io, ui
 from ..stages.instruct import MAX_NEW_TOKENS, check_instruction, instruct
 from ..stages.types import EditPlan, References
 from .networks import Network, cancellable_progress, transformer_activations
-from .reading import read_number, read_references, read_text, read_whole, require
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
 
 PROMPT_TOKENS = 256  # room for chat template and instruction when memory is set aside
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
-MAX_TEMPERATURE = 2.0
-LONGEST_ANSWER = 1024  # tokens
-NODE = "Multimodal Instruction LLM"
 
 
 class Instruct(io.ComfyNode):
@@ -21,7 +17,7 @@ class Instruct(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="Any2PixInstruct",
-            display_name=NODE,
+            display_name="Multimodal Instruction LLM",
             category=CATEGORY,
             description="Reads an instruction that mixes words, pictures and sounds, and predicts the embedding of "
             "the result.",
@@ -48,7 +44,7 @@ class Instruct(io.ComfyNode):
                     "temperature",
                     default=0.0,
                     min=0.0,
-                    max=MAX_TEMPERATURE,
+                    max=2.0,
                     step=0.05,
                     tooltip="0 always gives the likeliest answer. The published demo uses 0.3; higher is more "
                     "varied and less reliable.",
@@ -57,7 +53,7 @@ class Instruct(io.ComfyNode):
                     "max_new_tokens",
                     default=MAX_NEW_TOKENS,
                     min=1,
-                    max=LONGEST_ANSWER,
+                    max=1024,
                     tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that "
                     "the answer has no embedding.",
                 ),
@@ -92,20 +88,14 @@ class Instruct(io.ComfyNode):
         max_new_tokens: int,
         references: References = (),
     ) -> io.NodeOutput:
-        chain = read_references(references, NODE)
-        instruction = read_text(instruction, f"instruction of {NODE}")
-        seed = read_whole(seed, f"seed of {NODE}", 0, MAX_SEED)
-        temperature = read_number(temperature, f"temperature of {NODE}", 0.0, MAX_TEMPERATURE)
-        max_new_tokens = read_whole(max_new_tokens, f"max_new_tokens of {NODE}", 1, LONGEST_ANSWER)
-        require(llm, Network, f"llm input of {NODE}", "Load Multimodal LLM")
-        check_instruction(llm.module, chain, instruction, temperature, max_new_tokens)  # before gigabytes are moved
+        check_instruction(llm.module, references, instruction, temperature, max_new_tokens)  # before gigabytes are moved
         llama = llm.module.dims.llama
         tokens = PROMPT_TOKENS + max_new_tokens
         network = llm.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"]))
         generator = torch.Generator().manual_seed(seed)
         plan = instruct(
             network,
-            chain,
+            references,
             instruction,
             generator,
             temperature,
@@ -114,7 +104,7 @@ class Instruct(io.ComfyNode):
             device=llm.device,
         )
         edit = Embedding(plan.edit.cpu())
-        base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned, chain=chain)
+        base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned, chain=references)
         return io.NodeOutput(edit, base, plan.caption, plan.subjects, plan.answer, ui=ui.PreviewText(_shown(plan)))
 
 

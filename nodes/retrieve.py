@@ -9,12 +9,10 @@ from torch import Tensor
 from ..models.mm_llm import scale_embedding
 from ..stages.retrieve import Retrieval, retrieve_base
 from ..stages.types import Reference, References
-from .reading import read_references, read_whole, require
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
 
 SDXL_SIZE = 1024  # pixels a side that SDXL was trained at
 BLANK_GREY = 0.5  # the blank picture only tells the later nodes a size; mid grey encodes to a harmless latent
-BLANK_SIZES = (64, 8192)  # pixels
 NO_BASE = -1
 
 
@@ -39,8 +37,8 @@ class RetrieveBase(io.ComfyNode):
                 io.Int.Input(
                     "blank_size",
                     default=SDXL_SIZE,
-                    min=BLANK_SIZES[0],
-                    max=BLANK_SIZES[1],
+                    min=64,
+                    max=8192,
                     step=8,
                     tooltip="Side in pixels of the grey picture that comes out when no picture at all is connected. "
                     "1024 for SDXL, 128 for the miniature. Otherwise the first picture gives the size.",
@@ -63,10 +61,7 @@ class RetrieveBase(io.ComfyNode):
 
     @classmethod
     def execute(cls, references: References, blank_size: int, base: Embedding | None = None) -> io.NodeOutput:
-        references = read_references(references, "Base Retrieval")
-        blank_size = read_whole(blank_size, "blank_size of Base Retrieval", *BLANK_SIZES)
         if base is not None:
-            require(base, Embedding, "base input of Base Retrieval", "the LLM's base output, or nothing")
             require_same_chain(base, references)
         retrieval = (
             _first_picture(references) if base is None else retrieve_base(references, base.vector, base.candidates)

@@ -153,7 +153,7 @@ ASK = {"instruction": "make it snow", "seed": 0, "temperature": 0.0, "max_new_to
         ({"max_new_tokens": 0}, "max_new_tokens of .* is 0. It goes from 1 to 1024"),
         ({"max_new_tokens": 10**400}, "max_new_tokens of .* is 1000"),
         ({"references": 3}, "references input of Multimodal Instruction LLM is 3"),
-        ({"llm": None}, "llm input of .* is None. Connect Load Multimodal LLM"),
+        ({"llm": None}, "llm input of .* is None: the node it comes from gave nothing"),
         ({"references": (Reference(torch.ones(64), "image"),) * 10_000}, "10000 references are part of it: name those"),
     ],
 )
