@@ -10,7 +10,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
-from .reading import read_number, read_references, read_text, read_whole, require
+from .reading import described, read_number, read_references, read_text, read_whole, require
 from .sockets import Embedding
 
 NETWORKS = ("IMAGEBIND", "MM_LLM", "MM_PRIOR", "MM_ADAPTER", "MODEL", "VAE", "CLIP")
@@ -71,6 +71,8 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
         return (read_whole if kind == "INT" else read_number)(value, what, low, high)
     if kind == "STRING":
         return read_text(value, what)
+    if kind == "COMBO" and not isinstance(value, str):
+        raise ValueError(f"The {what} is {described(value)}, not one of its names. Choose one in the list.")
     if kind == "MM_REFERENCES":
         return read_references(value, node)
     if kind == "MM_EMBEDDING":
