@@ -16,12 +16,49 @@ WORK = {
     "width": 128,
     "height": 128,
 }  # most of a whole number
-NEVER_ODD = ("IMAGEBIND", "MM_LLM", "MM_PRIOR", "MM_ADAPTER", "MODEL", "VAE", "CLIP")  # no node but a loader makes them
+NEVER_ODD = (
+    "IMAGEBIND",
+    "MM_LLM",
+    "MM_PRIOR",
+    "MM_ADAPTER",
+    "MODEL",
+    "VAE",
+    "CLIP",
+    "NOISE",
+    "SIGMAS",
+)  # no node but a loader makes them
 LLM_WORDS = (
-    "add [audio1] to [image1]", "make it snow", "[image2] in ink", "put [text1] in [image1]", "image1", "[iamge1]", "（image 2）",
-    "[图片1]", "[image", "a picture 1 metre wide", "<base>", "</s>", "<|endoftext|>", "<video>", "[]", "{", "]]", "\ufffc", "\0",
-    "\ud83d", "é́́", "雪", "🐸", "\u202e", "  ", "\n", "1", "[audio 99]", "[sound one]", "[image999999999999]",
-)  # fmt: skip
+    "add [audio1] to [image1]",
+    "make it snow",
+    "[image2] in ink",
+    "put [text1] in [image1]",
+    "image1",
+    "[iamge1]",
+    "（image 2）",
+    "[图片1]",
+    "[image",
+    "a picture 1 metre wide",
+    "<base>",
+    "</s>",
+    "<|endoftext|>",
+    "<video>",
+    "[]",
+    "{",
+    "]]",
+    "\ufffc",
+    "\0",
+    "\ud83d",
+    "é́́",
+    "雪",
+    "🐸",
+    "\u202e",
+    "  ",
+    "\n",
+    "1",
+    "[audio 99]",
+    "[sound one]",
+    "[image999999999999]",
+)
 
 
 class Values:
@@ -74,11 +111,24 @@ class Values:
 
     def _odd_image(self) -> Any:
         picture = self.tensor(1, self.side(), self.side(), 3)
-        return self.random.choice((
-            lambda: self.broken(picture), lambda: self.cast(picture), lambda: picture[0], lambda: picture[..., 0], lambda: [picture, None],
-            lambda: picture[:0], lambda: picture[:, :0], lambda: picture.movedim(-1, 1), lambda: picture * 255, lambda: picture[..., :2],
-            lambda: self.tensor(1, 1, 4000, 3), lambda: [picture, self.tensor(2, 3, 5, 3)], lambda: picture[None], self._odd,
-        ))()  # fmt: skip
+        return self.random.choice(
+            (
+                lambda: self.broken(picture),
+                lambda: self.cast(picture),
+                lambda: picture[0],
+                lambda: picture[..., 0],
+                lambda: [picture, None],
+                lambda: picture[:0],
+                lambda: picture[:, :0],
+                lambda: picture.movedim(-1, 1),
+                lambda: picture * 255,
+                lambda: picture[..., :2],
+                lambda: self.tensor(1, 1, 4000, 3),
+                lambda: [picture, self.tensor(2, 3, 5, 3)],
+                lambda: picture[None],
+                self._odd,
+            )
+        )()
 
     def _audio(self, _: Any) -> dict[str, Any]:
         rate = self.random.choice((8000, 16000, 22050, 44100, 48000))
@@ -90,22 +140,39 @@ class Values:
     def _odd_audio(self) -> Any:
         sound = self._audio(None)
         wave = sound["waveform"]
-        return self.random.choice((
-            lambda: {**sound, "waveform": self.broken(wave)}, lambda: {**sound, "waveform": self.cast(wave)}, lambda: {**sound, "waveform": wave[0]},
-            lambda: {**sound, "waveform": wave[..., : self.random.choice((0, 1, 100))]}, lambda: {**sound, "waveform": wave * 0},
-            lambda: {**sound, "sample_rate": self._odd_int()}, lambda: {"waveform": wave}, lambda: {}, lambda: {**sound, "waveform": None},
-            lambda: {**sound, "waveform": self.tensor(3, 6, 5000)}, lambda: [sound, sound], self._odd,
-        ))()  # fmt: skip
+        return self.random.choice(
+            (
+                lambda: {**sound, "waveform": self.broken(wave)},
+                lambda: {**sound, "waveform": self.cast(wave)},
+                lambda: {**sound, "waveform": wave[0]},
+                lambda: {**sound, "waveform": wave[..., : self.random.choice((0, 1, 100))]},
+                lambda: {**sound, "waveform": wave * 0},
+                lambda: {**sound, "sample_rate": self._odd_int()},
+                lambda: {"waveform": wave},
+                lambda: {},
+                lambda: {**sound, "waveform": None},
+                lambda: {**sound, "waveform": self.tensor(3, 6, 5000)},
+                lambda: [sound, sound],
+                self._odd,
+            )
+        )()
 
     def _string(self, _: Any) -> str:
         return " ".join(self.random.choice(LLM_WORDS) for _ in range(self.random.randrange(1, 6)))
 
     def _odd_string(self) -> Any:
         letters = [chr(self.random.randrange(0x110000)) for _ in range(self.random.randrange(40))]
-        return self.random.choice((
-            lambda: "".join(letters), lambda: "", lambda: self._string(None) * 3000, lambda: self.random.choice(string.printable) * 100_000,
-            lambda: ", ".join(str(self._odd_float()) for _ in range(3)), lambda: "../" * 9 + "etc/passwd", self._odd,
-        ))()  # fmt: skip
+        return self.random.choice(
+            (
+                lambda: "".join(letters),
+                lambda: "",
+                lambda: self._string(None) * 3000,
+                lambda: self.random.choice(string.printable) * 100_000,
+                lambda: ", ".join(str(self._odd_float()) for _ in range(3)),
+                lambda: "../" * 9 + "etc/passwd",
+                self._odd,
+            )
+        )()
 
     def _int(self, entry: Any) -> int:
         return self.random.randint(entry.min, min(entry.max, WORK.get(entry.id, entry.max)))
@@ -142,20 +209,40 @@ class Values:
     def _odd_latent(self) -> Any:
         latent = self._latent(None)
         samples = latent["samples"]
-        return self.random.choice((
-            lambda: {**latent, "samples": self.broken(samples)}, lambda: {**latent, "samples": self.cast(samples)}, lambda: {"samples": samples * 0},
-            lambda: {"samples": samples[:0]}, lambda: {"samples": samples[:, :3]}, lambda: {"samples": self.tensor(1, 16, 4, 4)},
-            lambda: {"samples": self.tensor(1, 4, 2, 4, 4)}, lambda: {"samples": None}, lambda: {}, lambda: {"samples": samples[0]},
-            lambda: {**latent, "noise_mask": self.tensor(1, 8, 8)}, lambda: {**latent, "noise_mask": None}, lambda: {**latent, "batch_index": [5]},
-            self._odd,
-        ))()  # fmt: skip
+        return self.random.choice(
+            (
+                lambda: {**latent, "samples": self.broken(samples)},
+                lambda: {**latent, "samples": self.cast(samples)},
+                lambda: {"samples": samples * 0},
+                lambda: {"samples": samples[:0]},
+                lambda: {"samples": samples[:, :3]},
+                lambda: {"samples": self.tensor(1, 16, 4, 4)},
+                lambda: {"samples": self.tensor(1, 4, 2, 4, 4)},
+                lambda: {"samples": None},
+                lambda: {},
+                lambda: {"samples": samples[0]},
+                lambda: {**latent, "noise_mask": self.tensor(1, 8, 8)},
+                lambda: {**latent, "noise_mask": None},
+                lambda: {**latent, "batch_index": [5]},
+                self._odd,
+            )
+        )()
 
     def _odd_conditioning(self) -> Any:
         ((context, options),) = self.random.choice(self.made["CONDITIONING"])
-        return self.random.choice((
-            lambda: [], lambda: [[self.broken(context), options]], lambda: [[context, {}]], lambda: [[context[..., :5], options]], lambda: [[None, {}]],
-            lambda: [[context, options], [context, options]], lambda: [[context]], lambda: [[self.cast(context), options]], self._odd,
-        ))()  # fmt: skip
+        return self.random.choice(
+            (
+                lambda: [],
+                lambda: [[self.broken(context), options]],
+                lambda: [[context, {}]],
+                lambda: [[context[..., :5], options]],
+                lambda: [[None, {}]],
+                lambda: [[context, options], [context, options]],
+                lambda: [[context]],
+                lambda: [[self.cast(context), options]],
+                self._odd,
+            )
+        )()
 
     def _odd_mm_references(self) -> Any:
         chain = self.random.choice(self.made["MM_REFERENCES"])
