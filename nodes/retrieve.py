@@ -103,8 +103,12 @@ def marks_of(references: References) -> list[str]:
 
 def require_same_chain(base: Embedding, references: References) -> None:
     """ValueError where the LLM got other references: its choice is a place in its own chain. Further ones behind them are fine."""
-    if base.is_null:
+    if base.is_null or base.chain is None:
         return
+    if references and not base.chain:
+        raise ValueError(
+            f"Base Retrieval got {_counted(len(references))}, the LLM none, so it cannot mean any of them. Connect the chain to both."
+        )
     for place, seen in enumerate(base.chain):
         if place < len(references) and _same(seen, references[place]):
             continue

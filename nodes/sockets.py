@@ -40,12 +40,12 @@ class Embedding:
 
     ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM wants no base picture, the edit is painted from noise.
     ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
-    ``chain``: for a base, all references that the LLM was given, which those indices count in.
+    ``chain``: for a base, all references that the LLM was given, which those indices count in; None where nobody knows.
     """
 
     vector: Tensor | None
     candidates: tuple[int, ...] = ()
-    chain: References = ()
+    chain: References | None = None
 
     @property
     def is_null(self) -> bool:

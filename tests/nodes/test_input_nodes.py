@@ -208,6 +208,11 @@ def test_another_chain_than_the_llms_is_named(references, message):
         retrieve(references, BASE)
 
 
+def test_an_llm_without_any_references_means_none_of_them():
+    with pytest.raises(ValueError, match="Base Retrieval got 3 references, the LLM none.*Connect the chain to both"):
+        retrieve(SEEN, Embedding(torch.ones(64), chain=()))
+
+
 def test_base_null_needs_no_chain():
     assert retrieve(SEEN[:1], Embedding(None, chain=SEEN))[2] == -1
 
