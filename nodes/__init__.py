@@ -15,6 +15,7 @@ from .invert import DDIMInvert, NoiseMix
 from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
+from .renames import old_ids, register_renames
 from .retrieve import RetrieveBase
 from .sampler import EmbeddingSampler
 
@@ -45,10 +46,11 @@ guard(NODES)
 
 class Any2PixExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return NODES + old_ids()
 
 
 async def comfy_entrypoint() -> Any2PixExtension:
     register_folders()  # here and not in on_load, which ComfyUI 0.3.75 never calls
     copy_example_inputs()
+    await register_renames()
     return Any2PixExtension()

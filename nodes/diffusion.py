@@ -13,6 +13,7 @@ from ..loading.files import META_DIMS, read_tensors
 from ..loading.reader import WeightFile
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
 from .networks import OPERATIONS, cancellable_progress, describe
+from .patchers import reloads
 from .precision import PRECISIONS, choose_dtype
 from .sdxl import build_model
 from .sockets import CATEGORY
@@ -75,16 +76,19 @@ class LoadDiffusion(io.ComfyNode):
         return io.NodeOutput(model, load_vae(path, name), ui=ui.PreviewText(describe(model, path)))
 
 
-def open_model(load: Callable[..., tuple[dict, dict]], path: Path, precision: str) -> ModelPatcher:
+def open_model(
+    load: Callable[..., tuple[dict, dict]], path: Path, precision: str, disable_dynamic: bool = False
+) -> ModelPatcher:
     """The MODEL of the UNet that ``load`` (a ``load_*_unet`` of the loading room) reads, its weights kept in ``precision``."""
     dtype = None if precision == AUTO else choose_dtype(precision)
-    return build_model(*load(path, progress=cancellable_progress()), source=path.name, dtype=dtype)
+    model = build_model(*load(path, progress=cancellable_progress()), path.name, dtype, disable_dynamic)
+    return reloads(model, open_model, load, path, precision)
 
 
 def load_vae(unet: Path, name: str) -> comfy.sd.VAE:
     """The VAE that belongs to a UNet; an invalid VAE, which says so when it is used, where there is none."""
     if name == MINIATURE:
-        return AutoencoderVAE(load_autoencoder(MINIATURE_FOLDER / VAE_NAMES[0], OPERATIONS))
+        return _open_vae(MINIATURE_FOLDER / VAE_NAMES[0])
     for folder in (unet, unet.parent, unet.parent.parent):
         for path in (folder / relative for relative in VAE_NAMES):
             if path.is_file():
@@ -92,7 +96,14 @@ def load_vae(unet: Path, name: str) -> comfy.sd.VAE:
     return comfy.sd.VAE(sd={})
 
 
-def _open_vae(path: Path) -> comfy.sd.VAE:
+def _open_vae(path: Path, disable_dynamic: bool = False) -> comfy.sd.VAE:
     if META_DIMS in WeightFile(path).metadata:
-        return AutoencoderVAE(load_autoencoder(path, OPERATIONS))
-    return comfy.sd.VAE(sd=read_tensors(path)[0])
+        vae = AutoencoderVAE(load_autoencoder(path, OPERATIONS), disable_dynamic)
+    else:
+        vae = comfy.sd.VAE(sd=read_tensors(path)[0])
+    reloads(vae.patcher, _vae_patcher, path)
+    return vae
+
+
+def _vae_patcher(path: Path, disable_dynamic: bool = False) -> ModelPatcher:
+    return _open_vae(path, disable_dynamic).patcher

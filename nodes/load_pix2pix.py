@@ -6,6 +6,7 @@ from pathlib import Path
 import comfy.model_base
 import comfy.sd
 import folder_paths
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
 from ..loading.pix2pix import load_pix2pix_unet
@@ -14,6 +15,7 @@ from .clip import build_clip
 from .diffusion import load_vae, open_model
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
 from .networks import describe
+from .patchers import reloads
 from .precision import PRECISIONS
 from .sockets import CATEGORY
 
@@ -82,7 +84,7 @@ def load_clip(unet: Path, name: str, pipeline: Sequence[str]) -> comfy.sd.CLIP |
     folders = [MINIATURE_FOLDER] if name == MINIATURE else [unet, unet.parent]
     for folder in folders:
         if (ours := folder / OUR_TEXT_ENCODER).is_file():
-            return build_clip(load_text_encoder(ours))
+            return _open_clip(ours)
         found = [_first_file(folder / below) for below in pipeline]
         if all(found):
             return comfy.sd.load_clip(
@@ -91,6 +93,16 @@ def load_clip(unet: Path, name: str, pipeline: Sequence[str]) -> comfy.sd.CLIP |
                 comfy.sd.CLIPType.STABLE_DIFFUSION,
             )
     return None
+
+
+def _open_clip(path: Path, **options: bool) -> comfy.sd.CLIP:
+    clip = build_clip(load_text_encoder(path), **options)
+    reloads(clip.patcher, _clip_patcher, path)
+    return clip
+
+
+def _clip_patcher(path: Path, **options: bool) -> ModelPatcher:
+    return _open_clip(path, **options).patcher
 
 
 def _first_file(folder: Path) -> Path | None:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management as management
-import comfy.ops
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from .precision import DTYPES, FP8, Fp8Operations, choose_precision, half_dtype, quantize
+from .layers import Layers
+from .patchers import is_dynamic, new_patcher, reloads
+from .precision import DTYPES, FP8, Fp8Layers, choose_precision, half_dtype, quantize
 
-OPERATIONS = comfy.ops.manual_cast  # casts and moves each layer's weights where it is used, so a partial load works
+OPERATIONS = Layers
 BYTES_PER_NUMBER = 4  # activations are estimated in float32
 # Widths of intermediate results alive in one transformer block: q, k, v, out, 2 x 4 in the MLP, rest.
 ACTIVATIONS_PER_TOKEN = 16
@@ -47,19 +48,21 @@ class Network:
         """Where inputs have to be when the network runs."""
         return self.patcher.load_device
 
+    def is_dynamic(self) -> bool:
+        """Asked by ComfyUI's caches, as of its own CLIP and VAE: the weights are streamed, so that dropping them frees little."""
+        return is_dynamic(self.patcher)
+
     def load(self, activations: int = 0) -> Any:
         """Bring the weights to the device, making room for them and for ``activations`` bytes; returns the network."""
         management.load_models_gpu([self.patcher], memory_required=activations)
         return self.module
 
 
-def wrap_network(module: nn.Module) -> Network:
+def wrap_network(module: nn.Module, disable_dynamic: bool = False) -> Network:
     """Hand a network that was built with OPERATIONS on the CPU to the model manager."""
     module.eval().requires_grad_(False)
-    patcher = ModelPatcher(
-        module, load_device=management.get_torch_device(), offload_device=management.text_encoder_offload_device()
-    )
-    return Network(module, patcher)
+    devices = management.get_torch_device(), management.text_encoder_offload_device()
+    return Network(module, new_patcher(module, *devices, disable_dynamic))
 
 
 def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "auto", **options: Any) -> Network:
@@ -67,12 +70,18 @@ def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "a
 
     8-bit weights are made layer by layer out of half precision, so that there is never a second whole copy.
     """
-    precision = choose_precision(precision)
-    if precision != FP8:
-        return wrap_network(load(path, OPERATIONS, dtype=DTYPES[precision], **options))
-    module = load(path, Fp8Operations, dtype=half_dtype(), **options)
-    quantize(module)
-    return wrap_network(module)
+
+    def read(disable_dynamic: bool = False) -> Network:
+        kept = choose_precision(precision)
+        if kept != FP8:
+            return wrap_network(load(path, OPERATIONS, dtype=DTYPES[kept], **options), disable_dynamic)
+        module = load(path, Fp8Layers, dtype=half_dtype(), **options)
+        quantize(module)
+        return wrap_network(module, disable_dynamic)
+
+    network = read()
+    reloads(network.patcher, lambda disable_dynamic=False: read(disable_dynamic).patcher)
+    return network
 
 
 def cancellable_progress() -> Callable[[int, int], None]:

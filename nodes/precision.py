@@ -3,11 +3,12 @@
 from typing import Any
 
 import comfy.model_management as management
-import comfy.ops
 import torch
 import torch.nn.functional as F
 from comfy.cli_args import args
 from torch import Tensor, nn
+
+from .layers import Layers, cast_weights
 
 FP8 = "fp8_e4m3fn"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, FP8: torch.float8_e4m3fn}
@@ -23,10 +24,10 @@ KEPT_IN_HALF = (
 )  # fmt: skip
 
 
-class Fp8Operations(comfy.ops.manual_cast):
-    """comfy's layers; a Linear can keep its weight as 8-bit floats with one scale a row, cast back where it is used."""
+class Fp8Layers(Layers):
+    """A Linear can keep its weight as 8-bit floats with one scale a row, cast back where it is used."""
 
-    class Linear(comfy.ops.manual_cast.Linear):
+    class Linear(Layers.Linear):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.register_parameter("scale", None)  # not in the state dict until the weight is kept in 8 bits
@@ -42,9 +43,9 @@ class Fp8Operations(comfy.ops.manual_cast):
         def forward_comfy_cast_weights(self, input: Tensor) -> Tensor:
             if self.scale is None:
                 return super().forward_comfy_cast_weights(input)
-            weight, bias = comfy.ops.cast_bias_weight(self, input)
-            # on the weight and not on the result, which could overflow fp16 before it is scaled
-            return F.linear(input, weight.mul_(self.scale.to(input)[:, None]), bias)
+            with cast_weights(self, input) as (weight, bias):
+                # on the weight and not on the result, which could overflow fp16 before it is scaled; the cast one is a copy
+                return F.linear(input, weight.mul_(self.scale.to(input)[:, None]), bias)
 
 
 def choose_precision(precision: str = "auto") -> str:
@@ -73,9 +74,9 @@ def half_dtype() -> torch.dtype:
 
 
 def quantize(module: nn.Module) -> None:
-    """Keep the large layers of a module built from Fp8Operations in 8 bits, one layer after the other, in place."""
+    """Keep the large layers of a module built from Fp8Layers in 8 bits, one layer after the other, in place."""
     for name, layer in module.named_modules():
-        if isinstance(layer, Fp8Operations.Linear) and not set(name.split(".")) & set(KEPT_IN_HALF):
+        if isinstance(layer, Fp8Layers.Linear) and not set(name.split(".")) & set(KEPT_IN_HALF):
             layer.keep_in_fp8()
 
 

@@ -14,6 +14,10 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..loading.strict import EmptyWeights
+from .layers import Layers
+from .patchers import is_dynamic, new_patcher
+
 STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of the TIME_IDS in
 PIX2PIX_CHANNELS = 8  # InstructPix2Pix: 4 of the noisy latent, 4 of the source picture
 
@@ -42,11 +46,16 @@ class ChannelMultiple(Fraction):
 
 
 def build_model(
-    state_dict: dict[str, Tensor], config: dict[str, Any], source: str, dtype: torch.dtype | None = None
+    state_dict: dict[str, Tensor],
+    config: dict[str, Any],
+    source: str,
+    dtype: torch.dtype | None = None,
+    disable_dynamic: bool = False,
 ) -> ModelPatcher:
     """Weights and config of diffusers' UNet2DConditionModel -> MODEL. ``source`` is named in errors.
 
-    ``dtype`` the weights are kept in; None: ComfyUI chooses, as for any diffusion model.
+    ``dtype`` the weights are kept in; None: ComfyUI chooses, as for any diffusion model. ``disable_dynamic``: a plain
+    ModelPatcher where the host would stream the weights.
     """
     unet_config = comfy_unet_config(config, source)
     model_config = _model_config(unet_config)
@@ -66,9 +75,14 @@ def build_model(
     if is_sdxl(config) and time_width != STOCK_TIME_WIDTH:
         model.embedder = Timestep(time_width)
     weights = convert_keys(state_dict, model_config.unet_config, source)
-    _require_fit(model.diffusion_model.state_dict(), weights, source)
-    model.load_model_weights(weights, "")
-    return ModelPatcher(model.to(offload), load_device=device, offload_device=offload)
+    layout = _layout(model.diffusion_model, model_config.unet_config)
+    _require_fit(layout, weights, source)
+    if layout.keys() != model.diffusion_model.state_dict().keys():
+        # empty layers, which take the tensors as they are instead of casting them to their own type
+        weights = {key: value.to(dtype) for key, value in weights.items()}
+    patcher = new_patcher(model.to(offload), device, offload, disable_dynamic)
+    model.load_model_weights(weights, "", **({"assign": True} if is_dynamic(patcher) else {}))
+    return patcher
 
 
 def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
@@ -171,6 +185,13 @@ def _heads(config: dict[str, Any], widths: list[int], source: str) -> dict[str, 
 
 def _per_level(value: Any, levels: int) -> list[int]:
     return list(value) if isinstance(value, (list, tuple)) else [value] * levels
+
+
+def _layout(unet: torch.nn.Module, unet_config: dict[str, Any]) -> dict[str, Tensor]:
+    """Every key of a UNet of this build and its shape, as meta tensors. With dynamic VRAM ``unet`` itself has empty layers."""
+    options = {key: value for key, value in unet_config.items() if key not in ("device", "dtype")}
+    with EmptyWeights():
+        return type(unet)(**options, device="meta", operations=Layers).state_dict()
 
 
 def _require_fit(expected: dict[str, Tensor], weights: dict[str, Tensor], source: str) -> None:

@@ -3,10 +3,10 @@
 import comfy.model_management as management
 import comfy.sd
 import torch
-from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ..models.autoencoder import Autoencoder
+from .patchers import new_patcher
 
 # Bytes per pixel and per byte of dtype at the widest layer: input, output and intermediates of one residual block.
 LIVE_MAPS = 6
@@ -29,7 +29,9 @@ class FirstStage(nn.Module):
 
 
 class AutoencoderVAE(comfy.sd.VAE):
-    def __init__(self, autoencoder: Autoencoder):
+    """``disable_dynamic``: a plain ModelPatcher where the host would stream the weights."""
+
+    def __init__(self, autoencoder: Autoencoder, disable_dynamic: bool = False):
         # The smallest VAE that comfy knows: it sets every attribute that this or a later version has, then ours replace them.
         super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
         dims = autoencoder.dims
@@ -45,8 +47,9 @@ class AutoencoderVAE(comfy.sd.VAE):
         )
         self.vae_dtype = management.vae_dtype(self.device, [torch.float32])  # half precision would show in flat colours
         self.first_stage_model = FirstStage(autoencoder).eval().to(self.vae_dtype)
-        self.patcher = ModelPatcher(
-            self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()
+        self.disable_offload = False  # the smallest VAE's is True, since it has nothing to load in part
+        self.patcher = new_patcher(
+            self.first_stage_model, self.device, management.vae_offload_device(), disable_dynamic
         )
         self.size = None
         self.model_size()

@@ -84,9 +84,9 @@ class Stage:
 
 
 def networks() -> dict[str, Any]:
-    """Name -> a function that builds the network at its published size, empty. Ours from Fp8Operations."""
+    """Name -> a function that builds the network at its published size, empty. Ours from Fp8Layers."""
     from any2pix.models import adapter, imagebind, mm_llm, prior, two_view
-    from any2pix.nodes.precision import Fp8Operations as operations
+    from any2pix.nodes.precision import Fp8Layers as operations
 
     return {
         "ImageBind (vision, audio, text)": lambda: imagebind.ImageBind(imagebind.ImageBindDims.published(), operations),

@@ -6,7 +6,7 @@ it would be. ComfyUI has to be importable.
 """
 
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import count
 from typing import Any
 from unittest import mock
@@ -91,6 +91,9 @@ class PretendCard:
         }
         for name, value in pretended.items():
             self._stack.enter_context(mock.patch.object(management, name, value))
+        if hasattr(management, "cuda_device_context"):  # ComfyUI from 0.16 on makes the card current around a run
+            self._stack.enter_context(mock.patch.object(management, "cuda_device_context", lambda device: nullcontext()))
+        self._stack.enter_context(mock.patch.object(torch.cuda, "synchronize", lambda *_: None))
         # ComfyUI loads the networks of one run in the order of a set: by their addresses, another one each time
         numbers = count()
         self._stack.enter_context(

@@ -31,8 +31,40 @@ if IS_THERE:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True, params=["as_it_is", "dynamic_vram"])
+def host(request):
+    """Every test of this folder runs twice: on the host as it is, and with its layers and patchers as dynamic VRAM has them."""
+    if request.param == "as_it_is":
+        yield None
+        return
+    from harness.dynamic_vram import dynamic_vram
+
+    with dynamic_vram() as lent:
+        yield lent
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is marked one_host has nothing to do with weights, and runs once."""
+    once = [item for item in items if item.get_closest_marker("one_host") and "dynamic_vram" in item.name]
+    if once:
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if item not in once]
+
+
+@pytest.fixture(autouse=True)
+def weights_are_given_back(host):
+    """With dynamic VRAM a weight that an operation keeps stays on the card for good."""
+    yield
+    if host is not None:
+        kept, asked = list(host.out), list(host.never_given_back)
+        host.out.clear()
+        host.never_given_back.clear()
+        assert not kept, f"{len(kept)} weights were lent and not given back"
+        assert not asked, f"cast_bias_weight(offloadable=False) lends weights for good: {asked}"
+
+
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def tiny(host):
     """Folder kind -> file name: one random network of each kind, in the model folders."""
     import folder_paths
     from any2pix.loading.kinds import KINDS

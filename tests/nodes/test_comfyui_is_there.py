@@ -1,6 +1,9 @@
 """Without ComfyUI nothing of this folder can be tested: say so instead of passing."""
 
+import pytest
 import workspace
+
+pytestmark = pytest.mark.one_host
 
 
 def test_there_is_a_comfyui_to_test_with():

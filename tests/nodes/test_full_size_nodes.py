@@ -93,6 +93,7 @@ def test_a_layer_that_stayed_beside_the_card_uncast_is_an_error(card):
                     network.module(vector)
 
 
+@pytest.mark.one_host
 def test_the_committed_page_is_what_the_code_gives(root):
     """Runs the whole chain at full size on its pretended cards: half a minute of computing."""
     done = subprocess.run(

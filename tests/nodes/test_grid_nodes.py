@@ -8,6 +8,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from harness.unet_eps import seeded
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.one_host
+
 WIDGETS = {"x_name": "text_guidance", "x_values": "3, 7.5,12", "y_name": "image_guidance", "y_values": " 1 ，2 "}
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 from any2pix.nodes import NODES
 
+pytestmark = pytest.mark.one_host
+
 LANGUAGES = ("en", "zh")
 
 

@@ -57,7 +57,7 @@ def test_embeddings_stay_those_of_full_precision(embeddings, kept):
 
 def test_a_scale_for_every_row_loses_less_than_plain_8_bits():
     """Small weights are e4m3's subnormals: cast as they are, they lose several times as much. Measured 0.026 and 0.11."""
-    layer = precision.Fp8Operations.Linear(512, 512)
+    layer = precision.Fp8Layers.Linear(512, 512)
     weight = 0.005 * torch.randn(512, 512, generator=torch.Generator().manual_seed(0))
     layer.weight, layer.bias = torch.nn.Parameter(weight), None
     x = torch.randn(64, 512, generator=torch.Generator().manual_seed(1))
@@ -70,7 +70,7 @@ def test_a_scale_for_every_row_loses_less_than_plain_8_bits():
 
 
 def test_8_bit_weights_stretched_to_the_whole_range_do_not_overflow_half_precision():
-    layer = precision.Fp8Operations.Linear(1024, 8)
+    layer = precision.Fp8Layers.Linear(1024, 8)
     layer.weight, layer.bias = torch.nn.Parameter(torch.full((8, 1024), 0.01)), None
     layer.keep_in_fp8()
     x = torch.full((1, 1024), 10.0, dtype=torch.float16)

@@ -1,6 +1,9 @@
 """Graphs in API format name every required input: one that is added would turn away every graph made before it."""
 
+import pytest
 from any2pix.nodes import NODES
+
+pytestmark = pytest.mark.one_host
 
 REQUIRED = {
     "Any2PixLoadImageBind": {"name"},
