@@ -20,7 +20,7 @@ NO_LIMIT = float("inf")
 def guard(nodes: Sequence[type[io.ComfyNode]]) -> None:
     """Has each node check numbers, texts, references and embeddings against its schema before it runs, and number its runs.
 
-    Pictures, sounds, latents and conditioning are the node's own to look at. The first run of several has no number: ComfyUI
+    Pictures, sounds, latents and what is in a conditioning are the node's own to look at. The first run of several has no number: ComfyUI
     tells its place alone, and an only run has the same.
     """
     for node in nodes:
@@ -77,6 +77,10 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
         return read_references(value, node)
     if kind == "MM_EMBEDDING":
         return require(value, Embedding, f"{entry.id} input of {node}", "an embedding, as its tooltip says")
+    if kind == "CONDITIONING" and not isinstance(value, (list, tuple)):
+        raise ValueError(
+            f"The {entry.id} input of {node} is {described(value)}. Connect CONDITIONING, as CLIP Text Encode gives it."
+        )
     if kind in NETWORKS and value is None:
         raise ValueError(
             f"The {entry.id} input of {node} is None: the node it comes from gave nothing. Connect its loader."
