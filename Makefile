@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 OUTPUT ?= output
+COUNT ?= 10000
+SEED ?= 1
 export IMAGE AUDIO INSTRUCTION OUTPUT
 
-.PHONY: help setup demo comfyui test train clean
+.PHONY: help setup demo comfyui test fuzz train clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +25,9 @@ comfyui: setup ## opens the workspace as a web page, with the example workflows 
 test: ## sets up and runs every test; PYTEST_ARGS="-k name" picks some
 	@$(PYTHON) tools/workspace.py --browser
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+fuzz: setup ## drives every node with inputs that nobody would choose: make fuzz COUNT=10000 SEED=1
+	FUZZ_COUNT=$(COUNT) FUZZ_SEED=$(SEED) $(VENV_PYTHON) -m pytest tests/nodes/fuzz $(PYTEST_ARGS)
 
 train: setup ## trains the miniature checkpoint anew; what is done already is skipped
 	$(VENV_PYTHON) -m any2pix.training.miniature $(TRAIN_ARGS)

@@ -8,6 +8,7 @@ from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .example_inputs import copy_example_inputs
 from .folders import register_folders
 from .grid import GridValues, LabelledGrid
+from .guard import guard
 from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
@@ -40,6 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     GridValues,
     LabelledGrid,
 ]
+guard(NODES)
 
 
 class Any2PixExtension(ComfyExtension):

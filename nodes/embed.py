@@ -8,10 +8,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once
-from ..stages.preprocess import CLIPS, as_rgb
+from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once, require_text
+from ..stages.preprocess import CLIPS
 from ..stages.types import Reference, References
 from .networks import Network, cancellable_progress, transformer_activations
+from .pictures import read_pictures
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 from .sound import read_audio
 
@@ -57,11 +58,11 @@ class ImageEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, imagebind: Network, image: Tensor, references: References = ()) -> io.NodeOutput:
-        _check_batch(image)
+        pictures = read_pictures(image, "image of Load Image Embedding")
         dims = imagebind.module.dims
-        network, at_once = _load(imagebind, len(image), 1 + dims.image_patches, dims.vision_width)
-        embeddings = encode_images(network, image, imagebind.device, COMPUTE_DTYPE, at_once, cancellable_progress())
-        added = (_reference(embedding, "image", as_rgb(picture.float().cpu())) for embedding, picture in zip(embeddings, image))
+        network, at_once = _load(imagebind, len(pictures), 1 + dims.image_patches, dims.vision_width)
+        embeddings = encode_images(network, pictures, imagebind.device, COMPUTE_DTYPE, at_once, cancellable_progress())
+        added = (_reference(embedding, "image", picture) for embedding, picture in zip(embeddings, pictures))
         return io.NodeOutput((*references, *added))
 
 
@@ -117,6 +118,7 @@ class TextEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, imagebind: Network, text: str, references: References = ()) -> io.NodeOutput:
+        require_text(text)
         dims = imagebind.module.dims
         network = imagebind.load(transformer_activations(dims.text_context, dims.text_width))
         embedding = encode_text(network, text, imagebind.device, COMPUTE_DTYPE)

@@ -3,17 +3,23 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL
 import torch
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .pictures import read_pictures
+from .reading import described, require
 from .sockets import CATEGORY, Axes, AxesSocket
 
 MAX_CELLS = 100  # pictures of one run; a typed 1000 steps would hold the queue for a day
+LONGEST_NAME = 200  # letters of a label; each makes the picture larger
+LARGEST = 1e30  # of a number; no widget goes further, and its label would fill the picture
 SMALLEST_LETTERS, CELL_TO_LETTERS = 14, 14  # pixels; how many times the letters' size goes into a cell
 GROUND, INK = "white", "black"
 
@@ -52,14 +58,33 @@ class GridValues(io.ComfyNode):
                     tooltip="For the widget that changes from row to row, such as image_guidance.",
                 ),
                 AxesSocket.Output(display_name="axes", tooltip="For Labelled Grid."),
+                io.Int.Output(
+                    display_name="x_int",
+                    is_output_list=True,
+                    tooltip="The same as x, for a widget of whole numbers: seed, steps, width.",
+                ),
+                io.Int.Output(
+                    display_name="y_int",
+                    is_output_list=True,
+                    tooltip="The same as y, for a widget of whole numbers: seed, steps, height.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, x_name: str, x_values: str, y_name: str, y_values: str) -> io.NodeOutput:
         axes = read_axes(x_name, x_values, y_name, y_values)
-        cells = [(x, y) for y in axes.y_values for x in axes.x_values]
-        return io.NodeOutput([x for x, _ in cells], [y for _, y in cells], axes)
+        rows, columns = range(len(axes.y_values)), range(len(axes.x_values))
+        x = [float(axes.x_values[column]) for _ in rows for column in columns]
+        y = [float(axes.y_values[row]) for row in rows for _ in columns]
+        x_int, y_int = (whole_or_blocked(name, row) for name, row in (("x", axes.x_values), ("y", axes.y_values)))
+        return io.NodeOutput(
+            x,
+            y,
+            axes,
+            [x_int[column] for _ in rows for column in columns],
+            [y_int[row] for row in rows for _ in columns],
+        )
 
 
 class LabelledGrid(io.ComfyNode):
@@ -87,15 +112,35 @@ class LabelledGrid(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: list[Tensor], axes: list[Axes]) -> io.NodeOutput:
-        return io.NodeOutput(draw_grid(images, axes[0]))
+        if not axes:
+            raise ValueError("The axes input of Labelled Grid is empty. Connect axes of Grid Values.")
+        first = require(axes[0], Axes, "axes input of Labelled Grid", "axes of Grid Values")
+        return io.NodeOutput(draw_grid(read_cells(images), first))
+
+
+def read_cells(images: Any) -> list[Tensor]:
+    """What came for each cell -> (B, H, W, 3) float32 each; an error names the cell's number."""
+    cells = images if isinstance(images, (list, tuple)) else [images]
+    pictures = []
+    for number, cell in enumerate(cells, start=1):
+        rows = read_pictures(cell, f"cell {number} of {len(cells)} of Labelled Grid", on_white=False)
+        other = next((row for row in rows if row.shape != rows[0].shape), None)
+        if other is not None:
+            raise ValueError(
+                f"Cell {number} of {len(cells)} of Labelled Grid has pictures of {_sides(rows[0])} and {_sides(other)}. All need one size."
+            )
+        pictures.append(torch.stack(rows))
+    return pictures
 
 
 def read_axes(x_name: str, x_values: str, y_name: str, y_values: str) -> Axes:
     """The widgets as Axes; an error names the widget and the text that does not fit."""
-    for widget, name in (("x_name", x_name), ("y_name", y_name)):
-        if not name.isascii():
-            raise ValueError(f"{widget} is {name!r}; the labels have plain Latin letters only. Write it with these.")
-    axes = Axes(x_name.strip(), parse_values("x_values", x_values), y_name.strip(), parse_values("y_values", y_values))
+    axes = Axes(
+        _label("x_name", x_name),
+        parse_values("x_values", x_values),
+        _label("y_name", y_name),
+        parse_values("y_values", y_values),
+    )
     if axes.cells > MAX_CELLS:
         raise ValueError(
             f"x_values has {len(axes.x_values)} numbers and y_values {len(axes.y_values)}: that is {axes.cells} "
@@ -105,19 +150,57 @@ def read_axes(x_name: str, x_values: str, y_name: str, y_values: str) -> Axes:
 
 
 def parse_values(widget: str, text: str) -> tuple[float, ...]:
-    """ "3, 7.5, 12" -> (3.0, 7.5, 12.0)."""
+    """ "3, 7.5, 12" -> (3, 7.5, 12). Whole numbers are kept to their last digit, as seeds need it."""
     values = []
     for part in re.split("[,，]", text):
         try:
-            value = float(part)
+            value = int(part)
         except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+            value = _float(part)
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(
-                f"{widget} holds {part.strip()!r}, which is no number. Write numbers with commas between them: 3, 7.5, 12"
+                f"{widget} holds {described(part.strip())}, which is no number. Write numbers with commas between them: 3, 7.5, 12"
+            )
+        if abs(value) > LARGEST:
+            raise ValueError(
+                f"{widget} holds {described(part.strip())}, and no widget goes further than {LARGEST:g}. Take less."
             )
         values.append(value)
     return tuple(values)
+
+
+def whole_or_blocked(axis: str, values: Sequence[float]) -> list[Any]:
+    """The numbers as whole ones; where one of them is none, ComfyUI is told to stop each node that would take them, and why."""
+    for value in values:
+        if value != int(value):
+            message = f"{axis}_values of Grid Values holds {value:g}, and {axis}_int is for whole numbers. Connect {axis}, or round it."
+            return [ExecutionBlocker(message)] * len(values)
+    return [int(value) for value in values]
+
+
+def _label(widget: str, name: str) -> str:
+    """A name as it can be drawn, in one line."""
+    text = " ".join(name.split())
+    if not text.isascii() or not text.isprintable():
+        raise ValueError(
+            f"{widget} is {described(text)}; the labels have plain Latin letters only. Write it with these."
+        )
+    if len(text) > LONGEST_NAME:
+        raise ValueError(f"{widget} has {len(text)} letters; {LONGEST_NAME} is the most that is drawn. Shorten it.")
+    return text
+
+
+def number_label(value: float) -> str:
+    """As short as tells it from its neighbours: 7.5, 3, 18446744073709551615."""
+    short = f"{value:g}"
+    return short if float(short) == value and "e" not in short else str(value)
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def draw_grid(pictures: Sequence[Tensor], axes: Axes) -> Tensor:
@@ -131,7 +214,7 @@ def draw_grid(pictures: Sequence[Tensor], axes: Axes) -> Tensor:
     grid = torch.from_numpy(np.array(sheet)).to(pictures[0]) / 255
     grid = grid.repeat(len(pictures[0]), 1, 1, 1)
     for picture, (x, y) in zip(pictures, corners):
-        grid[:, y : y + height, x : x + width] = picture[..., :3]
+        grid[:, y : y + height, x : x + width] = picture
     return grid
 
 
@@ -140,7 +223,7 @@ def draw_axes(axes: Axes, width: int, height: int) -> tuple[Image.Image, list[tu
     size = max(SMALLEST_LETTERS, min(height, width) // CELL_TO_LETTERS)
     font = _font(size)
     gap, line = size // 2, size + size // 2
-    columns, rows = ([f"{value:g}" for value in values] for values in (axes.x_values, axes.y_values))
+    columns, rows = ([number_label(value) for value in values] for values in (axes.x_values, axes.y_values))
     step_x = max(width, _widest(font, columns)) + gap
     step_y = max(height, size) + gap
     top = gap + line * (2 if axes.x_name else 1)
@@ -198,5 +281,10 @@ def _require_cells(pictures: Sequence[Tensor], axes: Axes) -> None:
 
 
 def _size(picture: Tensor) -> str:
-    batch, height, width = picture.shape[:3]
-    return f"{width} x {height}" + (f" in a batch of {batch}" if batch > 1 else "")
+    batch = len(picture)
+    return _sides(picture[0]) + (f" in a batch of {batch}" if batch > 1 else "")
+
+
+def _sides(picture: Tensor) -> str:
+    """Of (H, W, C): width x height."""
+    return f"{picture.shape[1]} x {picture.shape[0]}"

@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..stages.instruct import MAX_NEW_TOKENS, instruct
+from ..stages.instruct import MAX_NEW_TOKENS, check_instruction, instruct
 from ..stages.types import EditPlan, References
 from .networks import Network, cancellable_progress, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
@@ -88,6 +88,7 @@ class Instruct(io.ComfyNode):
         max_new_tokens: int,
         references: References = (),
     ) -> io.NodeOutput:
+        check_instruction(llm.module, references, instruction, temperature, max_new_tokens)  # before gigabytes are moved
         llama = llm.module.dims.llama
         tokens = PROMPT_TOKENS + max_new_tokens
         network = llm.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"]))
@@ -103,9 +104,10 @@ class Instruct(io.ComfyNode):
             device=llm.device,
         )
         edit = Embedding(plan.edit.cpu())
-        base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned)
+        base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned, chain=references)
         return io.NodeOutput(edit, base, plan.caption, plan.subjects, plan.answer, ui=ui.PreviewText(_shown(plan)))
 
 
 def _shown(plan: EditPlan) -> str:
-    return f"{plan.caption}\n\n{plan.answer}"
+    """What stands on the node: how the marks were read, where that needs saying; the caption; the answer."""
+    return "\n\n".join([*(["\n".join(plan.notes)] if plan.notes else []), plan.caption, plan.answer])

@@ -1,12 +1,14 @@
 """Base Retrieval: which of the connected pictures is edited."""
 
+from collections import Counter
+
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..models.mm_llm import scale_embedding
 from ..stages.retrieve import Retrieval, retrieve_base
-from ..stages.types import References
+from ..stages.types import Reference, References
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
 
 SDXL_SIZE = 1024  # pixels a side that SDXL was trained at
@@ -59,10 +61,12 @@ class RetrieveBase(io.ComfyNode):
 
     @classmethod
     def execute(cls, references: References, blank_size: int, base: Embedding | None = None) -> io.NodeOutput:
+        if base is not None:
+            require_same_chain(base, references)
         retrieval = (
             _first_picture(references) if base is None else retrieve_base(references, base.vector, base.candidates)
         )
-        shown = ui.PreviewText(describe(references, retrieval))
+        shown = ui.PreviewText(describe(references, retrieval, base))
         if retrieval.index is None:
             return io.NodeOutput(blank_picture(references, blank_size), Embedding(None), NO_BASE, ui=shown)
         found = references[retrieval.index]
@@ -76,17 +80,53 @@ def blank_picture(references: References, size: int) -> Tensor:
     return torch.full((1, height, width, 3), BLANK_GREY)
 
 
-def describe(references: References, retrieval: Retrieval) -> str:
+def describe(references: References, retrieval: Retrieval, base: Embedding | None = None) -> str:
     """The similarities, one reference a line, the chosen one marked."""
     if retrieval.index is None:
-        return "<base_null>: no base picture, painted from noise"
-    counts: dict[str, int] = {}
+        null = base is None or base.is_null
+        return f"{'<base_null>: no base picture' if null else 'no references are connected'}, painted from noise"
     lines = []
-    for index, (reference, similarity) in enumerate(zip(references, retrieval.similarities)):
-        counts[reference.modality] = counts.get(reference.modality, 0) + 1
-        mark = "→" if index == retrieval.index else "  "
-        lines.append(f"{mark} [{reference.modality}{counts[reference.modality]}]  {float(similarity):.3f}")
+    for index, (mark, similarity) in enumerate(zip(marks_of(references), retrieval.similarities)):
+        lines.append(f"{'→' if index == retrieval.index else '  '} {mark}  {float(similarity):.3f}")
     return "\n".join(lines)
+
+
+def marks_of(references: References) -> list[str]:
+    """[image1], [audio1], ...: what an instruction calls each."""
+    counts: Counter[str] = Counter()
+    marks = []
+    for reference in references:
+        counts[reference.modality] += 1
+        marks.append(f"[{reference.modality}{counts[reference.modality]}]")
+    return marks
+
+
+def require_same_chain(base: Embedding, references: References) -> None:
+    """ValueError where the LLM got other references: its choice is a place in its own chain. Further ones behind them are fine."""
+    if base.is_null or base.chain is None:
+        return
+    if references and not base.chain:
+        raise ValueError(
+            f"Base Retrieval got {_counted(len(references))}, the LLM none, so it cannot mean any of them. Connect the chain to both."
+        )
+    for place, seen in enumerate(base.chain):
+        if place < len(references) and _same(seen, references[place]):
+            continue
+        theirs = marks_of(base.chain)
+        here = marks_of(references)[place] if place < len(references) else "nothing"
+        other = f"another {here}" if here == theirs[place] else here
+        raise ValueError(
+            f"Base Retrieval got other references than the LLM: {_counted(len(references))}, the LLM {_counted(len(base.chain))}; number "
+            f"{place + 1} is {other} here and {theirs[place]} there. Connect the same chain to both."
+        )
+
+
+def _same(one: Reference, other: Reference) -> bool:
+    return one is other or (one.modality == other.modality and torch.equal(one.embedding, other.embedding))
+
+
+def _counted(references: int) -> str:
+    return f"{references} reference{'' if references == 1 else 's'}"
 
 
 def _first_picture(references: References) -> Retrieval:

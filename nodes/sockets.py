@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..stages.types import References
+
 CATEGORY = "any2pix"
 
 ImageBindSocket = io.Custom("IMAGEBIND")
@@ -19,7 +21,8 @@ AxesSocket = io.Custom("MM_AXES")
 
 @dataclass(frozen=True)
 class Axes:
-    """What an MM_AXES socket carries: the names and numbers of a grid's columns (x) and rows (y)."""
+    """What an MM_AXES socket carries: the names and numbers of a grid's columns (x) and rows (y); a number that was written
+    without a point is an int, of any size."""
 
     x_name: str
     x_values: tuple[float, ...]
@@ -37,10 +40,12 @@ class Embedding:
 
     ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM wants no base picture, the edit is painted from noise.
     ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
+    ``chain``: for a base, all references that the LLM was given, which those indices count in; None where nobody knows.
     """
 
     vector: Tensor | None
     candidates: tuple[int, ...] = ()
+    chain: References | None = None
 
     @property
     def is_null(self) -> bool:

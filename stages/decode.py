@@ -17,8 +17,10 @@ from transformers import DynamicCache
 from ..models.mm_llm import MultimodalLLM
 from .prompt import PromptIds
 
+COLDEST = 1e-4  # temperature; below it float32 may not hold logits divided by it, and only the likeliest would be drawn
 Chooser = Callable[[Tensor], int]  # logits (V,) -> the next token
 Progress = Callable[[int, int], None]
+OVERFLOW = "The LLM's numbers overflowed. Load it in another precision (bf16 or fp32)."
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,14 @@ class Answer:
 
 
 def chooser(temperature: float, generator: torch.Generator | None) -> Chooser:
-    """The likeliest token at ``temperature`` 0; above, drawn with ``generator`` on the device that generator lives on."""
+    """The likeliest token at ``temperature`` 0 (or below COLDEST); above, drawn with ``generator`` on the device that
+    generator lives on."""
 
     def choose(logits: Tensor) -> int:
         logits = logits.float()
         if not torch.isfinite(logits).all():
-            raise ValueError("The LLM's numbers overflowed. Load it in another precision (bf16 or fp32).")
-        if temperature == 0:
+            raise ValueError(OVERFLOW)
+        if temperature < COLDEST:
             return int(logits.argmax())
         probabilities = torch.softmax(logits / temperature, dim=-1).to(generator.device if generator else logits.device)
         return int(torch.multinomial(probabilities, 1, generator=generator))

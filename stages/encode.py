@@ -98,8 +98,7 @@ def encode_audios(
 @torch.no_grad()
 def encode_text(imagebind: ImageBind, text: str, device: Device = None, dtype: torch.dtype | None = None) -> Tensor:
     """A text -> (D,) float32, its norm the learned text scale (at most 100)."""
-    if not text.strip():
-        raise ValueError("The text is empty. Write what the reference stands for, for example: a cat.")
+    require_text(text)
     if imagebind.tokenizer is None:
         raise ValueError(
             "This ImageBind came without a tokenizer. Load it with one: load_imagebind(path, tokenizer=...)."
@@ -124,8 +123,8 @@ def _encode_images(
     callback: Progress | None = None,
 ) -> Tensor:
     """All are checked before the first goes through ``network``."""
-    for image in images:
-        _check_picture(image)
+    for number, image in enumerate(images, start=1):
+        _check_picture(image, f"picture {number} of {len(images)}" if len(images) > 1 else "picture")
 
     def pixels(image: Tensor) -> Tensor:
         return image_to_tensor(image.unsqueeze(0), imagebind.dims.image_size)[0]
@@ -164,12 +163,18 @@ def _computes_with(
     return device or weight.device, dtype or weight.dtype
 
 
-def _check_picture(image: Tensor) -> None:
+def require_text(text: str) -> None:
+    """ValueError where a text says nothing."""
+    if not text.strip():
+        raise ValueError("The text is empty. Write what the reference stands for, for example: a cat.")
+
+
+def _check_picture(image: Tensor, what: str) -> None:
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(
-            f"A picture has the shape (height, width, channels), not {tuple(image.shape)}. Connect one picture."
+            f"A picture has the shape (height, width, channels), the {what} {tuple(image.shape)}. Connect one picture."
         )
-    check_finite(image, "picture")
+    check_finite(image, what)
 
 
 def _whole_rate(sample_rate: Any) -> int:

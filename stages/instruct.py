@@ -1,5 +1,6 @@
 """The instruction LLM at work: references and an instruction -> EditPlan, one at a time or in a batch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ..models.mm_llm import MultimodalLLM
-from .decode import Answer, Progress, Question, chooser, generate
+from .decode import COLDEST, OVERFLOW, Answer, Progress, Question, chooser, generate
 from .marks import ResolvedInstruction, resolve_marks
-from .prompt import EOS, PromptIds, build_prompt, parse_answer, special_id
+from .prompt import EOS, RETRY, RETRY_GREEDY, PromptIds, build_prompt, fewest_tokens, parse_answer, special_id
 from .types import EditPlan, References, Subject
 
 MAX_NEW_TOKENS = 100  # the released decoding
+MANY_REFERENCES = 16  # from which on it is their number, and not the words, that fills an LLM
 BATCH = 16  # instructions read at once: 7B in 16 bits keeps 0.5 MB a token and row, about 2 GB for 16 of 256 tokens
 
 
@@ -66,36 +68,61 @@ def instruct_batch(
     with the jobs themselves (an unknown mark, a prompt too long) is raised before the LLM runs. ``callback(step, total)``
     counts the tokens of all batches.
     """
-    if temperature < 0 or max_new_tokens < 1:
-        raise ValueError(
-            f"temperature is 0 or more and max_new_tokens 1 or more, not {temperature} and {max_new_tokens}."
-        )
     if batch < 1:
         raise ValueError(f"batch is 1 or more, not {batch}.")
     end, device = special_id(llm.tokenizer, EOS), device or llm.lm_head.weight.device
-    resolved = [resolve_marks(job.instruction, job.references) for job in jobs]
-    questions = [_question(llm, job, at, temperature, max_new_tokens) for job, at in zip(jobs, resolved)]
+    resolved, questions = _prepare(llm, jobs, temperature, max_new_tokens)
+    retry = RETRY if temperature >= COLDEST else RETRY_GREEDY
     plans: list[EditPlan | ValueError] = []
     for start in range(0, len(jobs), batch):
         chunk = questions[start : start + batch]
         progress = _counted(callback, start // batch, -(-len(jobs) // batch))
         answers = generate(llm, chunk, end, max_new_tokens, progress, device)
-        plans += [_plan(llm, answer, at) for answer, at in zip(answers, resolved[start:])]
+        plans += [_plan(llm, answer, at, retry) for answer, at in zip(answers, resolved[start:])]
     return plans
+
+
+def check_instruction(
+    llm: MultimodalLLM,
+    references: References,
+    instruction: str,
+    temperature: float = 0.0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> None:
+    """What ``instruct`` raises before the LLM runs, for who has yet to load the weights."""
+    _prepare(llm, [InstructJob(references, instruction)], temperature, max_new_tokens)
+
+
+def _prepare(
+    llm: MultimodalLLM, jobs: Sequence[InstructJob], temperature: float, max_new_tokens: int
+) -> tuple[list[ResolvedInstruction], list[Question]]:
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature is {temperature}; it is 0 or more, and 0.3 in the published demo.")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}; it is 1 or more, {MAX_NEW_TOKENS} in the published demo.")
+    resolved, questions = [], []
+    for number, job in enumerate(jobs, start=1):
+        try:
+            _check_length(llm, job.instruction)
+            resolved.append(resolve_marks(job.instruction, job.references))
+            questions.append(_question(llm, job, resolved[-1], temperature, max_new_tokens))
+        except ValueError as error:
+            raise error if len(jobs) == 1 else ValueError(f"Instruction {number} of {len(jobs)}: {error}") from None
+    return resolved, questions
 
 
 def _question(
     llm: MultimodalLLM, job: InstructJob, resolved: ResolvedInstruction, temperature: float, max_new_tokens: int
 ) -> Question:
     prompt = build_prompt(llm.tokenizer, resolved)
-    _check_room(llm, prompt, max_new_tokens)
-    shown = _stack(llm, [job.references[index].embedding for index in resolved.order])
+    _check_room(llm, prompt, len(resolved.order), max_new_tokens)
+    shown = _stack(llm, job.references, resolved.order)
     return Question(prompt, shown, chooser(temperature, job.generator))
 
 
-def _plan(llm: MultimodalLLM, answer: Answer, resolved: ResolvedInstruction) -> EditPlan | ValueError:
+def _plan(llm: MultimodalLLM, answer: Answer, resolved: ResolvedInstruction, retry: str) -> EditPlan | ValueError:
     try:
-        parsed = parse_answer(llm.tokenizer, answer.tokens)
+        parsed = parse_answer(llm.tokenizer, answer.tokens, retry)
     except ValueError as unreadable:
         return unreadable
     states = answer.states
@@ -106,6 +133,7 @@ def _plan(llm: MultimodalLLM, answer: Answer, resolved: ResolvedInstruction) -> 
         subjects=tuple(Subject(name, _predict(llm, states[position])) for name, position in parsed.additions),
         answer=parsed.text,
         mentioned=tuple(dict.fromkeys(resolved.order)),
+        notes=resolved.notes,
     )
 
 
@@ -117,24 +145,49 @@ def _counted(callback: Progress | None, done: int, batches: int) -> Progress | N
 
 
 def _predict(llm: MultimodalLLM, state: Tensor) -> Tensor:
-    return llm.predict_embedding(state[None])[0].float()
+    embedding = llm.predict_embedding(state[None])[0].float()
+    if not embedding.isfinite().all():
+        raise ValueError(OVERFLOW)
+    return embedding
 
 
-def _stack(llm: MultimodalLLM, embeddings: Sequence[Tensor]) -> Tensor:
-    """N embeddings (D,) -> (N, D), D checked against the LLM's."""
-    for embedding in embeddings:
+def _stack(llm: MultimodalLLM, references: References, order: Sequence[int]) -> Tensor:
+    """The embeddings (D,) of N references -> (N, D), each checked."""
+    for index in dict.fromkeys(order):
+        embedding = references[index].embedding
         if embedding.shape[0] != llm.dims.embed:
             raise ValueError(
                 f"The LLM reads embeddings of {llm.dims.embed} numbers, a reference has {embedding.shape[0]}. "
                 "Load an ImageBind and an LLM that belong together (both miniature, or both published)."
             )
-    return torch.stack([e.float().cpu() for e in embeddings]) if embeddings else torch.zeros(0, llm.dims.embed)
+        if not embedding.isfinite().all():
+            raise ValueError(
+                f"Reference {index + 1} of {len(references)} in the chain, {references[index].modality}, holds NaN or infinite "
+                "numbers. Look at the node it comes from."
+            )
+    shown = [references[index].embedding.float().cpu() for index in order]
+    return torch.stack(shown) if shown else torch.zeros(0, llm.dims.embed)
 
 
-def _check_room(llm: MultimodalLLM, prompt: PromptIds, max_new_tokens: int) -> None:
-    needed = len(prompt.ids) + max_new_tokens
-    if needed > llm.context:
+def _check_length(llm: MultimodalLLM, instruction: str) -> None:
+    """Texts of megabytes are turned away before anything reads them."""
+    if len(instruction) > llm.context and (fewest := fewest_tokens(llm.tokenizer, instruction)) > llm.context:
+        raise _too_long(f"{len(instruction)} characters, which are {fewest} tokens or more", 0, llm.context)
+
+
+def _check_room(llm: MultimodalLLM, prompt: PromptIds, shown: int, max_new_tokens: int) -> None:
+    left = llm.context - len(prompt.ids)
+    if left < 1:
+        raise _too_long(f"{len(prompt.ids)} tokens", shown, llm.context)
+    if left < max_new_tokens:
         raise ValueError(
             f"The instruction takes {len(prompt.ids)} tokens and the answer up to {max_new_tokens}, but the LLM has "
-            f"room for {llm.context} in all. Shorten the instruction, or lower max_new_tokens."
+            f"room for {llm.context} in all. Shorten the instruction, or lower max_new_tokens to {left} or less."
         )
+
+
+def _too_long(size: str, shown: int, context: int) -> ValueError:
+    many = f" {shown} references are part of it: name those that it needs, or shorten it." if shown > MANY_REFERENCES else ""
+    return ValueError(
+        f"The instruction takes {size}, but the LLM has room for {context} in all.{many or ' Shorten the instruction.'}"
+    )

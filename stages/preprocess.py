@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..models.imagebind import ImageBindDims
 from ..models.text_encoder import JoinedTextEncoders, TextEncoder
+from .characters import well_formed
 from .sound import filter_bank, resample, resampled_length
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ MEL_MEAN, MEL_STD = -4.268, 9.138  # of AudioSet, as published
 
 START_OF_TEXT = "<|startoftext|>"
 END_OF_TEXT = "<|endoftext|>"
+LONGEST_TOKEN = 128  # characters that one of CLIP's tokens is granted
 # The quotation marks that ftfy, with which ImageBind cleans a text, makes straight.
 STRAIGHT_QUOTES = dict.fromkeys((0x2BC, *range(0x2018, 0x201C)), "'") | dict.fromkeys(range(0x201C, 0x2020), '"')
 
@@ -40,7 +42,7 @@ STRAIGHT_QUOTES = dict.fromkeys((0x2BC, *range(0x2018, 0x201C)), "'") | dict.fro
 def image_to_tensor(image: Tensor, size: int) -> Tensor:
     """(B, H, W, C) in [0, 1] -> (B, 3, size, size): shorter side to ``size``, centre crop, CLIP mean and deviation.
 
-    C is 3 (RGB), 1 (grey) or 4 (RGBA, laid on white).
+    C is 3 (RGB), 1 (grey), 2 (grey and alpha) or 4 (RGBA), the last two laid on white.
     """
     pixels = as_rgb(image.float()).movedim(-1, 1)
     pixels = _cut_long_side(pixels)
@@ -103,27 +105,24 @@ def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int, padd
     start, end = tokenizer.token_to_id(START_OF_TEXT), tokenizer.token_to_id(END_OF_TEXT)
     tokens = torch.full((len(texts), context), padding)
     for row, text in zip(tokens, texts):
-        ids = [start, *tokenizer.encode(_plain(text), add_special_tokens=False).ids]
+        plain = _plain(text)[: context * LONGEST_TOKEN]  # a text of megabytes would take the tokenizer seconds
+        ids = [start, *tokenizer.encode(plain, add_special_tokens=False).ids]
         if len(ids) > context - 1:
-            logger.warning(
-                "The text %r has %d tokens; what goes past %d is not read.", text[:60], len(ids) - 1, context - 2
-            )
+            logger.warning("The text %r is long; what goes past its first %d tokens is not read.", text[:60], context - 2)
         ids = [*ids[: context - 1], end]
         row[: len(ids)] = torch.tensor(ids)
     return tokens
 
 
 def as_rgb(image: Tensor) -> Tensor:
-    """(..., C) -> (..., 3) as it is seen: a grey picture (C = 1) in three channels, a cut-out one (C = 4) on white."""
+    """(..., C) -> (..., 3) as it is seen: a grey picture (C = 1) in three channels, a cut-out one (C = 2 grey, 4) on white."""
     channels = image.shape[-1]
-    if channels == 1:
-        return image.expand(*image.shape[:-1], 3)
-    if channels == 4:
-        alpha = image[..., 3:]
-        return image[..., :3] * alpha + (1 - alpha)
-    if channels != 3:
-        raise ValueError(f"A picture has 1, 3 or 4 channels, this one has {channels}. Convert it to RGB first.")
-    return image
+    if channels not in (1, 2, 3, 4):
+        raise ValueError(f"A picture has 1 to 4 channels, this one has {channels}. Convert it to RGB first.")
+    if channels in (2, 4):
+        alpha = image[..., -1:]
+        image = image[..., :-1] * alpha + (1 - alpha)
+    return image.expand(*image.shape[:-1], 3) if channels < 3 else image
 
 
 def _cut_long_side(pixels: Tensor) -> Tensor:
@@ -167,6 +166,7 @@ def _plain(text: str) -> str:
 
     Also the tokenizer's own marks are taken apart, so that a text cannot end itself.
     """
+    text = well_formed(text)
     text = unicodedata.normalize("NFC", html.unescape(html.unescape(text)).translate(STRAIGHT_QUOTES))
     text = " ".join(text.lower().split())
     for mark in (START_OF_TEXT, END_OF_TEXT):

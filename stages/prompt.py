@@ -10,11 +10,13 @@ types ("<base>", "</s>") can become one. Each stretch of text between two specia
 published (legacy LLaMA) tokenizer does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tokenizers import Tokenizer
 
+from .characters import well_formed
 from .marks import ResolvedInstruction
 
 # Vicuna v1's system sentence and roles; the published LLM was trained with exactly these.
@@ -28,6 +30,8 @@ ADDITIONS = "additions:"
 BOS, EOS = "<s>", "</s>"
 VIDEO, BASE, BASE_NULL, IM_GEN_START, IM_GEN = "<video>", "<base>", "<base_null>", "<im_gen_start>", "<im_gen>"
 RETRY = "Try another seed, a temperature nearer to 0, or other words"
+RETRY_GREEDY = "Try other words, or a temperature of 0.3 and other seeds"  # at temperature 0 a seed changes nothing
+WITHOUT_LLM = "Or edit without the LLM: example workflow edit_without_llm."
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,12 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     if not text:
         return []
     tokenizer.encode_special_tokens = True  # means: encode "<base>" as the characters it is made of
-    return tokenizer.encode(text, add_special_tokens=False).ids
+    return tokenizer.encode(well_formed(text), add_special_tokens=False).ids
+
+
+def fewest_tokens(tokenizer: Tokenizer, text: str) -> int:
+    """What a text takes at the least, without the seconds that reading megabytes would take."""
+    return len(text) // max(map(len, tokenizer.get_vocab()))
 
 
 def build_prompt(tokenizer: Tokenizer, resolved: ResolvedInstruction) -> PromptIds:
@@ -111,8 +120,8 @@ def build_target(
     return TargetIds((*ids, special_id(tokenizer, EOS)), base_position, gen_position, tuple(addition_positions))
 
 
-def parse_answer(tokenizer: Tokenizer, ids: Sequence[int]) -> ParsedAnswer:
-    """Find the caption and the ``<video>`` tokens in the generated ``ids``.
+def parse_answer(tokenizer: Tokenizer, ids: Sequence[int], retry: str = RETRY) -> ParsedAnswer:
+    """Find the caption and the ``<video>`` tokens in the generated ``ids``; ``retry`` is the remedy that an error names.
 
     The result's ``<video>`` is the first after the last ``<im_gen>``, the base's the first between ``<base>`` and the
     image. A caption without brackets is taken as it stands; an answer without its image, or that says nothing about a
@@ -121,25 +130,28 @@ def parse_answer(tokenizer: Tokenizer, ids: Sequence[int]) -> ParsedAnswer:
     ids = list(ids)
     text = tokenizer.decode(ids, skip_special_tokens=False)
     cut_off = not ids or ids[-1] != special_id(tokenizer, EOS)
+    error = partial(_answer_error, text, cut_off, retry)
     im_gen = _last(ids, special_id(tokenizer, IM_GEN))
     if im_gen is None:
-        raise _answer_error(f"has no {IM_GEN}", text, cut_off)
+        raise error(f"has no {IM_GEN}")
     videos = [position for position, token in enumerate(ids) if token == special_id(tokenizer, VIDEO)]
     after = [position for position in videos if position > im_gen]
     if not after:
-        raise _answer_error(f"has no {VIDEO} after {IM_GEN}", text, cut_off)
+        raise error(f"has no {VIDEO} after {IM_GEN}")
     caption = tokenizer.decode(ids[im_gen + 1 : after[0]], skip_special_tokens=True).strip()
     caption = caption[1:].split("]")[0].strip() if caption.startswith("[") else caption
     return ParsedAnswer(
         caption,
         after[0],
-        _base_position(tokenizer, ids[:im_gen], text, cut_off),
+        _base_position(tokenizer, ids[:im_gen], error),
         _additions(tokenizer, ids, after),
         text,
     )
 
 
-def _base_position(tokenizer: Tokenizer, before_image: list[int], text: str, cut_off: bool) -> int | None:
+def _base_position(
+    tokenizer: Tokenizer, before_image: list[int], error: Callable[[str], ValueError]
+) -> int | None:
     """The position of the base's ``<video>``; None where the answer says that there is no base."""
     base = special_id(tokenizer, BASE)
     if base in before_image:
@@ -147,10 +159,10 @@ def _base_position(tokenizer: Tokenizer, before_image: list[int], text: str, cut
         start = before_image.index(base)
         if video in before_image[start:]:
             return before_image.index(video, start)
-        raise _answer_error(f"has no {VIDEO} after {BASE}", text, cut_off)
+        raise error(f"has no {VIDEO} after {BASE}")
     if special_id(tokenizer, BASE_NULL) in before_image:
         return None
-    raise _answer_error(f"has neither {BASE} nor {BASE_NULL}", text, cut_off)
+    raise error(f"has neither {BASE} nor {BASE_NULL}")
 
 
 def _additions(tokenizer: Tokenizer, ids: list[int], videos: list[int]) -> tuple[tuple[str, int], ...]:
@@ -168,6 +180,8 @@ def _last(ids: list[int], token: int) -> int | None:
     return len(ids) - 1 - ids[::-1].index(token) if token in ids else None
 
 
-def _answer_error(what: str, text: str, cut_off: bool) -> ValueError:
-    remedy = f"{RETRY}, or raise max_new_tokens: the answer was cut off." if cut_off else f"{RETRY}."
-    return ValueError(f'The LLM\'s answer {what}, so there is no edit to paint. {remedy} It said: "{text}"')
+def _answer_error(text: str, cut_off: bool, retry: str, what: str) -> ValueError:
+    remedy = f"{retry}, or raise max_new_tokens: the answer was cut off." if cut_off else f"{retry}."
+    return ValueError(
+        f'The LLM\'s answer {what}, so there is no edit to paint. {remedy} {WITHOUT_LLM} It said: "{text}"'
+    )

@@ -45,6 +45,7 @@ class EditPlan:
     ``edit``: H_gen (D,). ``base``: H_base (D,), or None where the answer says ``<base_null>`` (paint from noise).
     ``caption``: the result, in words. ``answer``: the whole answer as decoded, for people to read.
     ``mentioned``: indices of the references the instruction showed to the LLM; base retrieval looks among these.
+    ``notes``: what of the instruction was read in another way than it is written, a sentence each.
     """
 
     edit: Tensor
@@ -53,3 +54,4 @@ class EditPlan:
     subjects: tuple[Subject, ...] = ()
     answer: str = ""
     mentioned: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()

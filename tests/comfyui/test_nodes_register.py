@@ -26,7 +26,7 @@ PUBLIC = {
     "Any2PixSampler": ("SDXL Embedding Sampler", ["LATENT"]),
     "Any2PixLoadInstructPix2Pix": ("Load InstructPix2Pix", ["MODEL", "CLIP", "VAE"]),
     "Any2PixInstructPix2PixGuider": ("InstructPix2Pix Guidance", ["GUIDER", "LATENT"]),
-    "Any2PixGridValues": ("Grid Values", ["FLOAT", "FLOAT", "MM_AXES"]),
+    "Any2PixGridValues": ("Grid Values", ["FLOAT", "FLOAT", "MM_AXES", "INT", "INT"]),
     "Any2PixLabelledGrid": ("Labelled Grid", ["IMAGE"]),
 }
 

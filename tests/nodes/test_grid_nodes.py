@@ -3,7 +3,8 @@
 import pytest
 import torch
 from any2pix.nodes import GridValues, LabelledGrid
-from any2pix.nodes.grid import MAX_CELLS, SMALLEST_LETTERS
+from any2pix.nodes.grid import MAX_CELLS, SMALLEST_LETTERS, number_label
+from comfy_execution.graph_utils import ExecutionBlocker
 from harness.unet_eps import seeded
 from PIL import ImageFont
 from torch.testing import assert_close
@@ -15,7 +16,7 @@ WIDGETS = {"x_name": "text_guidance", "x_values": "3, 7.5,12", "y_name": "image_
 
 @pytest.fixture
 def values(run):
-    """Grid Values with some widgets changed -> x, y, axes."""
+    """Grid Values with some widgets changed -> x, y, axes, x_int, y_int."""
     return lambda **changes: run(GridValues, **{**WIDGETS, **changes})
 
 
@@ -44,13 +45,13 @@ def found_at(picture: torch.Tensor, cell: torch.Tensor) -> tuple[int, int]:
 
 
 def test_every_combination_row_by_row(values):
-    x, y, axes = values()
+    x, y, axes, *_ = values()
     assert list(zip(x, y)) == [(3, 1), (7.5, 1), (12, 1), (3, 2), (7.5, 2), (12, 2)]
     assert (axes.x_name, axes.y_name, axes.cells) == ("text_guidance", "image_guidance", 6)
 
 
 def test_comfyui_is_told_which_sockets_carry_lists(tiny):
-    assert GridValues.OUTPUT_IS_LIST == [True, True, False] and not GridValues.INPUT_IS_LIST
+    assert GridValues.OUTPUT_IS_LIST == [True, True, False, True, True] and not GridValues.INPUT_IS_LIST
     assert LabelledGrid.INPUT_IS_LIST and LabelledGrid.OUTPUT_IS_LIST == [False]
 
 
@@ -160,3 +161,106 @@ def test_a_pillow_that_is_too_old_is_named(monkeypatch, values, grid):
     monkeypatch.setattr(ImageFont, "load_default", load_default)
     with pytest.raises(RuntimeError, match="The labels need Pillow 10.1 or newer"):
         grid(pictures(6), values()[2])
+
+
+def test_whole_numbers_come_out_for_the_widgets_that_take_them(values):
+    x, y, _, x_int, y_int = values(x_values="1, 18446744073709551615", y_values="20, 1e2, 30.0")
+    assert list(zip(x_int, y_int)) == [(x, y) for y in (20, 100, 30) for x in (1, 2**64 - 1)]
+    assert all(type(number) is int for number in (*x_int, *y_int)) and all(type(number) is float for number in (*x, *y))
+    assert (x[:2], y[::2]) == ([1.0, 2.0**64], [20.0, 100.0, 30.0])
+
+
+def test_a_fraction_stops_what_takes_whole_numbers_and_nothing_else(values):
+    x, y, _, x_int, y_int = values(x_values="3, 7.5", y_values="1, 2")
+    assert x == [3.0, 7.5, 3.0, 7.5] and y_int == [1, 1, 2, 2]
+    assert all(isinstance(blocked, ExecutionBlocker) for blocked in x_int) and len(x_int) == len(x)
+    assert (
+        x_int[0].message == "x_values of Grid Values holds 7.5, and x_int is for whole numbers. Connect x, or round it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (3, "3"),
+        (7.5, "7.5"),
+        (1234567, "1234567"),
+        (1234567.25, "1234567.25"),
+        (2**64 - 1, str(2**64 - 1)),
+        (1e-7, "1e-07"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_labels_tell_neighbours_apart(value, label):
+    assert number_label(value) == label
+
+
+def test_seeds_that_differ_in_the_last_digit_have_different_labels(values, grid):
+    cells = [torch.ones(1, 32, 32, 3)] * 2
+    same, other = (
+        grid(cells, values(x_values=f"1234567890, {seed}", y_values="1")[2]) for seed in (1234567890, 1234567891)
+    )
+    assert same.shape == other.shape and not torch.equal(same, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_name": None}, "x_name of Grid Values is None"),
+        ({"x_values": None}, "x_values of Grid Values is None"),
+        ({"y_values": 5}, "y_values of Grid Values is 5, not a text"),
+        ({"x_name": "x" * 10**6}, "x_name has 1000000 letters; 200 is the most"),
+        ({"y_name": "a\0b"}, "y_name is .*plain Latin letters only"),
+        ({"x_values": "1" * 10**6}, "x_values holds '111"),
+        ({"x_values": "1e31"}, "x_values holds '1e31', and no widget goes further"),
+        ({"x_values": "1," * 10**5 + "1"}, f"{MAX_CELLS} is the most"),
+    ],
+)
+def test_more_bad_values_are_named(values, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        values(**changes)
+    assert len(str(error.value)) < 400
+
+
+def test_a_name_of_several_lines_is_drawn_in_one(values, grid):
+    cells = [torch.ones(1, 32, 32, 3)]
+    lines, line = (
+        grid(cells, values(x_values="1", y_values="1", x_name=name)[2]) for name in ("text\n guidance", "text guidance")
+    )
+    assert torch.equal(lines, line)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (None, "cell 2 of 6 of Labelled Grid is None"),
+        (torch.zeros(0, 16, 16, 3), "cell 2 of 6 of Labelled Grid is empty"),
+        (torch.full((1, 16, 16, 3), float("nan")), "picture in the cell 2 of 6 of Labelled Grid holds 768 values"),
+        (
+            [torch.zeros(1, 16, 16, 3), torch.zeros(1, 16, 18, 3)],
+            "Cell 2 of 6 of Labelled Grid has pictures of 16 x 16 and 18 x 16",
+        ),
+        ("cat", "cell 2 of 6 of Labelled Grid is 'cat'"),
+    ],
+)
+def test_a_broken_cell_has_its_number(values, grid, broken, message):
+    cells = pictures(6, 16, 16)
+    cells[1] = broken
+    with pytest.raises(ValueError, match=message):
+        grid(cells, values()[2])
+
+
+def test_cells_of_other_types_and_channels_stand_beside_each_other(values, grid):
+    cells = pictures(6, 16, 16)
+    expected = grid(cells, values()[2])
+    cells[1] = torch.cat([cells[1], torch.rand(1, 16, 16, 1)], -1)
+    cells[2] = cells[2].double()
+    cells[3] = cells[3][0]
+    assert_close(grid(cells, values()[2]), expected, rtol=0, atol=0)
+    assert grid([cell.half() for cell in cells], values()[2]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("axes", [[], [None], [3]])
+def test_axes_that_are_none_are_named(run, axes):
+    with pytest.raises(ValueError, match="axes input of Labelled Grid is"):
+        run(LabelledGrid, images=pictures(1, 16, 16), axes=axes)

@@ -54,7 +54,7 @@ def test_silence_is_an_error(run, networks):
 
 
 def test_an_empty_batch_is_an_error(run, networks):
-    with pytest.raises(ValueError, match="The batch is empty"):
+    with pytest.raises(ValueError, match="image of Load Image Embedding is empty"):
         run(pack.ImageEmbedding, imagebind=networks["imagebind"], image=torch.zeros(0, 8, 8, 3))
 
 

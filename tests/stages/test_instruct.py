@@ -1,9 +1,11 @@
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from any2pix.models.mm_llm import LLMOutput, MMLLMDims, MultimodalLLM
-from any2pix.stages.instruct import instruct
+from any2pix.stages.decode import chooser
+from any2pix.stages.instruct import InstructJob, instruct, instruct_batch
 from any2pix.stages.prompt import build_target
 from any2pix.stages.types import Reference
 from any2pix.training.llm_tokenizer import build_tokenizer
@@ -99,15 +101,62 @@ def test_too_few_new_tokens(tokenizer):
         instruct(llm, REFERENCES, "make it snow", max_new_tokens=3)
 
 
-@pytest.mark.parametrize("options", [{"temperature": -0.1}, {"max_new_tokens": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"max_new_tokens": 0}],
+)
 def test_options_out_of_range(tokenizer, options):
-    with pytest.raises(ValueError, match="temperature is 0 or more and max_new_tokens 1 or more"):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; it is"):
         instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow", **options)
 
 
 def test_long_instruction(tokenizer):
     with pytest.raises(ValueError, match="room for 500 in all. Shorten the instruction"):
         instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow " * 300)
+    with pytest.raises(ValueError, match="Shorten the instruction, or lower max_new_tokens to 4.. or less"):
+        instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow", max_new_tokens=600)
+
+
+def test_a_megabyte_is_turned_away_before_it_is_read(tokenizer):
+    start = time.process_time()
+    with pytest.raises(ValueError, match="takes 1000000 characters, which are .* tokens or more, .*Shorten"):
+        instruct(ScriptedLLM(tokenizer, []), REFERENCES, "snow " * 200_000)
+    assert time.process_time() - start < 1
+
+
+def test_too_many_references_are_named(tokenizer):
+    with pytest.raises(ValueError, match="10000 references are part of it: name those that it needs"):
+        instruct(ScriptedLLM(tokenizer, []), REFERENCES[:1] * 10_000, "make it snow")
+
+
+def test_a_broken_reference_is_named_and_not_the_llm(tokenizer):
+    broken = Reference(torch.full((4,), float("nan")), "audio")
+    with pytest.raises(ValueError, match="Reference 2 of 2 in the chain, audio, holds NaN"):
+        instruct(ScriptedLLM(tokenizer, []), (REFERENCES[0], broken), "make it snow")
+
+
+def test_how_marks_were_read_is_told_with_the_plan(tokenizer):
+    llm = ScriptedLLM(tokenizer, build_target(tokenizer, "a cat", base=True).ids)
+    assert instruct(llm, REFERENCES, "(image1) in snow").notes == ("(image1) is read as [image1].",)
+
+
+@pytest.mark.parametrize(("temperature", "remedy"), [(0.0, "Try other words, or a temperature of 0.3"), (0.5, "Try another seed")])
+def test_the_remedy_fits_the_temperature_and_offers_the_edit_without_the_llm(tokenizer, temperature, remedy):
+    llm = ScriptedLLM(tokenizer, build_target(tokenizer, "a cat", base=True).ids)
+    with pytest.raises(ValueError, match=f"{remedy}.*Or edit without the LLM: example workflow edit_without_llm"):
+        instruct(llm, REFERENCES, "make it snow", torch.Generator(), temperature, max_new_tokens=3)
+
+
+def test_the_coldest_temperature_takes_the_likeliest():
+    logits = torch.tensor([1.0, 3.0, 2.0])
+    assert chooser(5e-324, torch.Generator())(logits) == 1
+
+
+def test_a_bad_instruction_of_a_batch_has_its_number(tokenizer):
+    jobs = [InstructJob(REFERENCES, text) for text in ("make it snow", "[image9] in snow")]
+    with pytest.raises(ValueError, match=r"Instruction 2 of 2: The instruction names \[image9\]"):
+        instruct_batch(ScriptedLLM(tokenizer, []), jobs)
 
 
 def test_embeddings_of_another_imagebind(tokenizer):

@@ -19,7 +19,7 @@ MIXED = connected("image", "audio", "image", "text", "audio")
         ("[image1][image1] [text1] [image1]", f"{MARK}{MARK} {MARK} {MARK}", (0, 0, 3, 0)),
         ("[Image1] and [ image 2 ]", f"{MARK} and {MARK}", (0, 2)),
         ("a sign that says [open] on [image1]", f"a sign that says [open] on {MARK}", (0,)),
-        ("[image] [video1] [] [imageone] of [image1]", f"[image] [video1] [] [imageone] of {MARK}", (0,)),
+        ("[imagery] [video1] [] [1] of [image1]", f"[imagery] [video1] [] [1] of {MARK}", (0,)),
     ],
 )
 def test_marks_name_the_nth_reference_of_their_kind(instruction, text, order):

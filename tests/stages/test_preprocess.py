@@ -62,8 +62,9 @@ def test_grey_and_transparent_pictures():
     assert_close(image_to_tensor(grey, 32), image_to_tensor(grey.expand(-1, -1, -1, 3), 32))
     clear = torch.cat([torch.zeros(1, 32, 32, 3), torch.zeros(1, 32, 32, 1)], dim=-1)
     assert_close(denormalised(image_to_tensor(clear, 32)), torch.ones(1, 3, 32, 32))
-    with pytest.raises(ValueError, match="1, 3 or 4 channels, this one has 2"):
-        image_to_tensor(torch.rand(1, 32, 32, 2), 32)
+    assert_close(image_to_tensor(clear[..., 2:], 32), image_to_tensor(clear, 32))
+    with pytest.raises(ValueError, match="1 to 4 channels, this one has 5"):
+        image_to_tensor(torch.rand(1, 32, 32, 5), 32)
 
 
 def test_a_clip_is_kaldis_filter_bank():

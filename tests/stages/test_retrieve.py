@@ -45,3 +45,18 @@ def test_only_mentioned_references_are_candidates():
     assert retrieve_base(references, EAST).index == 0
     assert retrieve_base(references, EAST, candidates=(1, 2, 2)).index == 2
     assert retrieve_base(references, EAST, candidates=()).index == 0
+
+
+@pytest.mark.parametrize(
+    ("references", "base", "candidates", "message"),
+    [
+        (refs(("image", EAST, 1.0), ("image", torch.ones(3), 1.0)), EAST, None, "Reference 2 of 2 has 3 numbers, the embedding to find 2"),
+        (refs(("image", EAST, 1.0)), torch.ones(3), None, "Reference 1 of 1 has 2 numbers, the embedding to find 3"),
+        (refs(("image", EAST, 1.0), ("audio", EAST, float("nan"))), EAST, None, "Reference 2 of 2 holds NaN"),
+        (refs(("image", EAST, 1.0)), EAST * float("inf"), None, "The embedding to find holds NaN"),
+        (refs(("image", EAST, 1.0)), EAST, (0, 3), "showed reference 4 to the LLM, and here are 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_named(references, base, candidates, message):
+    with pytest.raises(ValueError, match=message):
+        retrieve_base(references, base, candidates)
