@@ -11,11 +11,14 @@ from .grid import GridValues, LabelledGrid
 from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
+from .library import LoadReferences, PickReference, SaveReferences
 from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
 from .retrieve import RetrieveBase
 from .sampler import EmbeddingSampler
+from .saved_embedding import LoadEmbedding, SaveEmbedding
+from .saved_inversion import LoadInversion, SaveInversion
 
 NODES: list[type[io.ComfyNode]] = [
     LoadImageBind,
@@ -38,6 +41,13 @@ NODES: list[type[io.ComfyNode]] = [
     InstructPix2PixGuider,
     GridValues,
     LabelledGrid,
+    SaveReferences,
+    LoadReferences,
+    PickReference,
+    SaveEmbedding,
+    LoadEmbedding,
+    SaveInversion,
+    LoadInversion,
 ]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..stages.edit import EditOptions
 from ..stages.invert import InversionOptions, ddim_invert
 from ..stages.mix import MIX_MODES, mix_noise
+from .identity import identify
 from .instruct import MAX_SEED
 from .inverted import Inversion, InvertedNoise, attach, inversion_of, sampler_sigmas, sigmas_from
 from .picture_latent import require_picture
@@ -168,6 +169,7 @@ class DDIMInvert(io.ComfyNode):
         sigmas = sigmas_from(sampler_sigmas(model, scheduler, steps), start, scheduler)
         sampling, latent_format = (model.get_model_object(name) for name in ("model_sampling", "latent_format"))
         record = Inversion(clean, clean, sigmas, scheduler, steps, latent_format, float(sampling.sigma_max), start)
+        record = replace(record, model=identify(model), settings={**asdict(options), "cfg": cfg})
         fresh = comfy.sample.prepare_noise(clean, BLANK_SEED, latent.get("batch_index"))
         if blank:
             inversion = replace(record, blank=True).with_noise(fresh, alpha=0.0)

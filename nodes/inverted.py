@@ -1,12 +1,15 @@
 """What an inverted LATENT carries: how it was made, so that a sampler with other settings is an error and not mush."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor
+
+from .identity import ModelIdentity
 
 INVERSION_KEY = "any2pix_inversion"
 # A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1: above
@@ -24,7 +27,7 @@ class Inversion:
     ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0: those of
     ``steps`` steps from step ``start_step`` on; ``sigma_max``: the model's highest noise level.
     ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``: set by the
-    noise mix, for the record.
+    noise mix, for the record, as are ``model``, which made it, and ``settings``, the other knobs by their names.
     """
 
     samples: Tensor
@@ -37,6 +40,8 @@ class Inversion:
     start_step: int = 0
     blank: bool = False
     alpha: float | None = None
+    model: ModelIdentity | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def start_sigma(self) -> float:
