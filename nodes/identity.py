@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.supported_models
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +45,13 @@ def identify(model: Any) -> ModelIdentity:
                  **{key: kept.weight for key, kept in getattr(model, "backup", {}).items()}}  # fmt: skip
     network, prefix = model.model.diffusion_model, "diffusion_model."
     weights = sample_weights(network, {key.removeprefix(prefix): value for key, value in originals.items()})
-    return ModelIdentity(type(model.model.model_config).__name__, weights, _digest_of_patches(model.patches))
+    return ModelIdentity(_family_of(model.model.model_config), weights, _digest_of_patches(model.patches))
+
+
+def _family_of(config: Any) -> str:
+    """ComfyUI's own class, where a pack has made one of its own from it, as ours does for UNets of any width."""
+    classes = type(config).__mro__
+    return next((kind for kind in classes if kind.__module__ == comfy.supported_models.__name__), classes[0]).__name__
 
 
 def sample_weights(module: nn.Module, originals: dict[str, Tensor] | None = None) -> Tensor:
