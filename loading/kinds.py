@@ -97,6 +97,25 @@ KINDS = {
         ("judge.",),
         "Train it with python -m any2pix.training.train_judge.",
     ),
+    # What artists save, `saved.py`.
+    "references": Kind(
+        "a reference library",
+        "any2pix/references",
+        ("any2pix_reference.",),
+        "Save it with Save References; R refreshes the list.",
+    ),
+    "embedding": Kind(
+        "a saved embedding",
+        "any2pix/embeddings",
+        ("any2pix_embedding",),
+        "Save it with Save Embedding; R refreshes the list.",
+    ),
+    "inversion": Kind(
+        "a saved inversion",
+        "any2pix/inversions",
+        ("any2pix_inversion.",),
+        "Save it with Save Inversion; R refreshes the list.",
+    ),
 }
 
 DIGITS = 9  # of a block's number; a longer one is no number

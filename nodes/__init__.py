@@ -12,12 +12,15 @@ from .guard import guard
 from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
+from .library import LoadReferences, PickReference, SaveReferences
 from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
 from .renames import old_ids, register_renames
 from .retrieve import RetrieveBase
 from .sampler import EmbeddingSampler
+from .saved_embedding import LoadEmbedding, SaveEmbedding
+from .saved_inversion import LoadInversion, SaveInversion
 
 NODES: list[type[io.ComfyNode]] = [
     LoadImageBind,
@@ -40,6 +43,13 @@ NODES: list[type[io.ComfyNode]] = [
     InstructPix2PixGuider,
     GridValues,
     LabelledGrid,
+    SaveReferences,
+    LoadReferences,
+    PickReference,
+    SaveEmbedding,
+    LoadEmbedding,
+    SaveInversion,
+    LoadInversion,
 ]
 guard(NODES)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once, require_text
 from ..stages.preprocess import CLIPS
 from ..stages.types import Reference, References
+from .identity import describe_origin
 from .networks import Network, cancellable_progress, transformer_activations
 from .pictures import read_pictures
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
@@ -62,7 +63,8 @@ class ImageEmbedding(io.ComfyNode):
         dims = imagebind.module.dims
         network, at_once = _load(imagebind, len(pictures), 1 + dims.image_patches, dims.vision_width)
         embeddings = encode_images(network, pictures, imagebind.device, COMPUTE_DTYPE, at_once, cancellable_progress())
-        added = (_reference(embedding, "image", picture) for embedding, picture in zip(embeddings, pictures))
+        origin = describe_origin(network)
+        added = (_reference(embedding, "image", origin, picture) for embedding, picture in zip(embeddings, pictures))
         return io.NodeOutput((*references, *added))
 
 
@@ -94,7 +96,8 @@ class AudioEmbedding(io.ComfyNode):
         network, at_once = _load(imagebind, len(sounds), CLIPS * (1 + dims.audio_patches), dims.audio_width)
         where = (imagebind.device, COMPUTE_DTYPE)
         embeddings = encode_audios(network, sounds, rate, *where, at_once, cancellable_progress())
-        return io.NodeOutput((*references, *(_reference(embedding, "audio") for embedding in embeddings)))
+        origin = describe_origin(network)
+        return io.NodeOutput((*references, *(_reference(embedding, "audio", origin) for embedding in embeddings)))
 
 
 class TextEmbedding(io.ComfyNode):
@@ -122,14 +125,7 @@ class TextEmbedding(io.ComfyNode):
         dims = imagebind.module.dims
         network = imagebind.load(transformer_activations(dims.text_context, dims.text_width))
         embedding = encode_text(network, text, imagebind.device, COMPUTE_DTYPE)
-        return io.NodeOutput((*references, _reference(embedding, "text")))
-
-
-def _check_batch(batch: Tensor) -> None:
-    if len(batch) == 0:
-        raise ValueError(
-            "The batch is empty: there is nothing to turn into a reference. Connect at least one picture or sound."
-        )
+        return io.NodeOutput((*references, _reference(embedding, "text", describe_origin(network))))
 
 
 def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any, int]:
@@ -140,5 +136,5 @@ def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any,
     return imagebind.load(at_once * each), at_once
 
 
-def _reference(embedding: Tensor, modality: str, image: Tensor | None = None) -> Reference:
-    return Reference(embedding.detach().float().cpu(), modality, image=image)
+def _reference(embedding: Tensor, modality: str, origin: str, image: Tensor | None = None) -> Reference:
+    return Reference(embedding.detach().float().cpu(), modality, image=image, origin=origin)

@@ -14,7 +14,7 @@ from .listing import list_folder
 MINIATURE = "miniature"
 MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature"
 WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
-LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix")
+LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix", "references", "embedding", "inversion")
 # A Hugging Face folder is chosen by its own name, not by one of its shards; its config.json has this word.
 FOLDER_MARKS = {"llm": '"hidden_size"', "unet": '"cross_attention_dim"', "pix2pix": '"cross_attention_dim"'}
 NOT_THERE = "is not there"  # what trouble_at says of it

@@ -1,6 +1,6 @@
 """DDIM Invert and Latent Noise Mix: the source picture as noise, and how much of it is kept."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import comfy.sample
@@ -10,6 +10,7 @@ from ..stages.edit import EditOptions
 from ..stages.invert import InversionOptions
 from ..stages.mix import MIX_MODES, mix_noise
 from .choices import ChoiceInput, check_choices, require_choice, schedulers
+from .identity import identify
 from .instruct import MAX_SEED
 from .inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
 from .latents import mask_of, require_finite, samples_for
@@ -149,6 +150,7 @@ class DDIMInvert(io.ComfyNode):
         sigmas = sigmas_from(sampler_sigmas(model, scheduler, steps, "DDIM Invert"), start, scheduler)
         sampling, latent_format = (model.get_model_object(name) for name in ("model_sampling", "latent_format"))
         record = Inversion(clean, clean, sigmas, scheduler, steps, latent_format, float(sampling.sigma_max), start)
+        record = replace(record, model=identify(model), settings={**asdict(options), "cfg": cfg})
         fresh = comfy.sample.prepare_noise(clean, BLANK_SEED, latent.get("batch_index"))
         if blank:
             inversion = replace(record, blank=True).with_noise(fresh, alpha=0.0)

@@ -1,6 +1,7 @@
 """What an inverted LATENT carries: how it was made, so that a sampler with other settings is an error and not mush."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.samplers
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .choices import require_choice, samplers, schedulers
+from .identity import ModelIdentity
 from .latents import require_finite, samples_of
 
 INVERSION_KEY = "any2pix_inversion"
@@ -27,7 +29,7 @@ class Inversion:
     ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0: those of
     ``steps`` steps from step ``start_step`` on; ``sigma_max``: the model's highest noise level.
     ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``: set by the
-    noise mix, for the record.
+    noise mix, for the record, as are ``model``, which made it, and ``settings``, the other knobs by their names.
     """
 
     samples: Tensor
@@ -40,6 +42,8 @@ class Inversion:
     start_step: int = 0
     blank: bool = False
     alpha: float | None = None
+    model: ModelIdentity | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def start_sigma(self) -> float:

@@ -101,7 +101,9 @@ def instruction_of(graph: dict) -> str | None:
     """What is asked for, in the words that the artist writes; None where nothing is."""
     widgets = (("PrimitiveStringMultiline", "value"), ("Any2PixInstruct", "instruction"), ("CLIPTextEncode", "text"))
     texts = (graph[node]["inputs"][widget] for kind, widget in widgets for node in nodes_of(graph, kind))
-    return next((text for text in texts if text and isinstance(text, str)), None)
+    marks = [graph[node]["inputs"]["mark"] for node in nodes_of(graph, "Any2PixPickReference")]
+    picked = f"{' + '.join(sorted(marks, reverse=True))}, without the language model" if marks else None
+    return next((text for text in texts if text and isinstance(text, str)), picked)
 
 
 def thumbnail(graph: dict, pictures: list[Image.Image]) -> Image.Image:

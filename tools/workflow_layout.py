@@ -34,6 +34,7 @@ HEIGHTS = {
     "PreviewImage": 320,
     "Any2PixInstruct": 400,
     "Any2PixRetrieveBase": 240,
+    "Any2PixPickReference": 200,
     "Any2PixTextEmbedding": 140,
     "Any2PixLoadLLM": 216,
     "Any2PixLoadDiffusion": 204,

@@ -1,6 +1,7 @@
 """What the notes in the example workflows say, in plain words for artists. Markdown."""
 
 from any2pix.stages.edit_by_text import TextEditOptions
+from workflow_without_llm import notes as notes_without_llm
 
 KNOBS = TextEditOptions()  # of the miniature
 MINIATURE = """
@@ -234,3 +235,4 @@ InstructPix2Pix: raise **image_guidance**. InstructAny2Pix: lower **cfg**, or ra
 ### Another sentence?
 In **The instruction**; `[image1]` has to be in it. Both follow it.""",
 }
+NOTES |= notes_without_llm(MINIATURE)

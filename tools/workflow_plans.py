@@ -19,6 +19,7 @@ from workflow_parts import (
 )
 from workflow_pix2pix import beside_plan, grid_plan, text_plan
 from workflow_published import published_plan
+from workflow_without_llm import NAME, without_llm_plan
 
 
 def edit_plan(name: str, instruction: str, *sources: Source, masked: bool = False) -> Plan:
@@ -129,6 +130,7 @@ def all_plans() -> list[Plan]:
             Source("audio", "toyland_snow.wav", "Your sound"),
             masked=True,
         ),
+        without_llm_plan(NAME, MEADOW, CAT),
         text_plan("edit_by_text", "turn the robot in the picture into a frog", ROBOT),
         grid_plan("edit_by_text_grid", "turn the robot in the picture into a frog", ROBOT),
         beside_plan("edit_by_text_beside", "turn the robot in [image1] into a frog", ROBOT),

@@ -28,6 +28,13 @@ PUBLIC = {
     "Any2PixInstructPix2PixGuider": ("InstructPix2Pix Guidance", ["GUIDER", "LATENT"]),
     "Any2PixGridValues": ("Grid Values", ["FLOAT", "FLOAT", "MM_AXES", "INT", "INT"]),
     "Any2PixLabelledGrid": ("Labelled Grid", ["IMAGE"]),
+    "Any2PixSaveReferences": ("Save References", []),
+    "Any2PixLoadReferences": ("Load References", ["MM_REFERENCES"]),
+    "Any2PixPickReference": ("Pick Reference", ["MM_EMBEDDING", "IMAGE"]),
+    "Any2PixSaveEmbedding": ("Save Embedding", []),
+    "Any2PixLoadEmbedding": ("Load Embedding", ["MM_EMBEDDING"]),
+    "Any2PixSaveInversion": ("Save Inversion", []),
+    "Any2PixLoadInversion": ("Load Inversion", ["LATENT", "NOISE", "SIGMAS"]),
 }
 
 

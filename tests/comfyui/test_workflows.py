@@ -25,6 +25,7 @@ EDITS = {
     "edit_with_three_references": (MEADOW, replace(MEADOW, subject="frog", weather="snow")),
     "style_from_picture": (BEACH, replace(BEACH, style="ink")),
     "edit_with_stock_sampler": (MEADOW, replace(MEADOW, subject="cat")),
+    "edit_without_llm": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_by_text": (ROBOT, replace(ROBOT, subject="frog")),
 }
 BY_TEXT, GRID, BESIDE = "edit_by_text", "edit_by_text_grid", "edit_by_text_beside"

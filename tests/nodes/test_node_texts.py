@@ -100,4 +100,11 @@ def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):
         "Any2PixInstructPix2PixGuider": ["text_guidance", "image_guidance"],
         "Any2PixGridValues": ["x_name", "x_values", "y_name", "y_values"],
         "Any2PixLabelledGrid": [],
+        "Any2PixSaveReferences": ["name", "overwrite"],
+        "Any2PixLoadReferences": ["name"],
+        "Any2PixPickReference": ["mark"],
+        "Any2PixSaveEmbedding": ["name", "overwrite"],
+        "Any2PixLoadEmbedding": ["name"],
+        "Any2PixSaveInversion": ["name", "overwrite"],
+        "Any2PixLoadInversion": ["name"],
     }

@@ -27,7 +27,16 @@ PIX2PIX_NODE_IDS = {
     "Any2PixGridValues",
     "Any2PixLabelledGrid",
 }
-NODE_IDS = EDIT_NODE_IDS | PIX2PIX_NODE_IDS
+STORAGE_NODE_IDS = {
+    "Any2PixSaveReferences",
+    "Any2PixLoadReferences",
+    "Any2PixPickReference",
+    "Any2PixSaveEmbedding",
+    "Any2PixLoadEmbedding",
+    "Any2PixSaveInversion",
+    "Any2PixLoadInversion",
+}
+NODE_IDS = EDIT_NODE_IDS | PIX2PIX_NODE_IDS | STORAGE_NODE_IDS
 LOADERS = EDIT_LOADERS | {"Any2PixLoadInstructPix2Pix"}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 STEPS = 8  # enough for a picture, few enough for a test

@@ -1,0 +1,153 @@
+"""A reference library on disk, and one reference chosen by hand."""
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..models.mm_llm import scale_embedding
+from ..stages.library import pack_references, require_one_size, unpack_references
+from ..stages.pick import marks_of, pick_reference
+from ..stages.types import References
+from .retrieve import SDXL_SIZE, blank_picture
+from .saved import (
+    HIDDEN,
+    check_new_name,
+    check_saved,
+    describe_file,
+    describe_saved,
+    file_state,
+    load,
+    name_input,
+    recipe_of,
+    save,
+    saving_inputs,
+)
+from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
+
+KIND, FOLDER = "references", "models/any2pix/references"
+MOST_SHOWN = 40  # references on a node
+
+
+class SaveReferences(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixSaveReferences",
+            display_name="Save References",
+            category=f"{CATEGORY}/references",
+            description="Saves a chain of references, their pictures included, so that another workflow can use them without "
+            "ImageBind.",
+            is_output_node=True,
+            hidden=HIDDEN,
+            inputs=[
+                ReferencesSocket.Input(
+                    "references", tooltip="The chain to save: from the last Load ... Embedding node."
+                ),
+                *saving_inputs("my references", FOLDER),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return check_new_name(name)
+
+    @classmethod
+    def execute(cls, references: References, name: str, overwrite: bool) -> io.NodeOutput:
+        tensors, record = pack_references(references)
+        saved = save(KIND, name, tensors, {**record, "recipe": recipe_of(cls.hidden, "references")}, overwrite)
+        return io.NodeOutput(ui=ui.PreviewText(f"{_describe(references)}\n{describe_saved(saved)}"))
+
+
+class LoadReferences(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixLoadReferences",
+            display_name="Load References",
+            category=f"{CATEGORY}/references",
+            description="Loads references that were saved, with their pictures. ImageBind is not needed.",
+            inputs=[
+                name_input(KIND, FOLDER, "Save References"),
+                ReferencesSocket.Input(
+                    "references",
+                    optional=True,
+                    tooltip="References that come before these. The order gives the numbers in the instruction.",
+                ),
+            ],
+            outputs=[
+                ReferencesSocket.Output(
+                    display_name="references",
+                    tooltip="All references so far. For the LLM, Base Retrieval, Pick Reference, or the next node of the chain.",
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return check_saved(KIND, name)
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> str:
+        return file_state(KIND, name)
+
+    @classmethod
+    def execute(cls, name: str, references: References = ()) -> io.NodeOutput:
+        loaded, record, path = load(KIND, name, unpack_references)
+        chain = (*references, *loaded)
+        require_one_size(chain, f"The references of {path.name} and those before them")
+        origins = dict.fromkeys(reference.origin for reference in loaded if reference.origin)
+        shown = [_describe(chain, first=len(references)), *origins, describe_file(path, record)]
+        return io.NodeOutput(chain, ui=ui.PreviewText("\n".join(shown)))
+
+
+class PickReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Any2PixPickReference",
+            display_name="Pick Reference",
+            category=f"{CATEGORY}/references",
+            description="Takes one reference by hand, as the picture to edit or as what to paint: no language model is asked.",
+            is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
+            inputs=[
+                ReferencesSocket.Input("references", tooltip="A chain of references."),
+                io.String.Input(
+                    "mark",
+                    default="image1",
+                    tooltip="Which one: image1 is the first picture of the chain, audio2 the second sound, text1 the first text. "
+                    "With brackets or without.",
+                ),
+            ],
+            outputs=[
+                EmbeddingSocket.Output(
+                    display_name="embedding",
+                    tooltip="Its embedding: for Refinement Prior, Embedding Mix, Apply Embedding or DDIM Invert's base.",
+                ),
+                io.Image.Output(
+                    display_name="image",
+                    tooltip="Its picture, in its own size; a grey one where the reference is a sound or a text.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, references: References, mark: str) -> io.NodeOutput:
+        index = pick_reference(references, mark)
+        picked = references[index]
+        image = blank_picture(references, SDXL_SIZE) if picked.image is None else picked.image[None]
+        shown = ui.PreviewText(_describe(references, picked=index))
+        return io.NodeOutput(Embedding(scale_embedding(picked.embedding)), image, ui=shown)
+
+
+def _describe(references: References, first: int = 0, picked: int | None = None) -> str:
+    """One reference a line, from ``first`` on: its mark, what it is, its label; an arrow at the ``picked`` one."""
+    lines = []
+    for index, (mark, reference) in enumerate(zip(marks_of(references), references)):
+        if index < first:
+            continue
+        size = "" if reference.image is None else "{1} x {0}".format(*reference.image.shape)
+        arrow = "" if picked is None else "→ " if index == picked else "   "
+        lines.append(f"{arrow}{'  '.join(word for word in (mark, size, reference.label) if word)}")
+    more = len(lines) - MOST_SHOWN
+    return "\n".join(lines[:MOST_SHOWN] + ([f"and {more} more"] if more > 0 else []))

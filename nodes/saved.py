@@ -1,0 +1,153 @@
+"""What the nodes that save and load references, embeddings and inversions have in common."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..loading.errors import file_error
+from ..loading.kinds import KINDS
+from ..loading.saved import SUFFIX, Saved, clean_name, read_saved, write_saved
+from .folders import MINIATURE, find_weights, folder_key
+
+NOTHING_SAVED = "nothing saved yet"
+HIDDEN = [io.Hidden.prompt, io.Hidden.unique_id]
+PACK = Path(__file__).resolve().parent.parent
+MOST_RECIPE = 200_000  # letters; a longer graph is left out of a file
+Content = TypeVar("Content")
+
+
+def saving_inputs(default: str, folder: str) -> list[io.Input]:
+    """The widgets of every node that saves."""
+    return [
+        io.String.Input(
+            "name",
+            default=default,
+            tooltip=f"The file's name in {folder}. A / makes a folder: animals/cats. When the name is taken by other content, "
+            "a number is put behind it.",
+        ),
+        io.Boolean.Input(
+            "overwrite",
+            default=False,
+            tooltip="Replace what this node saved under the name before, in the place of putting a number behind it.",
+        ),
+    ]
+
+
+def name_input(kind: str, folder: str, saver: str) -> io.Combo.Input:
+    """The list of what is saved."""
+    return io.Combo.Input(
+        "name",
+        options=saved_names(kind),
+        tooltip=f"A file of {saver}, in {folder}. Press R to see what was saved since the page was opened.",
+    )
+
+
+def saved_names(kind: str) -> list[str]:
+    names = [name for name in folder_paths.get_filename_list(folder_key(kind)) if name.endswith(SUFFIX)]
+    return names or [NOTHING_SAVED]
+
+
+def find_saved(kind: str, name: str) -> Path:
+    """The file behind a name of ``saved_names``; FileNotFoundError says where it was looked for."""
+    if name == NOTHING_SAVED:
+        searched = ", ".join(folder_paths.get_folder_paths(folder_key(kind)))
+        raise FileNotFoundError(f"Nothing is saved in {searched}. {KINDS[kind].source}")
+    return find_weights(kind, f"{name}{SUFFIX}" if name == MINIATURE else name)
+
+
+def check_saved(kind: str, name: str | None) -> bool | str:
+    """For validate_inputs of a node that loads: True, or the sentence to show on the node before anything runs."""
+    try:
+        return name is None or bool(find_saved(kind, name))
+    except FileNotFoundError as error:
+        return str(error)
+
+
+def check_new_name(name: str | None) -> bool | str:
+    """The same for a node that saves; None: the name comes from another node, and is checked when it is there."""
+    try:
+        return name is None or bool(clean_name(name))
+    except ValueError as error:
+        return str(error)
+
+
+def file_state(kind: str, name: str | None) -> str:
+    """For fingerprint_inputs: another value once the file was changed."""
+    try:
+        state = find_saved(kind, name or "").stat()
+    except OSError:
+        return "missing"
+    return f"{state.st_mtime_ns} {state.st_size} {state.st_ino}"
+
+
+def save(kind: str, name: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any], overwrite: bool) -> Saved:
+    """Into the first folder of this kind: the artist's own where extra_model_paths.yaml names one."""
+    folder = folder_paths.get_folder_paths(folder_key(kind))[0]
+    return write_saved(folder, name, kind, tensors, {**record, "pack": pack_version()}, overwrite)
+
+
+def load(kind: str, name: str, unpack: Callable[[dict, dict], Content]) -> tuple[Content, dict[str, Any], Path]:
+    """What ``unpack`` makes of the tensors and the record -> that, the record, the file. CheckpointError where it cannot."""
+    path = find_saved(kind, name)
+    tensors, record = read_saved(path, kind)
+    try:
+        return unpack(tensors, record), record, path
+    except ValueError as error:
+        raise file_error(path, f"is damaged: {error}.", KINDS[kind].source) from error
+
+
+def describe_saved(saved: Saved) -> str:
+    place = f"{saved.path.parent.name}/{saved.path.name}, {saved.path.stat().st_size / 1e6:.2g} MB"
+    return f"saved: {place}" if saved.is_new else f"is there already, unchanged: {place}"
+
+
+def describe_file(path: Path, record: Mapping[str, Any]) -> str:
+    """When it was saved, and by which version. The date is the file's own: inside it would make equal contents unequal."""
+    return f"saved {datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M} by version {record.get('pack', '?')}"
+
+
+def pack_version() -> str:
+    found = re.search(r'^version = "([^"]+)"', (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
+def recipe_of(hidden: Any, socket: str) -> dict[str, Any]:
+    """The part of the graph (API format) that made what comes in at ``socket``, as ComfyUI's own nodes keep the graph in what they
+    save; empty with --disable-metadata, and where the graph is not known."""
+    prompt, unique_id = getattr(hidden, "prompt", None), getattr(hidden, "unique_id", None)
+    if args.disable_metadata or not prompt or unique_id not in prompt:
+        return {}
+    link = prompt[unique_id]["inputs"].get(socket)
+    if not isinstance(link, (list, tuple)) or str(link[0]) not in prompt:
+        return {}
+    graph, ahead = {}, [str(link[0])]
+    while ahead:
+        node = ahead.pop()
+        if node in graph or node not in prompt:
+            continue
+        graph[node] = {key: prompt[node][key] for key in ("class_type", "inputs")}
+        ahead += [
+            str(value[0]) for value in graph[node]["inputs"].values() if isinstance(value, (list, tuple)) and value
+        ]
+    recipe = {"node": str(link[0]), "output": link[1], "graph": graph}
+    return recipe if len(str(recipe)) <= MOST_RECIPE else {}
+
+
+def describe_recipe(recipe: Any) -> str:
+    """The last node of a recipe and its widgets: "MixEmbeddings: edit_weight 0.4, norm 20"; "" where there is none."""
+    try:
+        node = recipe["graph"][recipe["node"]]
+        name, inputs = str(node["class_type"]).removeprefix("Any2Pix"), dict(node["inputs"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+    widgets = [
+        f"{key} {value}" for key, value in inputs.items() if isinstance(value, (bool, int, float, str)) and value != ""
+    ]
+    return f"{name}: {', '.join(widgets)[:200]}" if widgets else name
