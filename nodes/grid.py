@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .host_options import where_known
 from .sockets import CATEGORY, Axes, AxesSocket
 
 MAX_CELLS = 100  # pictures of one run; a typed 1000 steps would hold the queue for a day
@@ -25,6 +26,7 @@ class GridValues(io.ComfyNode):
             display_name="Grid Values",
             category=f"{CATEGORY}/grid",
             description="Every combination of two rows of numbers: what they are connected to runs once for each.",
+            **where_known(io.Schema, search_aliases=["xy plot", "x/y plot", "sweep", "parameter grid"]),
             inputs=[
                 io.String.Input(
                     "x_name",
@@ -69,6 +71,7 @@ class LabelledGrid(io.ComfyNode):
             display_name="Labelled Grid",
             category=f"{CATEGORY}/grid",
             description="The pictures of Grid Values side by side in one picture, with names and numbers at its sides.",
+            **where_known(io.Schema, search_aliases=["xy plot", "x/y plot", "contact sheet", "image grid"]),
             is_input_list=True,
             inputs=[
                 io.Image.Input(

@@ -14,6 +14,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
+from .host_options import where_known
 from .picture_latent import require_picture
 from .sdxl import PIX2PIX_CHANNELS
 from .sockets import CATEGORY
@@ -31,6 +32,10 @@ class InstructPix2PixGuider(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Edits a picture by a text instruction with an InstructPix2Pix model: one guidance for the "
             "text, one for the picture.",
+            **where_known(
+                io.Schema,
+                search_aliases=["ip2p", "instruct pix2pix", "edit by text", "dual cfg guider", "image guidance"],
+            ),
             inputs=[
                 io.Model.Input(
                     "model",

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..stages.edit import EditOptions
 from ..stages.invert import InversionOptions, ddim_invert
 from ..stages.mix import MIX_MODES, mix_noise
+from .host_options import where_known
 from .instruct import MAX_SEED
 from .inverted import Inversion, InvertedNoise, attach, inversion_of, sampler_sigmas, sigmas_from
 from .picture_latent import require_picture
@@ -56,6 +57,9 @@ class DDIMInvert(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Finds the noise from which the model paints the given picture, so that an edit keeps its "
             "layout.",
+            **where_known(
+                io.Schema, search_aliases=["unsampler", "invert", "inversion", "reverse sampling", "noise from image"]
+            ),
             inputs=[
                 io.Model.Input(
                     "model",
@@ -97,6 +101,7 @@ class DDIMInvert(io.ComfyNode):
                     round=False,
                     tooltip="How far one sampler step back may miss, as a share of the latent. A step stops iterating "
                     "there: lower is more exact and slower.",
+                    **where_known(io.Float.Input, advanced=True),
                 ),
                 EmbeddingSocket.Input(
                     "base",
@@ -112,6 +117,7 @@ class DDIMInvert(io.ComfyNode):
                     optional=True,
                     tooltip="The step at which the sampler will begin, as on KSampler (Advanced). 0 inverts all the way "
                     "to noise; higher stops below, so that an edit stays closer to the picture.",
+                    **where_known(io.Int.Input, advanced=True),
                 ),
                 io.Float.Input(
                     "cfg",
@@ -123,6 +129,7 @@ class DDIMInvert(io.ComfyNode):
                     optional=True,
                     tooltip="Guidance of the inversion. 1 explains the picture and suits edits. With the sampler's cfg "
                     "the same conditioning brings the picture back. Other than 1 needs negative.",
+                    **where_known(io.Float.Input, advanced=True),
                 ),
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="What guidance leads away from; only for a cfg other than 1."
@@ -186,6 +193,7 @@ class NoiseMix(io.ComfyNode):
             display_name="Latent Noise Mix",
             category=f"{CATEGORY}/sampling",
             description="Mixes the inverted picture with fresh noise: alpha says how much of its layout stays.",
+            **where_known(io.Schema, search_aliases=["noise blend", "slerp noise", "edit strength"]),
             inputs=[
                 io.Latent.Input("latent", tooltip="From DDIM Invert."),
                 io.Int.Input(

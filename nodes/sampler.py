@@ -14,6 +14,7 @@ from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW
 from ..stages.edit import EditOptions
 from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
 from .conditioning import AdapterOptions, Conditioning, Painted
+from .host_options import where_known
 from .instruct import MAX_SEED
 from .inverted import InvertedNoise, detach, inversion_of, require_same_schedule
 from .networks import Network
@@ -31,6 +32,7 @@ class EmbeddingSampler(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply "
             "Embedding and a stock sampler.",
+            **where_known(io.Schema, search_aliases=["ksampler", "embedding sampler", "sound to image"]),
             inputs=[
                 io.Model.Input("model", tooltip="From Load Embedding Diffusion, the same as on DDIM Invert."),
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
