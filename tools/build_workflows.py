@@ -111,8 +111,7 @@ def wiring(page: FrontEnd, layout: Layout, ids: dict[str, int]) -> dict:
     """What leads the wires around nodes and notes, for a workflow's `extra`."""
     page.page.wait_for_timeout(FRAMES)  # the sockets of widgets get their place as they are drawn
     wires = [
-        Wire(**{**wire, "start": tuple(wire["start"]), "end": tuple(wire["end"])})
-        for wire in page.page.evaluate(WIRES)
+        Wire(**{**wire, "start": tuple(wire["start"]), "end": tuple(wire["end"])}) for wire in page.page.evaluate(WIRES)
     ]
     taken = {ids.get(name, name): box for name, box in layout.taken().items()}
     return as_saved(wires, route(wires, taken, layout.titles()))

@@ -38,7 +38,12 @@ class Layout:
         """Left, top, right and bottom of every node and note with its title."""
         boxes = {**self.nodes, **self.notes}
         return {
-            name: (box.pos[0], box.pos[1] - NODE_TITLE, box.pos[0] + box.size[0], box.pos[1] + max(box.size[1], box.room))
+            name: (
+                box.pos[0],
+                box.pos[1] - NODE_TITLE,
+                box.pos[0] + box.size[0],
+                box.pos[1] + max(box.size[1], box.room),
+            )
             for name, box in boxes.items()
         }
 

@@ -19,6 +19,7 @@ SAMPLES = 24  # points looked at on a curve
 SPLINE, MAX_SPLINE = 0.25, 80  # the page's: how far a curve's handles reach, as a share of its length; at most
 # What a way costs a cell: along an empty one, along another wire, along a group's title. And a turn, and a crossing.
 STEP, BESIDE, TITLE, TURN, CROSSING = 1.0, 4.0, 2.0, 15.0, 2.0
+HOLD = 3 * CELL  # so near a corner a wire is held, where its curve would swing out
 MARGIN = 12  # cells around the page
 ASIDE = (CELL / 2, CELL, 2 * CELL)  # how far a point may step so that another can go
 MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -44,7 +45,7 @@ def route(wires: Iterable[Wire], nodes: dict[int, Rect], titles: Iterable[Rect] 
     grid, chains = Grid(nodes.values(), titles), {}
     outputs: dict[tuple[int, int], list[Wire]] = {}
     for wire in wires:
-        if not all(clear(curve, wire, nodes) for curve in curves([wire], {wire.id: []})):
+        if not fits([wire], {wire.id: []}, nodes):
             outputs.setdefault((wire.source, wire.slot), []).append(wire)
     for bundle in sorted(outputs.values(), key=lambda bundle: min(span(wire) for wire in bundle)):
         for place, wire in enumerate(sorted(bundle, key=span)):
@@ -60,20 +61,42 @@ def span(wire: Wire) -> float:
 
 def lead(wire: Wire, before: list[Wire], chains: Chains, nodes: dict[int, Rect], grid: "Grid") -> list[Point]:
     """The points of one wire. It may leave those of the same output (`before`) at one of their points."""
-    starts = {(): (wire.start[0] + PORT + CLEAR, wire.start[1])}
-    for other in before:
-        for length in range(1, len(chains[other.id]) + 1):
-            starts[tuple(chains[other.id][:length])] = chains[other.id][length - 1]
-    shared, corners = grid.path(starts, (wire.end[0] - PORT - CLEAR, wire.end[1]))
-    chain = [*shared, *corners]
-    return simplest(chain, len(shared), lambda points: fits(wire, points, before, chains, nodes))
+    own = {(): (wire.start[0] + PORT + CLEAR, wire.start[1])}
+    shared = {
+        tuple(chains[other.id][:length]): chains[other.id][length - 1]
+        for other in before
+        for length in range(1, len(chains[other.id]) + 1)
+    }
+    led = {other.id: chains[other.id] for other in before}
+
+    def good(chain: list[Point]) -> bool:
+        return fits([*before, wire], {**led, wire.id: chain}, nodes)
+
+    for starts in ({**own, **shared}, own):
+        kept, corners = grid.path(starts, (wire.end[0] - PORT - CLEAR, wire.end[1]))
+        for way in (corners, held(corners)):
+            chain = [*kept, *way]
+            aside = moved(chain, range(len(kept), len(chain)))
+            found = next((tried for tried in (chain, *aside) if good(tried)), None)
+            if found:
+                return simplest(found, len(kept), good)
+    return chain  # a test on the page tells
 
 
-def fits(wire: Wire, points: list[Point], before: list[Wire], chains: Chains, nodes: dict[int, Rect]) -> bool:
-    """Whether the wire and those it shares points with meet no node."""
-    bundle = [*before, wire]
-    drawn = curves(bundle, {**{other.id: chains[other.id] for other in before}, wire.id: points})
-    return all(clear(curve, wire, nodes) for curve in drawn)
+def fits(bundle: list[Wire], chains: Chains, nodes: dict[int, Rect]) -> bool:
+    """Whether the wires of one output meet no node."""
+    return all(clear(curve, wire, nodes) for wire, curve in curves(bundle, chains))
+
+
+def held(corners: list[Point]) -> list[Point]:
+    """With more points on the way from corner to corner, so that the curve keeps to it."""
+    points = corners[:1]
+    for (x, y), (to_x, to_y) in zip(corners, corners[1:]):
+        length = math.dist((x, y), (to_x, to_y))
+        for share in (HOLD / length, 1 - HOLD / length) if length > 2 * HOLD else ():
+            points.append((x + share * (to_x - x), y + share * (to_y - y)))
+        points.append((to_x, to_y))
+    return points
 
 
 def simplest(chain: list[Point], kept: int, good: Callable[[list[Point]], bool]) -> list[Point]:
@@ -91,12 +114,16 @@ def without(chain: list[Point], place: int, kept: int) -> Iterator[list[Point]]:
     """The chain without a point, then with one of the points beside it moved by up to two cells."""
     shorter = chain[:place] + chain[place + 1 :]
     yield shorter
-    for beside in (place, place - 1):
-        if kept <= beside < len(shorter):
-            x, y = shorter[beside]
-            for step in ASIDE:
-                for right, down in MOVES:
-                    yield [*shorter[:beside], (x + right * step, y + down * step), *shorter[beside + 1 :]]
+    yield from moved(shorter, [beside for beside in (place, place - 1) if kept <= beside < len(shorter)])
+
+
+def moved(chain: list[Point], places: Iterable[int]) -> Iterator[list[Point]]:
+    """The chain with one of its points at some other place nearby."""
+    for place in places:
+        x, y = chain[place]
+        for step in ASIDE:
+            for right, down in MOVES:
+                yield [*chain[:place], (x + right * step, y + down * step), *chain[place + 1 :]]
 
 
 def clear(curve: list[Point], wire: Wire, nodes: dict[int, Rect]) -> bool:
@@ -109,8 +136,8 @@ def clear(curve: list[Point], wire: Wire, nodes: dict[int, Rect]) -> bool:
     return True
 
 
-def curves(bundle: list[Wire], chains: Chains) -> Iterator[list[Point]]:
-    """Every curve that the page draws for the wires of one output."""
+def curves(bundle: list[Wire], chains: Chains) -> Iterator[tuple[Wire, list[Point]]]:
+    """Every curve that the page draws for the wires of one output, with its wire."""
     following: dict[tuple[Point, ...], list[Point]] = {}  # a chain up to a point -> where its wires go from there
     for wire in bundle:
         stops = [*chains[wire.id], wire.end]
@@ -121,12 +148,12 @@ def curves(bundle: list[Wire], chains: Chains) -> Iterator[list[Point]]:
         for place, stop in enumerate(chain):
             angle, reach = bend(at, stop, following[tuple(chain[: place + 1])])
             out = handle or (SPLINE * math.dist(at, stop), 0.0)
-            yield bezier(at, out, (-reach * math.cos(angle), -reach * math.sin(angle)), stop)
+            yield wire, bezier(at, out, (-reach * math.cos(angle), -reach * math.sin(angle)), stop)
             ahead = chain[place + 1] if place + 1 < len(chain) else wire.end
             reach = min(MAX_SPLINE, SPLINE * math.dist(stop, ahead))
             at, handle = stop, (reach * math.cos(angle), reach * math.sin(angle))
         reach = SPLINE * math.dist(at, wire.end)
-        yield bezier(at, handle or (reach, 0.0), (-reach, 0.0), wire.end)
+        yield wire, bezier(at, handle or (reach, 0.0), (-reach, 0.0), wire.end)
 
 
 def bend(before: Point, stop: Point, following: list[Point]) -> tuple[float, float]:
@@ -161,7 +188,9 @@ class Grid:
         self.rows = int((max(rect[3] for rect in nodes) - self.top) / CELL) + MARGIN
         self.blocked = {cell for rect in nodes for cell in self.cells(rect, CLEAR)}
         self.titles = {cell for rect in titles for cell in self.cells(rect, 0)}
-        self.used: dict[tuple[int, int], set[bool]] = {}  # a cell -> whether wires run through it across, or up and down
+        self.used: dict[
+            tuple[int, int], set[bool]
+        ] = {}  # a cell -> whether wires run through it across, or up and down
 
     def cell(self, point: Point) -> tuple[int, int]:
         return round((point[0] - self.left) / CELL), round((point[1] - self.top) / CELL)

@@ -41,6 +41,16 @@ def asked(body: dict) -> dict:
     return {"class_type": body["class_type"], **inputs}
 
 
+def overlapping(boxes: dict[int, tuple[float, float, float, float]]) -> list[str]:
+    """Which nodes lie on each other."""
+    found = []
+    for one, (left, top, right, bottom) in boxes.items():
+        for other, (x, y, to_x, to_y) in boxes.items():
+            if one < other and left < to_x and x < right and top < to_y and y < bottom:
+                found.append(f"{one} lies on {other}")
+    return found
+
+
 def with_inputs(graph: dict, node: str, **inputs) -> dict:
     """A copy of the graph with some inputs of one node replaced."""
     changed = copy.deepcopy(graph)
