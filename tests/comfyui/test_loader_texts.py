@@ -26,6 +26,7 @@ EXPECTED = {
     "Any2PixLoadDiffusion": "SDXL UNet, ",
 }
 ALWAYS_TOLD = ("Any2PixInstruct", "Any2PixRetrieveBase")  # as outputs they tell their text anew while they are cached
+TAB = "texts to come back to"
 LEAST_HEIGHT = 60  # pixels, three lines
 TO_SUBGRAPH = """() => {
     const node = app.graph.nodes.find(node => node.type === 'Any2PixInstruct');
@@ -46,9 +47,9 @@ def page(request, server, browser):
     page.page.close()
 
 
-def open_edit(page, edit):
+def open_edit(page, edit, name="loaders"):
     page.load_api(number_ids(edit))
-    page.load(page.serialize(), "loaders")
+    page.load(page.serialize(), name)
 
 
 def test_the_page_shows_what_each_loader_loaded(page, client, edit, screenshots):
@@ -117,12 +118,12 @@ def test_a_node_in_a_subgraph_shows_its_text(page, client, edit):
 
 
 def test_back_on_its_tab_a_workflow_shows_its_texts_again(page, client, edit):
-    open_edit(page, edit)
+    open_edit(page, edit, TAB)
     page.run()
     before = page.page.evaluate(SHOWN)
     page.load_api({"1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}})
     assert "Any2PixInstruct" not in page.page.evaluate(SHOWN)
-    page.page.get_by_text("loaders", exact=True).first.click()
+    page.page.locator(".workflow-label").get_by_text(TAB).click()
     page.page.wait_for_function("() => app.graph.nodes.some(node => node.type === 'Any2PixInstruct')")
     page.page.wait_for_timeout(500)
     assert "cat" in before["Any2PixInstruct"]

@@ -17,6 +17,9 @@ FLAGS = [
     "--disable-sync",
 ]
 PATIENCE = 180_000  # milliseconds for a page on a busy machine; five seconds are usual
+MISSING_DIALOG = ".comfy-missing-models"
+ERROR_OVERLAY, ERROR_DETAILS = '[data-testid="error-overlay"]', '[data-testid="error-overlay-see-errors"]'
+MISSING_PANEL = '[data-testid="error-group-missing-model"]'
 DRAWN = 800  # milliseconds in which pictures in the nodes arrive and are drawn on the next frames
 READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']"
 # Names every node type the page does not know, and every widget whose value it would not offer or does not have.
@@ -180,14 +183,25 @@ class FrontEnd:
         self.page.screenshot(path=path)
         return path
 
-    def close_dialog(self) -> None:
-        """Closes the dialog on top."""
-        self.page.keyboard.press("Escape")
-        self.page.locator(".p-dialog").last.wait_for(state="detached")
+    def missing_models(self) -> str:
+        """Waits until the page says which model files are missing -> its words, and closes what it said them in."""
+        dialog, overlay = self.page.locator(MISSING_DIALOG), self.page.locator(ERROR_OVERLAY)
+        dialog.or_(overlay).first.wait_for()
+        if dialog.count():
+            text = dialog.inner_text()
+            self.page.keyboard.press("Escape")
+            self.page.locator(".p-dialog").last.wait_for(state="detached")
+            return text
+        self.page.locator(ERROR_DETAILS).click()  # newer front ends list them beside the graph
+        panel = self.page.locator(MISSING_PANEL)
+        panel.first.wait_for()
+        return "\n".join(panel.all_inner_texts())
 
     def shown_errors(self) -> list[str]:
         """What the page complains about in its toasts and dialogs."""
-        return self.page.locator(".p-toast-message-error, .p-toast-message-warn, .p-dialog").all_inner_texts()
+        return self.page.locator(
+            f".p-toast-message-error, .p-toast-message-warn, .p-dialog, {ERROR_OVERLAY}"
+        ).all_inner_texts()
 
 
 @contextmanager

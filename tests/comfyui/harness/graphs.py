@@ -7,6 +7,12 @@ PAGE_WIDGETS = {"upload", "audioUI"}
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def offered(object_info: dict, node_id: str, name: str) -> list[str]:
+    """What a node's combo input offers; a host tells it in one of two forms."""
+    kind, *options = object_info[node_id]["input"]["required"][name]
+    return options[0]["options"] if kind == "COMBO" else kind
+
+
 def workflow_files() -> list[Path]:
     """The example workflows, UI format."""
     return sorted((ROOT / "workflows").glob("*.json"))
