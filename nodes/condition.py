@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS, TwoViewAdapter
 from .choices import ChoiceInput, check_choices
 from .conditioning import AdapterOptions, Conditioning, Painted, require_conditioning, require_width, row
+from .host_options import where_known
 from .networks import Network
 from .sockets import CATEGORY, AdapterSocket, Embedding, EmbeddingSocket
 from .two_view import apply_two_view
@@ -38,13 +39,24 @@ class ApplyEmbedding(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         def share(name: str, default: float, what: str) -> io.Float.Input:
-            return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=what)
+            return io.Float.Input(
+                name,
+                default=default,
+                min=0.0,
+                max=1.0,
+                step=0.001,
+                tooltip=what,
+                **where_known(io.Float.Input, advanced=True),
+            )
 
         return io.Schema(
             node_id="Any2PixApplyEmbedding",
             display_name="Apply Embedding",
             category=f"{CATEGORY}/sampling",
             description="Turns an embedding into conditioning for any sampler.",
+            **where_known(
+                io.Schema, search_aliases=["embedding to conditioning", "ip adapter apply", "unclip conditioning"]
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The model that will sample, from Load Embedding Diffusion."),
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
@@ -153,6 +165,7 @@ def view_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Two-view adapter only: which views the model sees. The release paints with 'global' and places a "
             "subject with 'local'.",
+            **where_known(io.Combo.Input, advanced=True),
         ),
         io.Float.Input(
             "local_strength",
@@ -162,5 +175,6 @@ def view_inputs() -> list[io.Input]:
             step=0.05,
             optional=True,
             tooltip="Two-view adapter only: 0 the local view repeats the global one, 1 it is its own. The release has 0.5.",
+            **where_known(io.Float.Input, advanced=True),
         ),
     ]

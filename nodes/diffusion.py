@@ -13,6 +13,7 @@ from ..loading.files import META_DIMS, read_tensors
 from ..loading.reader import WeightFile
 from .choices import require_choice
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .host_options import where_known
 from .networks import OPERATIONS, cancellable_progress, describe
 from .patchers import reloads
 from .precision import PRECISIONS, choose_dtype
@@ -37,6 +38,7 @@ class LoadDiffusion(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description="Loads an SDXL UNet in diffusers format, the bundled miniature included, as an ordinary "
             "MODEL with its VAE.",
+            **where_known(io.Schema, search_aliases=["unet loader", "sdxl unet"], has_intermediate_output=True),
             inputs=[
                 io.Combo.Input(
                     "name",

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once, require_text
 from ..stages.preprocess import CLIPS
 from ..stages.types import Reference, References
+from .host_options import where_known
 from .identity import describe_origin
 from .networks import Network, cancellable_progress, transformer_activations
 from .pictures import read_pictures
@@ -47,6 +48,7 @@ class ImageEmbedding(io.ComfyNode):
             category=f"{CATEGORY}/references",
             description="Adds pictures to the references. The instruction names them [image1], [image2], ... in the "
             "order of the chain.",
+            **where_known(io.Schema, search_aliases=["image reference", "image prompt"]),
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
                 io.Image.Input(
@@ -77,6 +79,9 @@ class AudioEmbedding(io.ComfyNode):
             category=f"{CATEGORY}/references",
             description="Adds sounds to the references. The instruction names them [audio1], [audio2], ... in the "
             "order of the chain.",
+            **where_known(
+                io.Schema, search_aliases=["audio reference", "sound reference", "sound to image", "audio edit"]
+            ),
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
                 io.Audio.Input(
@@ -109,6 +114,7 @@ class TextEmbedding(io.ComfyNode):
             category=f"{CATEGORY}/references",
             description="Adds a text to the references. The instruction names it [text1], [text2], ... in the order "
             "of the chain.",
+            **where_known(io.Schema, search_aliases=["text reference", "text embedding"]),
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
                 io.String.Input(

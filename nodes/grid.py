@@ -13,6 +13,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .host_options import where_known
 from .pictures import read_pictures
 from .reading import described, require
 from .sockets import CATEGORY, Axes, AxesSocket
@@ -32,6 +33,7 @@ class GridValues(io.ComfyNode):
             display_name="Grid Values",
             category=f"{CATEGORY}/grid",
             description="Every combination of two rows of numbers: what they are connected to runs once for each.",
+            **where_known(io.Schema, search_aliases=["xy plot", "x/y plot", "sweep", "parameter grid"]),
             inputs=[
                 io.String.Input(
                     "x_name",
@@ -95,6 +97,7 @@ class LabelledGrid(io.ComfyNode):
             display_name="Labelled Grid",
             category=f"{CATEGORY}/grid",
             description="The pictures of Grid Values side by side in one picture, with names and numbers at its sides.",
+            **where_known(io.Schema, search_aliases=["xy plot", "x/y plot", "contact sheet", "image grid"]),
             is_input_list=True,
             inputs=[
                 io.Image.Input(

@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 
 from ..stages.instruct import MAX_NEW_TOKENS, check_instruction, instruct
 from ..stages.types import EditPlan, References
+from .host_options import where_known
 from .networks import Network, cancellable_progress, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
 
@@ -21,6 +22,18 @@ class Instruct(io.ComfyNode):
             category=CATEGORY,
             description="Reads an instruction that mixes words, pictures and sounds, and predicts the embedding of "
             "the result.",
+            **where_known(
+                io.Schema,
+                search_aliases=[
+                    "instruct edit",
+                    "edit by instruction",
+                    "sound to image",
+                    "audio edit",
+                    "multimodal edit",
+                    "caption",
+                ],
+                has_intermediate_output=True,
+            ),
             is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
             inputs=[
                 LLMSocket.Input("llm", tooltip="From Load Multimodal LLM."),
@@ -56,6 +69,7 @@ class Instruct(io.ComfyNode):
                     max=1024,
                     tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that "
                     "the answer has no embedding.",
+                    **where_known(io.Int.Input, advanced=True),
                 ),
                 ReferencesSocket.Input(
                     "references",

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
 from .choices import require_finite_widget
 from .conditioning import require_conditioning
+from .host_options import where_known
 from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
 from .picture_latent import require_picture
 from .sdxl import PIX2PIX_CHANNELS
@@ -36,6 +37,10 @@ class InstructPix2PixGuider(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Edits a picture by a text instruction with an InstructPix2Pix model: one guidance for the "
             "text, one for the picture.",
+            **where_known(
+                io.Schema,
+                search_aliases=["ip2p", "instruct pix2pix", "edit by text", "dual cfg guider", "image guidance"],
+            ),
             inputs=[
                 io.Model.Input(
                     "model",

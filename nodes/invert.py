@@ -10,6 +10,7 @@ from ..stages.edit import EditOptions
 from ..stages.invert import InversionOptions
 from ..stages.mix import MIX_MODES, mix_noise
 from .choices import ChoiceInput, check_choices, require_choice, schedulers
+from .host_options import where_known
 from .identity import identify
 from .instruct import MAX_SEED
 from .inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
@@ -32,6 +33,9 @@ class DDIMInvert(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Finds the noise from which the model paints the given picture, so that an edit keeps its "
             "layout.",
+            **where_known(
+                io.Schema, search_aliases=["unsampler", "invert", "inversion", "reverse sampling", "noise from image"]
+            ),
             inputs=[
                 io.Model.Input(
                     "model",
@@ -73,6 +77,7 @@ class DDIMInvert(io.ComfyNode):
                     round=False,
                     tooltip="How far one sampler step back may miss, as a share of the latent. A step stops iterating "
                     "there: lower is more exact and slower.",
+                    **where_known(io.Float.Input, advanced=True),
                 ),
                 EmbeddingSocket.Input(
                     "base",
@@ -88,6 +93,7 @@ class DDIMInvert(io.ComfyNode):
                     optional=True,
                     tooltip="The step at which the sampler will begin, as on KSampler (Advanced). 0 inverts all the way "
                     "to noise; higher stops below, so that an edit stays closer to the picture.",
+                    **where_known(io.Int.Input, advanced=True),
                 ),
                 io.Float.Input(
                     "cfg",
@@ -99,6 +105,7 @@ class DDIMInvert(io.ComfyNode):
                     optional=True,
                     tooltip="Guidance of the inversion. 1 explains the picture and suits edits. With the sampler's cfg "
                     "the same conditioning brings the picture back. Other than 1 needs negative.",
+                    **where_known(io.Float.Input, advanced=True),
                 ),
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="What guidance leads away from; only for a cfg other than 1."
@@ -168,6 +175,7 @@ class NoiseMix(io.ComfyNode):
             display_name="Latent Noise Mix",
             category=f"{CATEGORY}/sampling",
             description="Mixes the inverted picture with fresh noise: alpha says how much of its layout stays.",
+            **where_known(io.Schema, search_aliases=["noise blend", "slerp noise", "edit strength"]),
             inputs=[
                 io.Latent.Input("latent", tooltip="From DDIM Invert."),
                 io.Int.Input(

@@ -13,6 +13,7 @@ from ..loading.prior import load_prior
 from ..loading.text_encoder import load_clip_tokenizer
 from .choices import require_choice
 from .folders import MINIATURE, check_name, find_weights, list_names
+from .host_options import where_known
 from .networks import cancellable_progress, describe, read_network
 from .precision import PRECISIONS
 from .sockets import CATEGORY, AdapterSocket, ImageBindSocket, LLMSocket, PriorSocket
@@ -60,6 +61,11 @@ class LoadImageBind(io.ComfyNode):
             display_name="Load ImageBind",
             category=LOADERS,
             description="Loads ImageBind, which turns pictures, sounds and texts into embeddings of one shared space.",
+            **where_known(
+                io.Schema,
+                search_aliases=["imagebind", "sound to image", "audio encoder"],
+                has_intermediate_output=True,
+            ),
             inputs=[
                 _name_input("imagebind", "models/any2pix/imagebind (imagebind_huge.pth)"),
                 _precision_input("The published ImageBind takes 2.1 GB in half precision."),
@@ -89,6 +95,11 @@ class LoadLLM(io.ComfyNode):
             display_name="Load Multimodal LLM",
             category=LOADERS,
             description="Loads the language model that reads an instruction with pictures and sounds in it.",
+            **where_known(
+                io.Schema,
+                search_aliases=["multimodal llm", "vicuna", "instruction model"],
+                has_intermediate_output=True,
+            ),
             inputs=[
                 _name_input("llm", "models/any2pix/llm (the folder llm-retrained)"),
                 _precision_input("The published 7B model takes 27 GB in fp32, 13.6 GB in bf16 or fp16, 7.1 GB in fp8."),
@@ -100,6 +111,7 @@ class LoadLLM(io.ComfyNode):
                     tooltip="How the embedding of a reference enters the sentence. auto: as these weights were trained. "
                     "add: added to the word that stands for it, as the released code does. substitute: in the place of "
                     "that word, as the paper says.",
+                    **where_known(io.Combo.Input, advanced=True),
                 ),
             ],
             outputs=[LLMSocket.Output(display_name="llm", tooltip="For Multimodal Instruction LLM.")],
@@ -129,6 +141,7 @@ class LoadPrior(io.ComfyNode):
             display_name="Load Refinement Prior",
             category=LOADERS,
             description="Loads the prior that turns a predicted or heard embedding into that of a clean picture.",
+            **where_known(io.Schema, search_aliases=["diffusion prior", "unclip prior"], has_intermediate_output=True),
             inputs=[
                 _name_input("prior", "models/any2pix/prior (prior/model.bin of the release)"),
                 _precision_input("The published prior takes 1.4 GB in half precision."),
@@ -158,6 +171,11 @@ class LoadAdapter(io.ComfyNode):
             display_name="Load Embedding Adapter",
             category=LOADERS,
             description="Loads the adapter that turns an embedding into the conditioning of the diffusion model.",
+            **where_known(
+                io.Schema,
+                search_aliases=["ip adapter", "image prompt adapter", "unclip"],
+                has_intermediate_output=True,
+            ),
             inputs=[
                 _name_input("adapter", "models/any2pix/adapter"),
                 _precision_input("The published two-view adapter takes 0.7 GB in half precision."),

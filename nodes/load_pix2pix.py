@@ -15,6 +15,7 @@ from .choices import require_choice
 from .clip import build_clip
 from .diffusion import load_vae, open_model
 from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .host_options import where_known
 from .networks import describe
 from .patchers import reloads
 from .precision import PRECISIONS
@@ -34,6 +35,11 @@ class LoadInstructPix2Pix(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description="Loads an InstructPix2Pix UNet in diffusers format, SD 1.5 or SDXL, the bundled miniature "
             "included, as an ordinary MODEL with its CLIP and VAE.",
+            **where_known(
+                io.Schema,
+                search_aliases=["ip2p", "instruct pix2pix", "edit by text"],
+                has_intermediate_output=True,
+            ),
             inputs=[
                 io.Combo.Input(
                     "name",

@@ -7,6 +7,7 @@ from ..models.prior import MODALITIES
 from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
 from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
 from .choices import ChoiceInput, check_choices, require_choice
+from .host_options import where_known
 from .networks import Network, transformer_activations
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
 
@@ -26,6 +27,7 @@ class Refine(io.ComfyNode):
             display_name="Refinement Prior",
             category=CATEGORY,
             description="Turns an embedding that was predicted, or heard, into that of a clean and beautiful picture.",
+            **where_known(io.Schema, search_aliases=["diffusion prior", "sound to image"]),
             inputs=[
                 PriorSocket.Input("prior", tooltip="From Load Refinement Prior."),
                 EmbeddingSocket.Input(
@@ -104,6 +106,7 @@ class MixEmbeddings(io.ComfyNode):
             category=CATEGORY,
             description="Adds embeddings with weights and gives the sum a fixed length. Only the ratio of the "
             "weights counts.",
+            **where_known(io.Schema, search_aliases=["blend embeddings", "average embeddings", "combine embeddings"]),
             inputs=[
                 EmbeddingSocket.Input("edit", tooltip="The LLM's edit output."),
                 EmbeddingSocket.Input("refined", optional=True, tooltip="The same, refined by the prior."),
@@ -135,6 +138,7 @@ class MixEmbeddings(io.ComfyNode):
                     step=0.1,
                     tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the "
                     "embedding.",
+                    **where_known(io.Float.Input, advanced=True),
                 ),
                 ChoiceInput(
                     "formula",

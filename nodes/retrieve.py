@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.mm_llm import scale_embedding
 from ..stages.retrieve import Retrieval, retrieve_base
 from ..stages.types import Reference, References
+from .host_options import where_known
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
 
 SDXL_SIZE = 1024  # pixels a side that SDXL was trained at
@@ -25,6 +26,11 @@ class RetrieveBase(io.ComfyNode):
             category=CATEGORY,
             description="Finds the picture that the LLM means to edit: the reference whose embedding is nearest to "
             "the predicted one.",
+            **where_known(
+                io.Schema,
+                search_aliases=["pick reference", "nearest reference"],
+                has_intermediate_output=True,
+            ),
             is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
             inputs=[
                 ReferencesSocket.Input("references", tooltip="The same chain that the LLM got."),
@@ -42,6 +48,7 @@ class RetrieveBase(io.ComfyNode):
                     step=8,
                     tooltip="Side in pixels of the grey picture that comes out when no picture at all is connected. "
                     "1024 for SDXL, 128 for the miniature. Otherwise the first picture gives the size.",
+                    **where_known(io.Int.Input, advanced=True),
                 ),
             ],
             outputs=[

@@ -14,6 +14,7 @@ from ..stages.edit import EditOptions
 from .choices import ChoiceInput, check_choices, require_finite_widget, samplers, schedulers
 from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
 from .conditioning import AdapterOptions, Conditioning, Painted
+from .host_options import where_known
 from .instruct import MAX_SEED
 from .inverted import (
     InvertedNoise,
@@ -41,6 +42,7 @@ class EmbeddingSampler(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply "
             "Embedding and a stock sampler.",
+            **where_known(io.Schema, search_aliases=["ksampler", "embedding sampler", "sound to image"]),
             inputs=[
                 io.Model.Input("model", tooltip="From Load Embedding Diffusion, the same as on DDIM Invert."),
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),

@@ -14,12 +14,14 @@ import workspace
 
 sys.path.insert(0, str(workspace.ROOT / "tests" / "comfyui"))
 from harness.browser import FrontEnd, chromium
-from workflow_layout import BYPASSED, LOADER_COLORS, LOADERS, place
+from workflow_layout import BYPASSED, LOADER_COLORS, LOADERS, NOTE_COLORS, Layout, place
 from workflow_models import models_of
 from workflow_notes import NOTES
 from workflow_parts import Plan
 from workflow_plans import all_plans
+from workflow_wires import Wire, as_saved, route
 
+FRAMES = 500  # milliseconds
 WORKFLOWS = workspace.ROOT / "workflows"
 MEASURE = "() => Object.fromEntries(app.graph.nodes.map(node => [node.id, Array.from(node.computeSize())]))"
 ARRANGE = """({nodes, notes, groups}) => {
@@ -30,6 +32,7 @@ ARRANGE = """({nodes, notes, groups}) => {
         node.pos = note.pos;
         node.size = note.size;
         node.widgets[0].value = note.text;
+        [node.color, node.bgcolor] = note.colors;
     }
     for (const group of groups) {
         const box = new LiteGraph.LGraphGroup(group.title);
@@ -48,6 +51,13 @@ ARRANGE = """({nodes, notes, groups}) => {
         for (const widget of node.widgets ?? []) if (widget.name === 'control_after_generate') widget.value = 'fixed';
     }
 }"""
+WIRES = """() => [...app.graph.links.values()].map(link => ({
+    id: link.id,
+    source: Number(link.origin_id), slot: link.origin_slot,
+    target: Number(link.target_id),
+    start: Array.from(app.graph.getNodeById(link.origin_id).getConnectionPos(false, link.origin_slot)),
+    end: Array.from(app.graph.getNodeById(link.target_id).getConnectionPos(true, link.target_slot)),
+}))"""
 
 
 def api_graph(plan: Plan, object_info: dict) -> dict:
@@ -83,7 +93,7 @@ def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
         for name, box in layout.nodes.items()
     ]
     notes = [
-        {"title": box.title, "text": NOTES[name], "pos": box.pos, "size": box.size}
+        {"title": box.title, "text": NOTES[name], "pos": box.pos, "size": box.size, "colors": NOTE_COLORS}
         for name, box in layout.notes.items()
     ]
     groups = [{"title": box.title, "color": box.color, "pos": box.pos, "size": box.size} for box in layout.groups]
@@ -93,7 +103,18 @@ def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
         for box in boxes:
             if box["id"] == node["id"]:
                 node["pos"], node["size"] = list(map(round, box["pos"])), list(map(round, box["size"]))
+    workflow["extra"] |= wiring(page, layout, ids)
     return workflow
+
+
+def wiring(page: FrontEnd, layout: Layout, ids: dict[str, int]) -> dict:
+    """What leads the wires around nodes and notes, for a workflow's `extra`."""
+    page.page.wait_for_timeout(FRAMES)  # the sockets of widgets get their place as they are drawn
+    wires = [
+        Wire(**{**wire, "start": tuple(wire["start"]), "end": tuple(wire["end"])}) for wire in page.page.evaluate(WIRES)
+    ]
+    taken = {ids.get(name, name): box for name, box in layout.taken().items()}
+    return as_saved(wires, route(wires, taken, layout.titles()))
 
 
 def tidy(workflow: dict, name: str) -> dict:

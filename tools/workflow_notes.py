@@ -1,4 +1,5 @@
-"""What the notes in the example workflows say, in plain words for artists. Markdown."""
+"""What the notes in the example workflows say, in plain words for artists. Markdown, without inline code: Vue nodes write it in
+dark blue on dark."""
 
 from any2pix.stages.edit_by_text import TextEditOptions
 from workflow_without_llm import notes as notes_without_llm
@@ -10,17 +11,15 @@ They know one little world of 128 x 128 pictures. For your own pictures put the 
 
 DOWNLOADS = """
 ### What to download first
-| file | from | goes to models/ |
-|---|---|---|
-| imagebind_huge.pth, 4.5 GB | [ImageBind](https://github.com/facebookresearch/ImageBind) (no commercial use) | any2pix/imagebind |
-| llm-retrained, the folder, 13.6 GB | [the release](https://huggingface.co/jacklishufan/instructany2pix_retrained) | any2pix/llm |
-| prior/model.bin, 2.8 GB | the release | any2pix/prior |
-| sdxl/ip_adapter_global_local_2_view.bin, 1.4 GB | the release | any2pix/adapter |
-| sd_xl_base_1.0.safetensors, 6.9 GB | [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0) | checkpoints |
+- **imagebind_huge.pth**, 4.5 GB, of [ImageBind](https://github.com/facebookresearch/ImageBind) (no commercial use), into models/any2pix/imagebind
+- **llm-retrained**, the folder, 13.6 GB, of [the release](https://huggingface.co/jacklishufan/instructany2pix_retrained), into models/any2pix/llm
+- **prior/model.bin**, 2.8 GB, of the release, into models/any2pix/prior
+- **sdxl/ip_adapter_global_local_2_view.bin**, 1.4 GB, of the release, into models/any2pix/adapter
+- **sd_xl_base_1.0.safetensors**, 6.9 GB, of [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0), into models/checkpoints
 
 The purple nodes name each file as one **.safetensors**, which says what is in it and loads faster. To make it:
 
-`python -m any2pix.loading.convert imagebind_huge.pth models/any2pix/imagebind`
+**python -m any2pix.loading.convert imagebind_huge.pth models/any2pix/imagebind**
 
 and so on for the others; the README says how. Or choose the files as you downloaded them on the purple nodes: they load too.
 8 GB of memory on your card? Set **precision** of the LLM to *fp8_e4m3fn*: it then fits nearly as a whole."""
@@ -38,7 +37,7 @@ NOTES = {
 The same as *edit_with_sound*, now with the networks of the InstructAny2Pix authors: for photographs, at SDXL's size. It is set as their own program is.
 
 1. **What you bring**: your picture and sound take the place of the examples.
-2. **What you ask for**: in your own words; say `[image1]` and `[audio1]` where you mean them.
+2. **What you ask for**: in your own words; say **[image1]** and **[audio1]** where you mean them.
 3. **What the result shows**: prediction and refined prediction, mixed 0.4 to 1 by the authors' **formula**.
 4. **The words**: the caption that the language model wrote, after the quality words. SDXL reads it beside the embedding. (The authors put no comma between the two; write one into *delimiter* if you like.)
 5. **The picture to edit** keeps its shape; it is scaled to one megapixel. The noise is found with the plain model and the empty prompt. **alpha** 0.7: some of its layout is let go.
@@ -52,7 +51,7 @@ The LoRA goes between the checkpoint and *Apply Embedding*; *DDIM Invert* takes 
 LCM draws fresh noise after every step: the layout of your picture is kept less than by 25 plain steps.
 {DOWNLOADS}
 
-And the LoRA: `pytorch_lora_weights.safetensors` of [lcm-lora-sdxl](https://huggingface.co/latent-consistency/lcm-lora-sdxl), 0.4 GB, renamed to `lcm_lora_sdxl.safetensors`, in models/loras.""",
+And the LoRA: **pytorch_lora_weights.safetensors** of [lcm-lora-sdxl](https://huggingface.co/latent-consistency/lcm-lora-sdxl), 0.4 GB, renamed to **lcm_lora_sdxl.safetensors**, in models/loras.""",
     "published_edit_refiner": f"""# The published weights, and SDXL's refiner after them
 
 As *published_edit*; then the **refiner**, a second model, goes over the last half of the noise again (**denoise** 0.5, the authors' strength) with the caption and words of praise. It sharpens surfaces and cannot mend what is wrong.
@@ -60,7 +59,7 @@ As *published_edit*; then the **refiner**, a second model, goes over the last ha
 Both results are saved: compare them. Lower **denoise** keeps more of the first.
 {DOWNLOADS}
 
-And the refiner: `sd_xl_refiner_1.0.safetensors` of [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-refiner-1.0), 6.1 GB, in models/checkpoints.""",
+And the refiner: **sd_xl_refiner_1.0.safetensors** of [Stability AI](https://huggingface.co/stabilityai/stable-diffusion-xl-refiner-1.0), 6.1 GB, in models/checkpoints.""",
     "knobs of the published weights": """### It changes too little?
 Lower **alpha** on Latent Noise Mix (0.7 → 0.4); raise **scale** on the sampler (1 → 1.3).
 
@@ -87,7 +86,7 @@ Raise **alpha** (0.7 → 1), or **base_weight** on Embedding Mix (0 → 0.5).
 **add_noise** on *disable*, **sampler** *lcm*, **scheduler** *sgm_uniform*; *normal* on DDIM Invert. Its **steps** are its own here.""",
     "edit_with_sound": f"""# Edit a picture with a sound
 
-You bring a picture and a sound, and write what to do. `[image1]` and `[audio1]` in the instruction stand for them.
+You bring a picture and a sound, and write what to do. **[image1]** and **[audio1]** in the instruction stand for them.
 
 1. **What you bring** is turned into embeddings: pictures, sounds and words in one shared language.
 2. **What you ask for**: the language model reads your sentence and says below it what the result will be.
@@ -100,7 +99,7 @@ Press **Run**. Then try another sound (the input folder has frog, rain and snow)
 {MINIATURE}""",
     "edit_with_picture": f"""# Edit a picture with another picture
 
-`[image1]` is edited; `[image2]` shows what to put into it. The order of the chain of *Load Image Embedding* nodes gives the numbers.
+**[image1]** is edited; **[image2]** shows what to put into it. The order of the chain of *Load Image Embedding* nodes gives the numbers.
 
 The language model says which picture it means to edit, and **Base Retrieval** finds it: its list shows how near each reference is, and an arrow at the chosen one.
 Write *put what is in [image1] into [image2]*, and the other picture is edited.
@@ -111,9 +110,9 @@ Press **Run**.
 
 References are a chain: connect the output *references* of one to the input of the next. As many as you like, of any kind, each usable any number of times.
 
-- `[image1]` is your picture,
-- `[audio1]` is heard,
-- `[text1]` is read.
+- **[image1]** is your picture,
+- **[audio1]** is heard,
+- **[text1]** is read.
 
 One sentence asks for two changes at once. The language model shows its plan below the sentence before anything is painted.
 
@@ -121,7 +120,7 @@ Press **Run**.
 {MINIATURE}""",
     "style_from_picture": f"""# The style of another picture
 
-`[image1]` keeps what it shows; `[image2]` says how it is drawn.
+**[image1]** keeps what it shows; **[image2]** says how it is drawn.
 
 The layout comes from the noise of your own picture. Should the old lines show through, let some of it go: **alpha** on *Latent Noise Mix* says how much stays (1 all of it, 0 nothing).
 
@@ -129,11 +128,11 @@ Press **Run**.
 {MINIATURE}""",
     "sound_to_picture": f"""# From a sound to pictures
 
-No instruction and no picture to start from. What you hear goes through ImageBind, and the **Refinement Prior** turns the embedding of the *sound* into that of a *picture* (its **source** says `audio`).
+No instruction and no picture to start from. What you hear goes through ImageBind, and the **Refinement Prior** turns the embedding of the *sound* into that of a *picture* (its **source** says **audio**).
 Four empty pictures are painted from noise.
 
 Press **Run**. Another **seed** on the sampler gives four others; another sound gives another world. What the sound does not tell (the place, the weather) the painter makes up.
-A text or a picture works too: connect it instead and set **source** to `text` or `image`. **guidance** is 1 here, the prior's plain answer.
+A text or a picture works too: connect it instead and set **source** to **text** or **image**. **guidance** is 1 here, the prior's plain answer.
 {MINIATURE}""",
     "edit_with_stock_sampler": f"""# The same edit with ComfyUI's own sampler
 
@@ -198,10 +197,10 @@ Look for the cell that you like, and type its two numbers into *edit_by_text*.
 
 The same picture and the same sentence for both systems of this pack.
 
-- **InstructAny2Pix** (second row): a language model reads the sentence and predicts what the result shows; the picture becomes noise, which keeps its layout, and is painted anew. It also understands pictures and sounds in a sentence.
-- **InstructPix2Pix** (third row): one network sees the picture and reads the sentence. Words only, and nothing to set but two guidances.
+- **InstructAny2Pix** (second and third row): a language model reads the sentence and predicts what the result shows; the picture becomes noise, which keeps its layout, and is painted anew. It also understands pictures and sounds in a sentence.
+- **InstructPix2Pix** (fourth row): one network sees the picture and reads the sentence. Words only, and nothing to set but two guidances.
 
-`[image1]` in the sentence marks the picture for InstructAny2Pix. InstructPix2Pix knows no marks: *The mark in words* puts **the picture** in its place.
+**[image1]** in the sentence marks the picture for InstructAny2Pix. InstructPix2Pix knows no marks: *The mark in words* puts **the picture** in its place.
 
 Press **Run**. Below: your picture, InstructAny2Pix, InstructPix2Pix.
 {MINIATURE}""",
@@ -233,6 +232,6 @@ InstructPix2Pix: raise **text_guidance**. InstructAny2Pix: raise **cfg** on the 
 InstructPix2Pix: raise **image_guidance**. InstructAny2Pix: lower **cfg**, or raise **base_weight** on Embedding Mix (0 → 0.5).
 
 ### Another sentence?
-In **The instruction**; `[image1]` has to be in it. Both follow it.""",
+In **The instruction**; **[image1]** has to be in it. Both follow it.""",
 }
 NOTES |= notes_without_llm(MINIATURE)

@@ -90,7 +90,7 @@ def add_instruction(plan: Plan, references: Link, instruction: str) -> Group:
     """The LLM and its plan."""
     plan.add("llm", "Any2PixLoadLLM")
     plan.add("instruct", "Any2PixInstruct", llm=("llm", "llm"), references=references, instruction=instruction)
-    return Group("2 · What you ask for", ASK_COLOR, (("llm", "instruct"),))
+    return Group("2 · What you ask for", ASK_COLOR, (("llm",), ("instruct",)))
 
 
 def add_look(plan: Plan) -> Group:
@@ -110,7 +110,7 @@ def add_look(plan: Plan) -> Group:
         refined=("refined", "refined"),
         base=("base", "embedding"),
     )
-    return Group("3 · What the result shows", SHOW_COLOR, (("prior", "refined"), ("mixed",)))
+    return Group("3 · What the result shows", SHOW_COLOR, (("prior",), ("refined",), ("mixed",)))
 
 
 def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Group:
@@ -140,8 +140,13 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
         base=("base", "embedding"),
     )
     plan.add("noise", "Any2PixNoiseMix", latent=("inverted", "latent"))
-    prepared = ("base", "encoded", "masked") if mask else ("base", "encoded")
-    columns = (prepared, ("adapter", "diffusion"), ("source",), ("inverted", "noise"))
+    columns = (
+        ("adapter", "diffusion"),
+        ("base",),
+        ("encoded", "source"),
+        ("masked", "inverted") if mask else ("inverted",),
+        ("noise",),
+    )
     return Group("4 · The picture to edit, as noise", NOISE_COLOR, columns)
 
 

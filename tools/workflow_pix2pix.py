@@ -73,12 +73,13 @@ def beside_plan(name: str, instruction: str, source: Source) -> Plan:
         add_sampler(plan),
     ]
     titles = ("the instruction", "what the result shows", "the picture as noise", "paint")
-    plan.rows.append([replace(group, title=f"InstructAny2Pix: {title}") for group, title in zip(planned, titles)])
+    planned = [replace(group, title=f"InstructAny2Pix: {title}") for group, title in zip(planned, titles)]
+    plan.rows += [planned[:2], planned[2:]]
     theirs, plan.result = plan.result, ("edited", "IMAGE")
 
-    networks = add_networks(plan)
+    network, pixels = add_networks(plan)
     words = add_words(plan, ("in words", "STRING"))
-    words = replace(words, columns=(networks, *words.columns))
+    words = replace(words, columns=((network,), (pixels,), *words.columns))
     groups = [words, add_guidance(plan), add_paint(plan, names=("painted", "edited", "kept"))]
     titles = ("the instruction", "knobs", "paint")
     groups = [replace(group, title=f"InstructPix2Pix: {title}") for group, title in zip(groups, titles)]
@@ -92,11 +93,12 @@ def beside_plan(name: str, instruction: str, source: Source) -> Plan:
 def add_picture(plan: Plan, source: Source) -> Group:
     """The picture and the networks."""
     plan.add("image1", "LoadImage", source.title, image=source.content)
-    return Group("1 · What you bring", INPUT_COLOR, (("image1",), add_networks(plan)))
+    network, pixels = add_networks(plan)
+    return Group("1 · What you bring", INPUT_COLOR, (("image1", network), (pixels,)))
 
 
-def add_networks(plan: Plan) -> tuple[str, ...]:
-    """The networks and the picture as their latent; returns the column of their nodes."""
+def add_networks(plan: Plan) -> tuple[str, str]:
+    """The networks and the picture as their latent; returns the names of their nodes."""
     plan.add("pix2pix", "Any2PixLoadInstructPix2Pix")
     plan.add("pixels", "VAEEncode", pixels=PICTURE, vae=("pix2pix", "vae"))
     return "pix2pix", "pixels"
@@ -152,4 +154,5 @@ def add_paint(plan: Plan, *last: str, names: tuple[str, str, str] = ("sampled", 
     )
     plan.add(decoded, "VAEDecode", samples=(sampled, "output"), vae=("pix2pix", "vae"))
     plan.add(saved, "SaveImage", "The result", images=plan.result, filename_prefix=f"any2pix/{plan.name}")
-    return Group("4 · Paint", PAINT_COLOR, (("drawn", "walk", "levels"), (sampled, decoded, *last), (saved,)))
+    shown = ((decoded, *last), (saved,)) if last else ((decoded, saved),)
+    return Group("4 · Paint", PAINT_COLOR, (("drawn", "walk", "levels"), (sampled,), *shown))

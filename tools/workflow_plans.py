@@ -70,7 +70,7 @@ def sound_to_picture() -> Plan:
         source="audio",
         guidance=1.0,
     )
-    heard = Group("2 · From sound to picture", SHOW_COLOR, (("heard",), ("prior", "refined")))
+    heard = Group("2 · From sound to picture", SHOW_COLOR, (("heard", "prior"), ("refined",)))
     plan.add("adapter", "Any2PixLoadAdapter")
     plan.add("diffusion", "Any2PixLoadDiffusion")
     plan.add("empty", "EmptyLatentImage", "Four empty pictures", width=SIZE, height=SIZE, batch_size=4)
@@ -88,7 +88,7 @@ def sound_to_picture() -> Plan:
     plan.add(
         "saved", "SaveImage", "What was heard", images=("decoded", "IMAGE"), filename_prefix=f"any2pix/{plan.name}"
     )
-    painted = Group("4 · Paint", PAINT_COLOR, (("sampled", "decoded"), ("saved",)))
+    painted = Group("4 · Paint", PAINT_COLOR, (("sampled",), ("decoded", "saved")))
     plan.rows.append([plan.name, brought, heard, painter, painted])
     return plan
 

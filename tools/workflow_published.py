@@ -99,7 +99,7 @@ def add_published_inversion(plan: Plan, references: Link, steps: int, scheduler:
         iterations=ITERATIONS,
     )
     plan.add("noise", "Any2PixNoiseMix", latent=("inverted", "latent"), alpha=ALPHA, mode="polar")
-    columns = (("base", "sized"), ("encoded", "nothing"), ("inverted", "noise"))
+    columns = (("base",), ("sized", "nothing"), ("encoded",), ("inverted",), ("noise",))
     return Group("5 · The picture to edit, as noise", NOISE_COLOR, columns)
 
 
@@ -124,7 +124,7 @@ def add_painter(plan: Plan) -> Group:
         cfg=CFG,
         scheduler=SCHEDULER,
     )
-    return Group("6 · Paint", PAINT_COLOR, (("adapter", "sampled"), add_result(plan, ("sampled", "latent"))))
+    return Group("6 · Paint", PAINT_COLOR, (("adapter",), ("sampled",), add_result(plan, ("sampled", "latent"))))
 
 
 def add_lcm_painter(plan: Plan) -> Group:
@@ -143,9 +143,8 @@ def add_lcm_painter(plan: Plan) -> Group:
     )
     add_stock_sampler(plan, LCM_STEPS, LCM_CFG, sampler_name="lcm", scheduler=LCM_SAMPLER_SCHEDULER)
     painted = add_result(plan, ("sampled", "LATENT"))
-    return Group(
-        "6 · Paint in eight steps", PAINT_COLOR, (("lora", "lcm", "adapter"), ("edit",), ("sampled",), painted)
-    )
+    columns = (("lora", "adapter"), ("lcm",), ("edit",), ("sampled",), painted)
+    return Group("6 · Paint in eight steps", PAINT_COLOR, columns)
 
 
 def add_result(plan: Plan, painted: Link) -> tuple[str, ...]:

@@ -1,34 +1,78 @@
 // Shows the text that a node of ours sends along with its result (the LLM's answer, what a loader loaded) on the node itself.
 import { app } from "../../scripts/app.js";
-import { ComfyWidgets } from "../../scripts/widgets.js";
 
-const PREFIX = "Any2Pix";
+const SHOWS_TEXT = new Set([
+  "Any2PixInstruct",
+  "Any2PixLoadAdapter",
+  "Any2PixLoadDiffusion",
+  "Any2PixLoadImageBind",
+  "Any2PixLoadInstructPix2Pix",
+  "Any2PixLoadLLM",
+  "Any2PixLoadPrior",
+  "Any2PixRetrieveBase",
+]);
 const WIDGET = "shown";
-const HEIGHT = 96; // pixels: the caption and a three-line answer
+const HEIGHT = 96; // pixels: four lines, or the caption and a two-line answer
+const HINTS = { en: "Told here after a run", zh: "运行后显示在此" };
+
+function hint() {
+  return HINTS[app.ui.settings.getSettingValue("Comfy.Locale")] ?? HINTS.en;
+}
 
 function addWidget(node) {
-  const { widget } = ComfyWidgets.STRING(node, WIDGET, ["STRING", { multiline: true }], app);
+  const element = document.createElement("textarea");
+  element.className = "comfy-multiline-input";
+  element.readOnly = true;
+  element.placeholder = hint();
+  element.style.minHeight = `${HEIGHT}px`;
+  element.dataset.captureWheel = "true"; // Vue nodes: the wheel scrolls the text that has the focus
+  element.addEventListener("wheel", (event) => {
+    const scrolls = element.scrollHeight > element.clientHeight;
+    if (!scrolls && !LiteGraph.vueNodesMode) app.canvas.processMouseWheel(event); // Vue nodes hand it on themselves
+  });
+  // A type that no front end draws by itself: it then mounts the element, with classic and with Vue nodes.
+  const widget = node.addDOMWidget(WIDGET, "any2pix_text", element, {
+    serialize: false, // not in the prompt
+    getMinHeight: () => HEIGHT,
+    getValue: () => element.value,
+    setValue: (text) => (element.value = text),
+  });
   widget.serialize = false; // not in the saved workflow
-  widget.options.serialize = false; // not in the prompt
-  widget.options.getMinHeight = () => HEIGHT;
-  if (widget.inputEl ?? widget.element) {
-    (widget.inputEl ?? widget.element).readOnly = true;
-  }
-  return widget;
+}
+
+function show(node, output) {
+  const widget = node?.widgets?.find((widget) => widget.name === WIDGET);
+  if (widget && output?.text) widget.value = output.text.join("\n\n"); // one text for each item of a list
+}
+
+// The node at "7", in a subgraph at "<id of the subgraph's definition>:7", or by the nodes around it at "12:7".
+function nodeAt(place) {
+  const root = app.rootGraph ?? app.graph;
+  const around = place.split(":");
+  const id = around.pop();
+  const inner = (graph, step) => root.subgraphs?.get(step) ?? graph?.getNodeById(step)?.subgraph;
+  return around.reduce(inner, root)?.getNodeById(id);
 }
 
 app.registerExtension({
   name: "any2pix.ShowText",
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!nodeData.name.startsWith(PREFIX)) return;
-    const onExecuted = nodeType.prototype.onExecuted;
+    if (!SHOWS_TEXT.has(nodeData.name)) return;
+    const { onNodeCreated, onExecuted } = nodeType.prototype;
+    nodeType.prototype.onNodeCreated = function () {
+      onNodeCreated?.apply(this, arguments);
+      addWidget(this);
+    };
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
-      if (!output?.text) return;
-      const widget = this.widgets?.find((w) => w.name === WIDGET) ?? addWidget(this);
-      widget.value = output.text.join("\n");
-      this.setSize([this.size[0], Math.max(this.size[1], this.computeSize()[1])]);
-      app.graph.setDirtyCanvas(true, true);
+      show(this, output);
     };
+  },
+  // Back on a workflow's tab the page hands out again what its nodes had given.
+  onNodeOutputsUpdated(outputs) {
+    for (const [place, output] of Object.entries(outputs)) {
+      const node = nodeAt(place);
+      if (SHOWS_TEXT.has(node?.type)) show(node, output);
+    }
   },
 });

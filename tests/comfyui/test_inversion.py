@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from harness.edit_graph import STEPS, node
+from harness.graphs import offered
 
 ROUNDING = 1.5 / 255  # a saved picture has 256 levels
 MOST_LOSS = 0.5  # dB below the VAE's own round trip
@@ -76,7 +77,7 @@ def loss(shown, name):
 
 
 def test_with_every_scheduler_the_picture_comes_back(client, graph, object_info):
-    schedulers = object_info["KSampler"]["input"]["required"]["scheduler"][0]
+    schedulers = offered(object_info, "KSampler", "scheduler")
     for scheduler in schedulers:
         inverted(graph, f"inverted {scheduler}", scheduler=scheduler)
         sampled(graph, scheduler, [f"inverted {scheduler}", 0], scheduler=scheduler)

@@ -2,6 +2,7 @@
 
 import pytest
 from harness.edit_graph import LOADERS, NODE_IDS
+from harness.graphs import offered
 
 # id -> (display name, outputs): the public interface, as the plan of the house has it
 PUBLIC = {
@@ -64,14 +65,11 @@ def test_every_input_and_output_explains_itself(object_info, node_id):
 
 @pytest.mark.parametrize("node_id", sorted(LOADERS))
 def test_a_loader_offers_the_miniature_first(object_info, node_id):
-    kind, options = object_info[node_id]["input"]["required"]["name"]
-    offered = options["options"] if kind == "COMBO" else kind
-    assert offered[0] == "miniature"
+    assert offered(object_info, node_id, "name")[0] == "miniature"
 
 
 def test_the_example_inputs_are_offered(object_info, root):
-    pictures = object_info["LoadImage"]["input"]["required"]["image"][0]
-    sounds = object_info["LoadAudio"]["input"]["required"]["audio"][0]
+    pictures, sounds = offered(object_info, "LoadImage", "image"), offered(object_info, "LoadAudio", "audio")
     assert {file.name for file in (root / "workflows" / "inputs").iterdir()} <= {*pictures, *sounds}
 
 

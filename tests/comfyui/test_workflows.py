@@ -12,7 +12,7 @@ from any2pix.evaluation.judge import scene_labels
 from cli_runner import api_format
 from harness.client import Client, Run
 from harness.edit_graph import missing_miniature
-from harness.graphs import ROOT, differences, nodes_of, the_node, workflow_files
+from harness.graphs import ROOT, differences, nodes_of, overlapping, the_node, workflow_files
 from make_example_inputs import MASKED, PICTURES
 
 MEADOW, BEACH = PICTURES["toyland_meadow.png"], PICTURES["toyland_beach.png"]
@@ -118,16 +118,6 @@ def test_it_is_laid_out_to_be_read(path):
         left, top, right, bottom = boxes[node["id"]]
         around = [g for g in groups if g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3]]
         assert len(around) == (node not in notes), f"{node['type']} {node['id']} is not in one group"
-
-
-def overlapping(boxes: dict[int, tuple[float, float, float, float]]) -> list[str]:
-    """Which nodes lie on each other."""
-    found = []
-    for one, (left, top, right, bottom) in boxes.items():
-        for other, (x, y, to_x, to_y) in boxes.items():
-            if one < other and left < to_x and x < right and top < to_y and y < bottom:
-                found.append(f"{one} lies on {other}")
-    return found
 
 
 def box_of(node: dict) -> tuple[float, float, float, float]:

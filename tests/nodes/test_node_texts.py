@@ -1,6 +1,8 @@
 """Every node, input and output is explained: schemas, translations and help pages say the same."""
 
+import inspect
 import json
+import re
 
 import pytest
 from any2pix.nodes import NODES
@@ -69,6 +71,21 @@ def test_every_node_has_a_help_page_that_explains_each_input(schemas, texts, roo
             assert entry.id in content and texts[node_id]["inputs"][entry.id]["name"] in content, (
                 f"{page.name}: {entry.id}"
             )
+
+
+def test_the_page_has_room_for_the_text_of_every_node_that_shows_one(schemas, root):
+    shows = {node.GET_SCHEMA().node_id: node for node in NODES if "PreviewText" in inspect.getsource(node)}
+    listed = re.search(
+        r"SHOWS_TEXT = new Set\(\[(.*?)\]\)", (root / "web" / "show_text.js").read_text("utf-8"), re.S
+    ).group(1)
+    assert set(re.findall(r'"(\w+)"', listed)) == set(shows)
+    if hasattr(next(iter(schemas.values())), "has_intermediate_output"):
+        assert {node_id for node_id, schema in schemas.items() if schema.has_intermediate_output} == set(shows)
+
+
+def test_every_node_is_found_by_other_words_where_the_host_looks_for_them(schemas):
+    known = [schema.search_aliases for schema in schemas.values() if hasattr(schema, "search_aliases")]
+    assert all(known) and len(known) in (0, len(schemas))
 
 
 def test_the_widgets_stay_where_saved_workflows_expect_them(schemas):

@@ -17,6 +17,10 @@ FLAGS = [
     "--disable-sync",
 ]
 PATIENCE = 180_000  # milliseconds for a page on a busy machine; five seconds are usual
+MISSING_DIALOG = ".comfy-missing-models"
+ERROR_OVERLAY, ERROR_DETAILS = '[data-testid="error-overlay"]', '[data-testid="error-overlay-see-errors"]'
+MISSING_PANEL = '[data-testid="error-group-missing-model"]'
+DRAWN = 800  # milliseconds in which pictures in the nodes arrive and are drawn on the next frames
 READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']"
 # Names every node type the page does not know, and every widget whose value it would not offer or does not have.
 INSPECT = """() => {
@@ -47,6 +51,45 @@ RUN = """seconds => new Promise((done, fail) => {
         if (Object.keys(errors).length) fail(new Error('rejected: ' + JSON.stringify(errors)));
     });
 })"""
+# Left, top, right and bottom of every node as it is drawn, with its title, by its id; Vue nodes are elements of the page.
+BOXES = """() => {
+    const {scale, offset} = app.canvas.ds, page = app.canvas.canvas.getBoundingClientRect();
+    return Object.fromEntries(app.graph.nodes.map(node => {
+        const element = LiteGraph.vueNodesMode && document.querySelector(`[data-node-id="${node.id}"]`);
+        const [x, y] = node.pos, [width, height] = node.size;
+        if (!element) return [node.id, [x, y - LiteGraph.NODE_TITLE_HEIGHT, x + width, y + height]];
+        const box = element.getBoundingClientRect();
+        return [node.id, [(box.left - page.left) / scale - offset[0], (box.top - page.top) / scale - offset[1],
+            (box.right - page.left) / scale - offset[0], (box.bottom - page.top) / scale - offset[1]]];
+    }));
+}"""
+# Names every wire and the node that it is drawn under; the sockets' ends in its own nodes do not count.
+CROSSED = """boxes => {
+    const pen = document.createElement('canvas').getContext('2d'), found = new Set(), socket = 16;
+    pen.lineWidth = 2;
+    const wires = [...app.graph.links.values()].map(link => [link, link.path]);
+    for (const point of app.graph.reroutes.values())
+        wires.push([app.graph.links.get([...point.linkIds][0]), point.path]);
+    for (const [link, path] of wires) for (const node of app.graph.nodes) {
+        if (!path) { found.add(`wire ${link.id} is not drawn`); continue; }
+        let [left, top, right, bottom] = boxes[node.id];
+        if (node.id === link.target_id) left += socket;
+        if (node.id === link.origin_id) right -= socket;
+        const meets = (x, y) => pen.isPointInStroke(path, x, y);
+        let met = false;
+        for (let x = left; x < right && !met; x += 2) met = meets(x, top) || meets(x, bottom);
+        for (let y = top; y < bottom && !met; y += 2) met = meets(left, y) || meets(right, y);
+        if (met) found.add(`wire ${link.origin_id} -> ${link.target_id} under ${node.title} ${node.id}`);
+    }
+    return [...found];
+}"""
+# The notes whose text does not fit into them.
+CUT_NOTES = """() => app.graph.nodes.filter(node => node.type === 'MarkdownNote').filter(node => {
+    const drawn = document.querySelector(`[data-node-id="${node.id}"] .comfy-markdown-content`);
+    const text = (LiteGraph.vueNodesMode && drawn) || node.widgets[0].element.querySelector('.tiptap');
+    return text.scrollHeight > text.clientHeight + 1
+        || text.scrollHeight > (LiteGraph.vueNodesMode ? Infinity : node.widgets[0].element.clientHeight + 1);
+}).map(node => node.title)"""
 # Zooms and moves so that every node and group lies in the window, clear of the page's bars, not larger than life.
 SHOW_ALL = """() => {
     const canvas = app.canvas, rects = [];
@@ -77,7 +120,11 @@ class FrontEnd:
         page.set_default_timeout(PATIENCE)
         page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
         page.goto(url)
-        page.wait_for_function(READY)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """After the page was opened: until it knows its nodes."""
+        self.page.wait_for_function(READY)
 
     def load(self, workflow: dict, name: str) -> None:
         """Opens a workflow in UI format as if its file had been dropped on the page."""
@@ -104,22 +151,57 @@ class FrontEnd:
         """Presses Run and waits for success -> the prompt's id."""
         return self.page.evaluate(RUN, timeout)
 
+    def draw_with_vue(self, on: bool) -> None:
+        """Switches Vue nodes ("Nodes 2.0") on or off; the server remembers it."""
+        self.page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+        self.page.reload()
+        self.wait_until_ready()
+        self.page.wait_for_function("on => !!LiteGraph.vueNodesMode === on", arg=on)
+
+    def show_all(self) -> None:
+        """Zooms so that the whole graph can be seen, and waits until it is drawn."""
+        self.page.evaluate(SHOW_ALL)
+        self.page.wait_for_timeout(DRAWN)
+
+    def boxes(self) -> dict[int, tuple[float, float, float, float]]:
+        """Left, top, right and bottom of every node as it is drawn, with its title."""
+        return {int(node): tuple(box) for node, box in self.page.evaluate(BOXES).items()}
+
+    def crossed(self) -> list[str]:
+        """Which wires are drawn under which nodes."""
+        return self.page.evaluate(CROSSED, self.page.evaluate(BOXES))
+
+    def cut_notes(self) -> list[str]:
+        """The titles of the notes whose text does not fit into them."""
+        return self.page.evaluate(CUT_NOTES)
+
     def screenshot(self, path: Path, whole_graph: bool = True) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if whole_graph:
             self.page.evaluate(SHOW_ALL)
-        self.page.wait_for_timeout(800)  # pictures in the nodes arrive and are drawn on the next frames
+        self.page.wait_for_timeout(DRAWN)
         self.page.screenshot(path=path)
         return path
 
-    def close_dialog(self) -> None:
-        """Closes the dialog on top."""
-        self.page.keyboard.press("Escape")
-        self.page.locator(".p-dialog").last.wait_for(state="detached")
+    def missing_models(self) -> str:
+        """Waits until the page says which model files are missing -> its words, and closes what it said them in."""
+        dialog, overlay = self.page.locator(MISSING_DIALOG), self.page.locator(ERROR_OVERLAY)
+        dialog.or_(overlay).first.wait_for()
+        if dialog.count():
+            text = dialog.inner_text()
+            self.page.keyboard.press("Escape")
+            self.page.locator(".p-dialog").last.wait_for(state="detached")
+            return text
+        self.page.locator(ERROR_DETAILS).click()  # newer front ends list them beside the graph
+        panel = self.page.locator(MISSING_PANEL)
+        panel.first.wait_for()
+        return "\n".join(panel.all_inner_texts())
 
     def shown_errors(self) -> list[str]:
         """What the page complains about in its toasts and dialogs."""
-        return self.page.locator(".p-toast-message-error, .p-toast-message-warn, .p-dialog").all_inner_texts()
+        return self.page.locator(
+            f".p-toast-message-error, .p-toast-message-warn, .p-dialog, {ERROR_OVERLAY}"
+        ).all_inner_texts()
 
 
 @contextmanager

@@ -7,6 +7,12 @@ PAGE_WIDGETS = {"upload", "audioUI"}
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def offered(object_info: dict, node_id: str, name: str) -> list[str]:
+    """What a node's combo input offers; a host tells it in one of two forms."""
+    kind, *options = object_info[node_id]["input"]["required"][name]
+    return options[0]["options"] if kind == "COMBO" else kind
+
+
 def workflow_files() -> list[Path]:
     """The example workflows, UI format."""
     return sorted((ROOT / "workflows").glob("*.json"))
@@ -39,6 +45,16 @@ def asked(body: dict) -> dict:
     """A node's type and inputs, without the widgets that only the page uses."""
     inputs = {name: value for name, value in body["inputs"].items() if name not in PAGE_WIDGETS}
     return {"class_type": body["class_type"], **inputs}
+
+
+def overlapping(boxes: dict[int, tuple[float, float, float, float]]) -> list[str]:
+    """Which nodes lie on each other."""
+    found = []
+    for one, (left, top, right, bottom) in boxes.items():
+        for other, (x, y, to_x, to_y) in boxes.items():
+            if one < other and left < to_x and x < right and top < to_y and y < bottom:
+                found.append(f"{one} lies on {other}")
+    return found
 
 
 def with_inputs(graph: dict, node: str, **inputs) -> dict:

@@ -1,0 +1,43 @@
+"""Every example workflow as the page draws it, with classic and with Vue nodes: nothing lies on anything else."""
+
+import json
+
+import pytest
+from harness.graphs import overlapping, workflow_files
+
+OURS = "edit_with_sound"
+pytestmark = pytest.mark.usefixtures("made_for_stock_nodes")
+
+
+@pytest.fixture(scope="module", params=(False, True), ids=("classic", "vue"))
+def page(request, server, browser):
+    """A page that draws nodes one way; classic again afterwards."""
+    page = browser(server.url)
+    page.draw_with_vue(request.param)
+    yield page
+    page.draw_with_vue(False)
+    page.page.close()
+
+
+@pytest.fixture(params=workflow_files(), ids=lambda path: path.stem)
+def opened(request, page):
+    page.load(json.loads(request.param.read_text("utf-8")), request.param.stem)
+    page.show_all()
+    return page
+
+
+def test_nothing_lies_on_a_node_and_no_wire_runs_under_one(opened):
+    boxes = opened.boxes()
+    assert not overlapping(boxes)
+    assert not opened.crossed()
+    assert not opened.cut_notes()
+
+
+def test_nothing_does_once_the_nodes_show_what_they_gave(page, client, screenshots):
+    path = next(path for path in workflow_files() if path.stem == OURS)
+    page.load(json.loads(path.read_text("utf-8")), path.stem)
+    page.run()
+    page.show_all()
+    assert not overlapping(page.boxes())
+    assert not page.crossed()
+    page.screenshot(screenshots / f"layout_{'vue' if page.page.evaluate('LiteGraph.vueNodesMode') else 'classic'}.png")
