@@ -12,7 +12,6 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
-
 OF_OTHER_PACKS = ("scheduler", "sampler_name")  # widgets whose names other packs add to
 
 

@@ -8,6 +8,7 @@ from ..models.mm_llm import scale_embedding
 from ..stages.library import pack_references, require_one_size, unpack_references
 from ..stages.pick import marks_of, pick_reference
 from ..stages.types import References
+from .host_options import where_known
 from .retrieve import SDXL_SIZE, blank_picture
 from .saved import (
     HIDDEN,
@@ -37,6 +38,11 @@ class SaveReferences(io.ComfyNode):
             category=f"{CATEGORY}/references",
             description="Saves a chain of references, their pictures included, so that another workflow can use them without "
             "ImageBind.",
+            **where_known(
+                io.Schema,
+                search_aliases=["reference library", "save embedding", "export references"],
+                has_intermediate_output=True,
+            ),
             is_output_node=True,
             hidden=HIDDEN,
             inputs=[
@@ -67,6 +73,11 @@ class LoadReferences(io.ComfyNode):
             display_name="Load References",
             category=f"{CATEGORY}/references",
             description="Loads references that were saved, with their pictures. ImageBind is not needed.",
+            **where_known(
+                io.Schema,
+                search_aliases=["reference library", "load embedding", "import references"],
+                has_intermediate_output=True,
+            ),
             inputs=[
                 name_input(KIND, FOLDER, "Save References"),
                 ReferencesSocket.Input(
@@ -109,6 +120,11 @@ class PickReference(io.ComfyNode):
             display_name="Pick Reference",
             category=f"{CATEGORY}/references",
             description="Takes one reference by hand, as the picture to edit or as what to paint: no language model is asked.",
+            **where_known(
+                io.Schema,
+                search_aliases=["choose reference", "edit without llm", "select embedding"],
+                has_intermediate_output=True,
+            ),
             is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
             inputs=[
                 ReferencesSocket.Input("references", tooltip="A chain of references."),

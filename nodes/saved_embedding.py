@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..stages.encode import check_finite
+from .host_options import where_known
 from .saved import (
     HIDDEN,
     check_new_name,
@@ -38,6 +39,9 @@ class SaveEmbedding(io.ComfyNode):
             category=CATEGORY,
             description="Saves an embedding, predicted, refined or mixed, so that it can be painted again without the networks "
             "that made it.",
+            **where_known(
+                io.Schema, search_aliases=["save embedding", "export embedding"], has_intermediate_output=True
+            ),
             is_output_node=True,
             hidden=HIDDEN,
             inputs=[
@@ -66,6 +70,9 @@ class LoadEmbedding(io.ComfyNode):
             display_name="Load Embedding",
             category=CATEGORY,
             description="Loads an embedding that was saved. Neither ImageBind, nor the LLM, nor the prior is needed for it.",
+            **where_known(
+                io.Schema, search_aliases=["load embedding", "import embedding"], has_intermediate_output=True
+            ),
             inputs=[name_input(KIND, FOLDER, "Save Embedding")],
             outputs=[
                 EmbeddingSocket.Output(

@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..stages.encode import check_finite
+from .host_options import where_known
 from .identity import ModelIdentity, identify
 from .inverted import INVERSION_KEY, Inversion, InvertedNoise, attach, inversion_of
 from .saved import (
@@ -72,6 +73,9 @@ class SaveInversion(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Saves the inversion of a picture, so that editing it another day needs no inversion and gives the same "
             "picture, bit for bit.",
+            **where_known(
+                io.Schema, search_aliases=["save inverted latent", "save noise"], has_intermediate_output=True
+            ),
             is_output_node=True,
             hidden=HIDDEN,
             inputs=[
@@ -103,6 +107,9 @@ class LoadInversion(io.ComfyNode):
             display_name="Load Inversion",
             category=f"{CATEGORY}/sampling",
             description="Loads the inversion of a picture, in the place of DDIM Invert and of the picture itself.",
+            **where_known(
+                io.Schema, search_aliases=["load inverted latent", "load noise"], has_intermediate_output=True
+            ),
             inputs=[
                 name_input(KIND, FOLDER, "Save Inversion"),
                 io.Model.Input(

@@ -5,11 +5,18 @@ const SHOWS_TEXT = new Set([
   "Any2PixInstruct",
   "Any2PixLoadAdapter",
   "Any2PixLoadDiffusion",
+  "Any2PixLoadEmbedding",
   "Any2PixLoadImageBind",
   "Any2PixLoadInstructPix2Pix",
+  "Any2PixLoadInversion",
   "Any2PixLoadLLM",
   "Any2PixLoadPrior",
+  "Any2PixLoadReferences",
+  "Any2PixPickReference",
   "Any2PixRetrieveBase",
+  "Any2PixSaveEmbedding",
+  "Any2PixSaveInversion",
+  "Any2PixSaveReferences",
 ]);
 const WIDGET = "shown";
 const HEIGHT = 96; // pixels: four lines, or the caption and a two-line answer
