@@ -59,7 +59,7 @@ def test_a_file_says_which_network_made_it(run, references, networks, folders):
     assert record["dims"] == 64 and record["pack"].count(".") == 2
     origin = record["references"][0]["origin"]
     assert origin.startswith("ImageBind, 64 numbers, ") and len(origin.rpartition("#")[2]) == 8
-    shown = LoadReferences.execute("cats.safetensors").ui.as_dict()["text"][0]
+    shown = LoadReferences.execute(name="cats.safetensors").ui.as_dict()["text"][0]
     assert origin in shown and "[image2]  32 x 33" in shown and "[text1]" in shown and "saved 20" in shown
 
 
@@ -110,10 +110,10 @@ def test_the_recipe_is_the_part_of_the_graph_that_leads_here(monkeypatch):
 def test_a_loaded_embedding_shows_what_made_it(run, vector, monkeypatch, folders):
     monkeypatch.setattr(SaveEmbedding, "hidden", HIDDEN)
     keep(run, "embedding", vector, "a")
-    shown = LoadEmbedding.execute("a.safetensors").ui.as_dict()["text"][0]
+    shown = LoadEmbedding.execute(name="a.safetensors").ui.as_dict()["text"][0]
     assert "MixEmbeddings: edit_weight 0.4" in shown and "64 numbers, length 20" in shown
     rewrite(folders["embedding"] / "a.safetensors", lambda record: record.update(recipe=["not one"]))
-    assert "64 numbers" in LoadEmbedding.execute("a.safetensors").ui.as_dict()["text"][0]
+    assert "64 numbers" in LoadEmbedding.execute(name="a.safetensors").ui.as_dict()["text"][0]
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_a_pick_from_nothing_is_named(run):
 
 
 def test_the_pick_is_shown_with_an_arrow(references):
-    shown = PickReference.execute(references, "audio1").ui.as_dict()["text"][0]
+    shown = PickReference.execute(references=references, mark="audio1").ui.as_dict()["text"][0]
     assert [line.startswith("→") for line in shown.splitlines()] == [False, False, True, False]
