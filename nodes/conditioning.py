@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_base
 import comfy.supported_models
 import torch
 from torch import Tensor
@@ -88,6 +89,15 @@ def require_conditioning(given: Conditioning, what: str) -> None:
                     f"The {entry} holds NaN or infinite numbers. Look at the node it comes from: a text encoder in fp16 may have "
                     "overflowed; start ComfyUI with --bf16-text-enc or --fp32-text-enc."
                 )
+
+
+def require_pooled(model: Any, given: Conditioning, what: str) -> None:
+    """ValueError where an SDXL model is asked with a text that was not encoded for it: it reads a pooled vector beside the text."""
+    if isinstance(model.model, comfy.model_base.SDXL) and any(extras.get("pooled_output") is None for _, extras in given):
+        raise ValueError(
+            f"The {what} has no pooled vector, which an SDXL model reads beside the text. Encode the text with the CLIP of an SDXL "
+            "checkpoint (DualCLIPLoader of type sdxl), or connect Apply Embedding."
+        )
 
 
 def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str) -> None:

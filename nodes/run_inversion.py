@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..stages.invert import InversionOptions, ddim_invert
 from .choices import require_finite_widget
-from .conditioning import require_conditioning, require_cover
+from .conditioning import require_conditioning, require_cover, require_pooled
 from .inverted import Inversion
 from .latents import NETWORK_REMEDY, require_finite
 from .skips import Witness, without_skips
@@ -58,6 +58,7 @@ def run_inversion(
     """
     for name, given in guidance.sides().items():
         require_conditioning(given, name)
+        require_pooled(model, given, name)
         require_cover(given, model.get_model_object("model_sampling"), record.sigmas[:-1], name)
     if mask is not None:
         mask = (prepare_mask(mask, noise.shape, "cpu")[:, :1] > 0).float()

@@ -8,6 +8,8 @@ import torch
 from any2pix.nodes import AudioEmbedding
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.one_host
+
 RATE = 44_100
 
 

@@ -9,6 +9,8 @@ import torch
 from any2pix.nodes.sockets import Embedding
 from harness.unet_eps import seeded
 
+pytestmark = pytest.mark.one_host
+
 UNKNOWN = "bong_tangent"
 
 
@@ -48,7 +50,7 @@ def test_a_sampler_or_scheduler_that_is_not_there_is_named_by_our_sampler(
 
 
 def test_no_steps_are_named(run, networks, texts, vectors):
-    with pytest.raises(ValueError, match="steps of DDIM Invert is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="steps of DDIM Invert is 0. It goes from 1 to 1000"):
         invert(run, networks, texts, steps=0)
     with pytest.raises(ValueError, match="steps of SDXL Embedding Sampler is 0"):
         paint(run, networks, vectors, steps=0)
@@ -200,3 +202,10 @@ def test_a_selectors_name_is_checked_when_the_node_runs(run, networks, texts):
     assert invert(run, networks, texts, scheduler=selector(OTHER_SCHEDULERS)().select()[0])
     with pytest.raises(ValueError, match="scheduler of DDIM Invert is 'a scheduler of another pack'"):
         invert(run, networks, texts, scheduler=OTHER_SCHEDULERS[-1])
+
+
+def test_a_text_without_the_pooled_vector_of_sdxl_is_named(run, networks, texts):
+    """What another checkpoint's CLIP gives: ComfyUI itself stops with KeyError: 'pooled_output'."""
+    bare = [[text, {}] for text, _ in texts[0]]
+    with pytest.raises(ValueError, match="conditioning of DDIM Invert has no pooled vector"):
+        invert(run, networks, [bare, texts[1]])

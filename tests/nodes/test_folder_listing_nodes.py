@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from any2pix.nodes import example_inputs, folders, listing
 
+pytestmark = pytest.mark.one_host
+
 ENDINGS = {".safetensors", ".bin"}
 MARK = '"hidden_size"'
 

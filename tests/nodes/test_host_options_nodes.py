@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import pytest
 from any2pix.nodes.host_options import where_known
 
+pytestmark = pytest.mark.one_host
+
 
 @dataclass
 class Older:

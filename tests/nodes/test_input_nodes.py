@@ -11,6 +11,8 @@ from any2pix.stages.types import Reference
 from harness.unet_eps import seeded
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.one_host
+
 PICTURE = seeded(1, 20, 30, 3, seed=3).sigmoid()
 WHAT = "image of Load Image Embedding"
 

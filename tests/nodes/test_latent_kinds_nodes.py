@@ -17,6 +17,8 @@ from any2pix.nodes.sockets import Embedding
 from harness.pix2pix_models import pix2pix_model, prompts, sample
 from harness.unet_eps import relative, seeded
 
+pytestmark = pytest.mark.one_host
+
 STEPS = 3
 SHAPE = (2, 4, 6, 9)
 SIGMAS = torch.tensor([9.0, 4.0, 1.5, 0.0])

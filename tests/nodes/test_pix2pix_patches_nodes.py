@@ -12,6 +12,8 @@ from any2pix.nodes import InstructPix2PixGuider
 from harness.pix2pix_models import pix2pix_model, prompts, sample
 from harness.unet_eps import relative, seeded
 
+pytestmark = pytest.mark.one_host
+
 ONE_STEP = torch.tensor([6.0, 0.0])
 EXACT, FELT = 5e-6, 2e-4  # of the length of the whole latent: rounding in float32, and the least that a patch does here
 TEXT, PICTURE = 6.0, 1.7

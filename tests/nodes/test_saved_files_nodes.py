@@ -20,6 +20,8 @@ from harness.saved_files import (
 )
 from safetensors.torch import save_file
 
+pytestmark = pytest.mark.one_host
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_content_gives_the_same_bytes_and_another_one_a_number(run, contents, folders, kind):

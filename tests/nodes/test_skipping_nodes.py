@@ -10,6 +10,8 @@ from any2pix.nodes.sockets import Embedding
 from comfy.patcher_extension import WrappersMP
 from harness.unet_eps import relative, seeded
 
+pytestmark = pytest.mark.one_host
+
 STEPS = 8
 SAME = 1e-5
 

@@ -1,10 +1,13 @@
 """The pack starts and its nodes run where nothing is installed but what ComfyUI brings."""
 
+import pytest
 import json
 import subprocess
 import sys
 
 import workspace
+
+pytestmark = pytest.mark.one_host
 
 NOT_COMFYUIS = ("diffusers", "accelerate", "datasets", "matplotlib")
 SCRIPT = f"""
