@@ -22,7 +22,9 @@ def read_audio(audio: Mapping[str, Any] | None) -> tuple[Tensor, Any]:
             "sound, or bypass this node."
         )
     if not isinstance(audio, Mapping):
-        raise ValueError(f"AUDIO holds {_names(KEYS)}; this is a {type(audio).__name__}. Look at the node it comes from.")
+        raise ValueError(
+            f"AUDIO holds {_names(KEYS)}; this is a {type(audio).__name__}. Look at the node it comes from."
+        )
     waveform, rate = (_read(audio, key) for key in KEYS)
     if isinstance(waveform, np.ndarray):
         waveform = torch.from_numpy(np.ascontiguousarray(waveform))
@@ -41,7 +43,9 @@ def _read(audio: Mapping[str, Any], key: str) -> Any:
     try:
         return audio[key]
     except KeyError as error:
-        raise ValueError(f"AUDIO holds {_names(KEYS)}; this one lacks {key}. Look at the node it comes from.") from error
+        raise ValueError(
+            f"AUDIO holds {_names(KEYS)}; this one lacks {key}. Look at the node it comes from."
+        ) from error
     except Exception as error:  # a lazy mapping runs another pack's reader now, which raises what it likes
         raise ValueError(f"The sound could not be read: {error}. Does its file have a sound track?") from error
 

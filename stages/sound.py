@@ -72,7 +72,9 @@ def _one_by_one(waveform: Tensor, up: int, down: int, reach: int, start: int, en
     chunks = []
     for chunk in torch.arange(start, end).split(max(1, AT_ONCE // len(taps))):
         before = chunk * down // up  # the last sample at or before it
-        places = ((before * up - chunk * down).double() / (up * down)).float()[:, None] + steps  # no large numbers subtracted
+        places = ((before * up - chunk * down).double() / (up * down)).float()[
+            :, None
+        ] + steps  # no large numbers subtracted
         chunks.append((heard[(before - first)[:, None] + taps] * _sinc(places, up, down)).sum(dim=1))
     return torch.cat(chunks)
 

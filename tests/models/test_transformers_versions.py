@@ -8,7 +8,13 @@ import sys
 import pytest
 
 TESTS = ("tests/models/test_mm_llm.py", "tests/golden/test_llm_numbers.py", "-m", "not slow")
-OFFLINE = ("No matching distribution", "Could not find a version", "Failed to establish", "timed out", "ConnectionError")
+OFFLINE = (
+    "No matching distribution",
+    "Could not find a version",
+    "Failed to establish",
+    "timed out",
+    "ConnectionError",
+)
 
 
 def pip(*words) -> str:

@@ -63,7 +63,9 @@ def test_a_lazy_mapping_that_cannot_be_read(embed):
     def read():
         raise OSError("no audio stream in film.mp4")
 
-    with pytest.raises(ValueError, match="could not be read: no audio stream in film.mp4. Does its file have a sound track"):
+    with pytest.raises(
+        ValueError, match="could not be read: no audio stream in film.mp4. Does its file have a sound track"
+    ):
         embed(Lazy(read))
 
 

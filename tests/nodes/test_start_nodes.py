@@ -10,11 +10,13 @@ import workspace
 pytestmark = pytest.mark.one_host
 
 NOT_COMFYUIS = ("diffusers", "accelerate", "datasets", "matplotlib")
-SCRIPT = f"""
+SCRIPT = (
+    f"""
 import asyncio, json, sys, tempfile
 for name in {NOT_COMFYUIS}:
     sys.modules[name] = None  # as if it were not installed
-""" + """
+"""
+    + """
 sys.path.insert(0, sys.argv[1])
 from comfy.cli_args import args
 args.cpu, args.base_directory = True, tempfile.mkdtemp()
@@ -34,6 +36,7 @@ with torch.inference_mode():
         answer = str(error)
 print(json.dumps({"loaded": 2 + len(others), "norm": float(references[0].embedding.norm()), "answer": answer}))
 """
+)
 
 
 def test_the_nodes_run_on_what_comfyui_brings():

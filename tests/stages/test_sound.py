@@ -70,14 +70,18 @@ def test_the_filter_bank_has_the_numbers_torchaudio_gave():
 @pytest.mark.parametrize("seconds", [3.0, 0.0373, 1.0007])
 @pytest.mark.parametrize("rate", USUAL)
 def test_resampling_is_torchaudios(rate, seconds):
-    functional = pytest.importorskip("torchaudio.functional", reason="torchaudio is not installed: only its numbers are compared")
+    functional = pytest.importorskip(
+        "torchaudio.functional", reason="torchaudio is not installed: only its numbers are compared"
+    )
     sound = noise(rate, seconds, channels=2)
     assert_close(resample(sound, rate, TARGET), functional.resample(sound.mean(dim=0), rate, TARGET), **CLOSE)
 
 
 @pytest.mark.parametrize("loudness", [1.0, 1e-4, 0.0])
 def test_the_filter_bank_is_torchaudios(loudness):
-    kaldi = pytest.importorskip("torchaudio.compliance.kaldi", reason="torchaudio is not installed: only its numbers are compared")
+    kaldi = pytest.importorskip(
+        "torchaudio.compliance.kaldi", reason="torchaudio is not installed: only its numbers are compared"
+    )
     options = {"htk_compat": True, "use_energy": False, "window_type": "hanning", "dither": 0.0}
     for bands, sound in ((128, noise(TARGET, 2.0)), (64, chirp(TARGET, 0.31)), (128, noise(TARGET, 0.025))):
         expected = kaldi.fbank(loudness * sound, sample_frequency=TARGET, num_mel_bins=bands, **options)
@@ -101,7 +105,9 @@ def test_a_part_is_cut_from_the_whole(rate):
         assert_close(resample(sound, rate, TARGET, start, end), whole[start:end], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("samples, rate", [(57_600_000, 48000), (172_800_001, 48000), (40_000_003, 44100), (29_999, 11025)])
+@pytest.mark.parametrize(
+    "samples, rate", [(57_600_000, 48000), (172_800_001, 48000), (40_000_003, 44100), (29_999, 11025)]
+)
 def test_a_long_sound_is_as_long_as_torchaudio_makes_it(samples, rate):
     up, down = TARGET // math.gcd(rate, TARGET), rate // math.gcd(rate, TARGET)
     counted = int(torch.ceil(torch.as_tensor(up * samples / down)))
