@@ -16,6 +16,7 @@ from workflow_parts import (
 
 NAME, KNOBS = "edit_without_llm", "knobs without the LLM"
 # Chosen on validation edits: guidance stresses what is added, so that the picture needs as large a share as the rest together.
+CFG = 2.0
 WEIGHTS = {"edit_weight": 1.0, "refined_weight": 1.0, "base_weight": 2.0}
 
 
@@ -34,7 +35,9 @@ def without_llm_plan(name: str, base: Source, added: Source) -> Plan:
         mark=f"{base.kind}1",
     )
     plan.rows.append([(name, KNOBS), brought, picked, shown])
-    plan.rows.append([noise, add_sampler(plan), add_comparison(plan)])
+    painted = add_sampler(plan)
+    plan.nodes["sampled"]["inputs"]["cfg"] = CFG
+    plan.rows.append([noise, painted, add_comparison(plan)])
     return plan
 
 
@@ -73,13 +76,13 @@ Press **Run**. Then try the input folder's frog, rain or snow. Words work as wel
 What it cannot: take only the subject out of another picture, remove something, or do two things at once. The language model can.
 {miniature}""",
         KNOBS: """### It changes too little?
-Lower **base_weight** on Embedding Mix (2 → 1.5), or raise **cfg** on the sampler (3 → 4).
+Lower **base_weight** on Embedding Mix (2 → 1.5), or raise **cfg** on the sampler (2 → 3).
 
 ### It changes too much?
-The place or the weather of your picture is lost? Raise **base_weight** (2 → 2.5), or lower **cfg** (3 → 2).
+The place or the weather of your picture is lost? Raise **base_weight** (2 → 2.5), or lower **cfg** (2 → 1.5).
 
 ### You describe the whole result?
-*Load Text Embedding* with *a cat in the meadow on a sunny day*: then **base_weight** 0 to 0.5.
+*Load Text Embedding* with *a cat in the meadow on a sunny day*: then **base_weight** 0.5.
 
 **steps** and **scheduler** have to be the same on DDIM Invert and the sampler.""",
     }

@@ -12,11 +12,17 @@ from any2pix.nodes import LoadReferences, SaveEmbedding, SaveReferences
 from any2pix.nodes.saved import NOTHING_SAVED, saved_names
 from any2pix.nodes.sockets import Embedding
 from any2pix.stages.types import Reference
-from harness.saved_files import (
+from harness.saved_files import (  # noqa: F401
     KINDS,
+    clean_fixture,
+    contents_fixture,
     files_in,
+    folders_fixture,
+    invert_fixture,
     keep,
+    references_fixture,
     rewrite,
+    vector_fixture,
 )
 from safetensors.torch import save_file
 
