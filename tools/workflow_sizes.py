@@ -59,7 +59,7 @@ VUE_HEIGHTS = {
     "ControlNetLoader": 90,
     "EmptyLatentImage": 118,
     "ImageCompositeMasked": 158,
-    "ImageScaleToTotalPixels": 90,
+    "ImageScaleToTotalPixels": 122,  # with resolution_steps, which newer hosts have
     "ImageStitch": 166,
     "KSampler": 290,
     "KSamplerAdvanced": 346,

@@ -14,8 +14,9 @@ Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 CELL = 12
 CLEAR = 14  # a wire keeps this far from a node
+NEAR = 6  # so near to a node a curve counts as under it
 PORT = 14  # this much of its own node a wire may cross: from the socket to the edge
-SAMPLES = 24  # points looked at on a curve
+SAMPLES = 60  # points looked at on a curve
 SPLINE, MAX_SPLINE = 0.25, 80  # the page's: how far a curve's handles reach, as a share of its length; at most
 # What a way costs a cell: along an empty one, along another wire, along a group's title. And a turn, and a crossing.
 STEP, BESIDE, TITLE, TURN, CROSSING = 1.0, 4.0, 2.0, 15.0, 2.0
@@ -129,9 +130,9 @@ def moved(chain: list[Point], places: Iterable[int]) -> Iterator[list[Point]]:
 def clear(curve: list[Point], wire: Wire, nodes: dict[int, Rect]) -> bool:
     """Whether a curve of the wire meets no node; the edge of its own ones at the sockets does not count."""
     for node, (left, top, right, bottom) in nodes.items():
-        right = right - PORT if node == wire.source else right + CLEAR / 3
-        left = left + PORT if node == wire.target else left - CLEAR / 3
-        if any(left < x < right and top - CLEAR / 3 < y < bottom + CLEAR / 3 for x, y in curve):
+        right = right - PORT if node == wire.source else right + NEAR
+        left = left + PORT if node == wire.target else left - NEAR
+        if any(left < x < right and top - NEAR < y < bottom + NEAR for x, y in curve):
             return False
     return True
 

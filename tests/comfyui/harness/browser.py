@@ -20,8 +20,10 @@ PATIENCE = 180_000  # milliseconds for a page on a busy machine; five seconds ar
 MISSING_DIALOG = ".comfy-missing-models"
 ERROR_OVERLAY, ERROR_DETAILS = '[data-testid="error-overlay"]', '[data-testid="error-overlay-see-errors"]'
 MISSING_PANEL = '[data-testid="error-group-missing-model"]'
+MOST_MOVES = 20  # how often a page is looked at until it has settled
 DRAWN = 800  # milliseconds in which pictures in the nodes arrive and are drawn on the next frames
-READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']"
+READY = """() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']
+    && app.extensionManager?.workflow?.activeWorkflow"""  # what was open before is open again
 # Names every node type the page does not know, and every widget whose value it would not offer or does not have.
 INSPECT = """() => {
     const found = {missing: [], unknown: []};
@@ -67,6 +69,7 @@ BOXES = """() => {
 CROSSED = """boxes => {
     const pen = document.createElement('canvas').getContext('2d'), found = new Set(), socket = 16;
     pen.lineWidth = 2;
+    app.canvas.draw(true, true);  // wires have their paths from being drawn
     const wires = [...app.graph.links.values()].map(link => [link, link.path]);
     for (const point of app.graph.reroutes.values())
         wires.push([app.graph.links.get([...point.linkIds][0]), point.path]);
@@ -159,9 +162,14 @@ class FrontEnd:
         self.page.wait_for_function("on => !!LiteGraph.vueNodesMode === on", arg=on)
 
     def show_all(self) -> None:
-        """Zooms so that the whole graph can be seen, and waits until it is drawn."""
-        self.page.evaluate(SHOW_ALL)
-        self.page.wait_for_timeout(DRAWN)
+        """Zooms so that the whole graph can be seen, and waits until nothing moves any more."""
+        before = None
+        for _ in range(MOST_MOVES):
+            self.page.evaluate(SHOW_ALL)
+            self.page.wait_for_timeout(DRAWN)
+            if (boxes := self.boxes()) == before:
+                return
+            before = boxes
 
     def boxes(self) -> dict[int, tuple[float, float, float, float]]:
         """Left, top, right and bottom of every node as it is drawn, with its title."""
