@@ -12,7 +12,6 @@ from workflow_parts import (
     Group,
     Link,
     Plan,
-    add_comparison,
     add_instruction,
     add_inversion,
     add_look,
@@ -21,6 +20,7 @@ from workflow_parts import (
 from workflow_pix2pix import add_guidance, add_networks, add_paint, add_words
 
 CATEGORY = "InstructAny2Pix"
+ALIASES = ["edit by instruction", "instruct edit", "image edit", "sound to image"]  # how the node library finds them too
 EDIT, PIX2PIX = "InstructAny2Pix Edit", "InstructPix2Pix Edit"
 
 
@@ -131,7 +131,6 @@ def one_node_plan() -> Plan:
             Group("1 · What you bring", INPUT_COLOR, (("image1", "audio1"),)),
             Group("2 · The whole edit", PAINT_COLOR, (("edit",),)),
             Group("3 · What comes out", SHOW_COLOR, (("saved", "caption"),)),
-            add_comparison(plan, ("image1", "IMAGE"), title="4 · Look"),
         ]
     )
     return plan
