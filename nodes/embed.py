@@ -21,6 +21,7 @@ from .sound import read_audio
 MEMORY_SHARE = 4  # a batch is encoded in passes that take at most one such part of the device's memory
 # Whatever the weights are kept in: an embedding takes a moment and steers everything after it.
 COMPUTE_DTYPE = torch.float32
+UNCONNECTED: Any = object()  # not None: that is what a film without a sound track gives, and an error
 
 
 def _references_input() -> io.Input:
@@ -52,7 +53,10 @@ class ImageEmbedding(io.ComfyNode):
             inputs=[
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
                 io.Image.Input(
-                    "image", tooltip="A picture of any size. Each picture of a batch becomes a reference of its own."
+                    "image",
+                    optional=True,
+                    tooltip="A picture of any size. Each picture of a batch becomes a reference of its own. Not "
+                    "connected: the references go through as they are.",
                 ),
                 _references_input(),
             ],
@@ -60,7 +64,9 @@ class ImageEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, imagebind: Network, image: Tensor, references: References = ()) -> io.NodeOutput:
+    def execute(cls, imagebind: Network, image: Tensor = UNCONNECTED, references: References = ()) -> io.NodeOutput:
+        if image is UNCONNECTED:
+            return _passed_on(references, "picture to image of Load Image Embedding")
         pictures = read_pictures(image, "image of Load Image Embedding")
         dims = imagebind.module.dims
         network, at_once = _load(imagebind, len(pictures), 1 + dims.image_patches, dims.vision_width)
@@ -86,8 +92,10 @@ class AudioEmbedding(io.ComfyNode):
                 ImageBindSocket.Input("imagebind", tooltip="From Load ImageBind."),
                 io.Audio.Input(
                     "audio",
+                    optional=True,
                     tooltip="A sound of any length and rate, mono or stereo. Three clips of 2 seconds are heard: "
-                    "its start, middle and end. Each sound of a batch becomes a reference of its own.",
+                    "its start, middle and end. Each sound of a batch becomes a reference of its own. Not connected: "
+                    "the references go through as they are.",
                 ),
                 _references_input(),
             ],
@@ -95,7 +103,11 @@ class AudioEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, imagebind: Network, audio: Mapping[str, Any] | None, references: References = ()) -> io.NodeOutput:
+    def execute(
+        cls, imagebind: Network, audio: Mapping[str, Any] | None = UNCONNECTED, references: References = ()
+    ) -> io.NodeOutput:
+        if audio is UNCONNECTED:
+            return _passed_on(references, "sound to audio of Load Audio Embedding")
         sounds, rate = read_audio(audio)
         dims = imagebind.module.dims
         network, at_once = _load(imagebind, len(sounds), CLIPS * (1 + dims.audio_patches), dims.audio_width)
@@ -132,6 +144,13 @@ class TextEmbedding(io.ComfyNode):
         network = imagebind.load(transformer_activations(dims.text_context, dims.text_width))
         embedding = encode_text(network, text, imagebind.device, COMPUTE_DTYPE)
         return io.NodeOutput((*references, _reference(embedding, "text", describe_origin(network))))
+
+
+def _passed_on(references: References, wanted: str) -> io.NodeOutput:
+    """What a node gives that nothing is connected to, as inside a blueprint with a free socket. ValueError where there is nothing."""
+    if not references:
+        raise ValueError(f"There is no reference yet. Connect a {wanted}.")
+    return io.NodeOutput(tuple(references))
 
 
 def _load(imagebind: Network, items: int, tokens: int, width: int) -> tuple[Any, int]:

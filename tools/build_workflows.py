@@ -7,6 +7,8 @@ import json
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import comfy_server
@@ -79,8 +81,21 @@ def api_graph(plan: Plan, object_info: dict) -> dict:
 def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
     """The plan as a workflow in UI format."""
     page.load_api(api_graph(plan, object_info))
-    measured = page.page.evaluate(MEASURE)
     ids = {name: number for number, name in enumerate(plan.nodes, start=1)}
+    return finish(plan, page, ids, arrange(plan, page, ids))
+
+
+def finish(plan: Plan, page: FrontEnd, ids: dict[str, int], layout: Layout) -> dict:
+    """What the page saves of the plan, as the file is to be."""
+    workflow = tidy(page.serialize(), plan.name)
+    settle(workflow["nodes"], ids, layout)
+    workflow["extra"] |= wiring(page, layout, ids)
+    return workflow
+
+
+def arrange(plan: Plan, page: FrontEnd, ids: dict[str, int]) -> Layout:
+    """Puts the nodes of the plan, which the page has open, in their places, with its notes and groups."""
+    measured = page.page.evaluate(MEASURE)
     layout = place(plan, {name: measured[str(number)] for name, number in ids.items()}, NOTES)
     boxes = [
         {
@@ -98,13 +113,15 @@ def build(plan: Plan, page: FrontEnd, object_info: dict) -> dict:
     ]
     groups = [{"title": box.title, "color": box.color, "pos": box.pos, "size": box.size} for box in layout.groups]
     page.page.evaluate(ARRANGE, {"nodes": boxes, "notes": notes, "groups": groups})
-    workflow = tidy(page.serialize(), plan.name)
-    for node in workflow["nodes"]:  # a sound's player and a text that the page still knows make a node grow later
-        for box in boxes:
-            if box["id"] == node["id"]:
-                node["pos"], node["size"] = list(map(round, box["pos"])), list(map(round, box["size"]))
-    workflow["extra"] |= wiring(page, layout, ids)
-    return workflow
+    return layout
+
+
+def settle(nodes: list[dict], ids: dict[str, int], layout: Layout) -> None:
+    """Gives nodes their place again: a sound's player and a text that the page still knows make a node grow later."""
+    boxes = {ids[name]: box for name, box in layout.nodes.items()}
+    for node in nodes:
+        if box := boxes.get(node["id"]):
+            node["pos"], node["size"] = list(map(round, box.pos)), list(map(round, box.size))
 
 
 def wiring(page: FrontEnd, layout: Layout, ids: dict[str, int]) -> dict:
@@ -121,30 +138,44 @@ def tidy(workflow: dict, name: str) -> dict:
     """Leaves out what would differ from one building to the next."""
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"any2pix/{name}"))
     workflow["extra"] = {"ds": {"scale": 0.65, "offset": [110, 110]}}
-    for node in workflow["nodes"]:
+    tidy_nodes(workflow["nodes"])
+    return workflow
+
+
+def tidy_nodes(nodes: list[dict]) -> None:
+    for node in nodes:
         for key in ("cnr_id", "aux_id", "ver"):
             node["properties"].pop(key, None)
         if models := models_of(node):
             node["properties"]["models"] = models
         for key in ("pos", "size"):
             node[key] = [round(value) for value in node[key]]
-    return workflow
 
 
-def main(wanted: list[str]) -> None:
+@contextmanager
+def open_page() -> Iterator[tuple[FrontEnd, dict]]:
+    """A page on a server of its own, and what the server tells about every node."""
     executable = workspace.find_chromium()
     if executable is None:
         raise SystemExit("There is no Chromium here. Install it, or set CHROMIUM to its path.")
     with (
         tempfile.TemporaryDirectory() as folder,
         comfy_server.ComfyServer(workspace.make_base(Path(folder))) as server,
-        chromium(executable) as open_page,
+        chromium(executable) as open_front_end,
     ):
-        page, object_info = open_page(server.url), server.get("/object_info")
+        yield open_front_end(server.url), server.get("/object_info")
+
+
+def save(workflow: dict, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def main(wanted: list[str]) -> None:
+    with open_page() as (page, object_info):
         for plan in all_plans():
             if not wanted or plan.name in wanted:
-                text = json.dumps(build(plan, page, object_info), indent=1, ensure_ascii=False)
-                (WORKFLOWS / f"{plan.name}.json").write_text(text + "\n", "utf-8")
+                save(build(plan, page, object_info), WORKFLOWS / f"{plan.name}.json")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 dark blue on dark."""
 
 from any2pix.stages.edit_by_text import TextEditOptions
+from workflow_blueprints import notes as notes_of_blueprints
 from workflow_without_llm import notes as notes_without_llm
 
 KNOBS = TextEditOptions()  # of the miniature
@@ -235,3 +236,4 @@ InstructPix2Pix: raise **image_guidance**. InstructAny2Pix: lower **cfg**, or ra
 In **The instruction**; **[image1]** has to be in it. Both follow it.""",
 }
 NOTES |= notes_without_llm(MINIATURE)
+NOTES |= notes_of_blueprints(MINIATURE)

@@ -14,6 +14,7 @@ WIDTHS = {
     "StringReplace": 300,
     "PrimitiveStringMultiline": 300,
 }
+WIDTHS |= {"InstructAny2Pix Edit": 340}
 WIDTHS |= {"CheckpointLoaderSimple": 300, "LoraLoaderModelOnly": 300}
 WIDTHS |= dict.fromkeys(("Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixTextEmbedding"), 300)
 # Nodes that show a picture, a player or a text need more room than their widgets; at least what the page will ask for once
@@ -23,6 +24,7 @@ HEIGHTS = {
     "LoadAudio": 140,
     "SaveImage": 302,
     "PreviewImage": 320,
+    "PreviewAny": 120,
     "CLIPTextEncode": 102,
     "PrimitiveStringMultiline": 102,
     "Any2PixInstruct": 400,
@@ -58,6 +60,7 @@ VUE_HEIGHTS = {
     "ControlNetApplyAdvanced": 198,
     "ControlNetLoader": 90,
     "EmptyLatentImage": 118,
+    "InstructAny2Pix Edit": 340,
     "ImageCompositeMasked": 158,
     "ImageScaleToTotalPixels": 122,  # with resolution_steps, which newer hosts have
     "ImageStitch": 166,
