@@ -42,9 +42,9 @@ def soak(edits: int, clients: int, steps: int, seed: int, interrupts: float) -> 
             expected, seconds = reference_digests(server.url, graph, sorted(inputs, key=str), steps)
         logger.info("%d distinct edits, %.1f s each", len(expected), seconds)
         with comfy_server.ComfyServer(together) as server:
-            ended, history, queued = run_all(server, graph, jobs, steps, seconds)
+            ended, queued = run_all(server, graph, jobs, steps, seconds)
         left = [str(path.relative_to(together)) for path in together.rglob("*.tmp")]
-    figures = summarise(ended, expected, history, sum(map(len, jobs)))
+    figures = summarise(ended, expected, sum(map(len, jobs)))
     machine = f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} cores"
     figures |= {"clients": clients, "steps": steps, "seconds": round(queued, 1), "unfinished files": left}
     return figures | {"machine": machine}, [asdict(one) for one in ended]

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = ROOT / "workflows" / "edit_with_sound.json"
 FINAL = ("execution_success", "execution_error", "execution_interrupted")
 SILENCE_SECONDS = 300  # without a message of any prompt: the server hangs, what has not ended is lost
+HISTORY_SECONDS = 30
 ALPHA = 0.5  # of the noise mix: below 1 the seed decides too
 MEGABYTE = 2**20
 
@@ -98,9 +99,18 @@ class Client:
                 parsed = json.loads(message)
                 return parsed["type"], (parsed.get("data") or {}).get("prompt_id")
 
-    def saved(self, prompt_id: str) -> tuple[str, str]:
+    def remembered(self, prompt_id: str) -> dict | None:
+        """What the server's history holds of a prompt that ended; it comes there a moment later than the message. None: it never did."""
+        deadline = time.monotonic() + HISTORY_SECONDS
+        while time.monotonic() < deadline:
+            if found := json.loads(request(f"{self.url}/history/{prompt_id}")):
+                return found[prompt_id]
+            time.sleep(0.05)
+        return None
+
+    def saved(self, remembered: dict) -> tuple[str, str]:
         """Name of the file that a prompt saved, and the digest of its pixels."""
-        outputs = json.loads(request(f"{self.url}/history/{prompt_id}"))[prompt_id]["outputs"].values()
+        outputs = remembered["outputs"].values()
         (shown,) = (image for output in outputs for image in output.get("images", []) if image["type"] == "output")
         data = request(f"{self.url}/view?{urllib.parse.urlencode(shown)}")
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -119,7 +129,7 @@ def reference_digests(url: str, graph: dict, edits: list[Edit], steps: int) -> t
             if message is None or message[0] != "execution_success":
                 raise RuntimeError(f"{edit} does not run alone: {message}")
             seconds.append(time.perf_counter() - started)
-            digests[edit] = client.saved(prompt)[1]
+            digests[edit] = client.saved(client.remembered(prompt))[1]
     return digests, statistics.median(seconds)
 
 
@@ -145,15 +155,15 @@ def follow(client: Client, jobs: dict[str, Job], seconds: float, resident) -> li
         if kind in FINAL:
             del waiting[prompt_id]
             memory, moment = resident(), time.time()
-            name, digest = client.saved(prompt_id) if kind == "execution_success" else (None, None)
-            ended.append(Ended(job, prompt_id, kind.removeprefix("execution_"), moment, memory, name, digest))
+            remembered = client.remembered(prompt_id)
+            picture = client.saved(remembered) if remembered and kind == "execution_success" else (None, None)
+            outcome = kind.removeprefix("execution_") if remembered else "forgotten"
+            ended.append(Ended(job, outcome, moment, memory, *picture))
     return ended
 
 
-def run_all(
-    server, graph: dict, jobs: list[list[Job]], steps: int, seconds: float
-) -> tuple[list[Ended], set[str], float]:
-    """Queues everything, then follows it to the end -> what ended, in order; the prompts in the server's history; seconds.
+def run_all(server, graph: dict, jobs: list[list[Job]], steps: int, seconds: float) -> tuple[list[Ended], float]:
+    """Queues everything, then follows it to the end -> what ended, in order, and the seconds it took.
 
     `server`: a running tools/comfy_server.ComfyServer.
     """
@@ -171,5 +181,4 @@ def run_all(
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         ended = [one for part in pool.map(one_client, jobs) for one in part]
-    history = set(json.loads(request(f"{server.url}/history")))
-    return sorted(ended, key=lambda one: one.moment), history, time.perf_counter() - started
+    return sorted(ended, key=lambda one: one.moment), time.perf_counter() - started

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .soak_plan import Edit, Job
@@ -33,11 +32,10 @@ PAGE = """# Many edits, several clients, interrupts
 
 @dataclass(frozen=True)
 class Ended:
-    """How one job ended. `outcome`: success, error or interrupted; `moment`: seconds since the epoch; `memory`: the server's
-    resident memory then, MB; `name` and `digest`: of the picture, where there is one."""
+    """How one job ended. `outcome`: success, error, interrupted, or forgotten: not in the server's history; `moment`: seconds
+    since the epoch; `memory`: the server's resident memory then, MB; `name` and `digest`: of the picture, where there is one."""
 
     job: Job
-    prompt_id: str
     outcome: str
     moment: float
     memory: float
@@ -48,8 +46,8 @@ class Ended:
 def fault_of(ended: Ended, expected: dict[Edit, str], sent: int) -> str | None:
     """What is wrong with how a job ended; None where nothing is. `sent`: interrupts of all clients."""
     job = ended.job
-    if ended.outcome == "error":
-        return f"{job.prefix} failed"
+    if ended.outcome in ("error", "forgotten"):
+        return f"{job.prefix} ended as {ended.outcome}"
     if ended.outcome == "interrupted":
         return None if sent else f"{job.prefix} was interrupted by nobody"
     if not ended.name.startswith(job.prefix):
@@ -66,8 +64,8 @@ def windows(edits: int) -> tuple[slice, slice]:
     return slice(warm, warm + size), slice(edits - size, edits)
 
 
-def summarise(ended: list[Ended], expected: dict[Edit, str], history: Iterable[str], queued: int) -> dict:
-    """Counts and faults. `ended`: in their order; `history`: the prompts that the server remembers; `queued`: how many there were."""
+def summarise(ended: list[Ended], expected: dict[Edit, str], queued: int) -> dict:
+    """Counts and faults. `ended`: in their order; `expected`: digest of each edit's picture; `queued`: how many jobs there were."""
     sent = sum(one.job.interrupt is not None for one in ended)
     outcomes = Counter(one.outcome for one in ended)
     verdicts = [fault_of(one, expected, sent) for one in ended]
@@ -75,8 +73,6 @@ def summarise(ended: list[Ended], expected: dict[Edit, str], history: Iterable[s
     faults = list(filter(None, verdicts))
     if queued != len(ended):
         faults.append(f"{queued - len(ended)} prompts never ended")
-    if forgotten := {one.prompt_id for one in ended} - set(history):
-        faults.append(f"{len(forgotten)} prompts are not in the server's history")
     if outcomes["interrupted"] > sent:
         faults.append(f"{outcomes['interrupted']} prompts were interrupted by {sent} interrupts")
     if len(set(expected.values())) < len(expected):
