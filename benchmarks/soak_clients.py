@@ -100,7 +100,10 @@ class Client:
                 return parsed["type"], (parsed.get("data") or {}).get("prompt_id")
 
     def remembered(self, prompt_id: str) -> dict | None:
-        """What the server's history holds of a prompt that ended; it comes there a moment later than the message. None: it never did."""
+        """What the server's history holds of a prompt that ended; None where it never comes there.
+
+        It comes a moment after the message that the prompt has ended.
+        """
         deadline = time.monotonic() + HISTORY_SECONDS
         while time.monotonic() < deadline:
             if found := json.loads(request(f"{self.url}/history/{prompt_id}")):

@@ -26,9 +26,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Interrupt:
-    """After which share of an edit's usual time its client interrupts, and whether whatever runs then or its own prompt only."""
+    """When a client interrupts an edit, and whether it stops whatever runs then or its own prompt only."""
 
-    share: float  # [0, 1)
+    share: float  # of an edit's usual time, [0, 1)
     whatever_runs: bool
 
 

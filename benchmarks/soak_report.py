@@ -15,8 +15,9 @@ PAGE = """# Many edits, several clients, interrupts
 
 `{command}`
 
-{machine}. {edits} edits of `edit_with_sound` on the miniature, {clients} clients, {steps} steps, all queued at once on one server;
-{distinct} distinct edits, each compared with its picture from a run alone on another server, bit for bit. {seconds:.0f} s.
+{machine}. {edits} edits of `edit_with_sound` on the miniature by {clients} clients, {steps} steps, all queued at once on
+one server; {distinct} distinct edits, each compared with its picture from a run alone on another server, bit for bit.
+{seconds:.0f} s.
 
 | | |
 |---|---|
@@ -32,8 +33,11 @@ PAGE = """# Many edits, several clients, interrupts
 
 @dataclass(frozen=True)
 class Ended:
-    """How one job ended. `outcome`: success, error, interrupted, or forgotten: not in the server's history; `moment`: seconds
-    since the epoch; `memory`: the server's resident memory then, MB; `name` and `digest`: of the picture, where there is one."""
+    """How one job ended.
+
+    outcome: success, error, interrupted, or forgotten: not in the server's history. moment: seconds since the epoch.
+    memory: the server's resident memory then, MB. name, digest: of the picture, where there is one.
+    """
 
     job: Job
     outcome: str
@@ -65,7 +69,10 @@ def windows(edits: int) -> tuple[slice, slice]:
 
 
 def summarise(ended: list[Ended], expected: dict[Edit, str], queued: int) -> dict:
-    """Counts and faults. `ended`: in their order; `expected`: digest of each edit's picture; `queued`: how many jobs there were."""
+    """Counts and faults.
+
+    ended: in their order. expected: digest of each edit's picture. queued: how many jobs there were.
+    """
     sent = sum(one.job.interrupt is not None for one in ended)
     outcomes = Counter(one.outcome for one in ended)
     verdicts = [fault_of(one, expected, sent) for one in ended]
