@@ -32,6 +32,7 @@ FORBIDDEN = set('<>:"|?*')  # in names on Windows; a file has to travel
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES}
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,10 @@ def _put(content: bytes, places: Iterator[Path], replace_it: bool) -> Saved:
             if os.path.lexists(place) and _holds(place, content):
                 return Saved(place, is_new=False)
             unfinished = unfinished or _write_beside(place, content)
-            if replace_it or _claim(place):
+            if replace_it:
                 os.replace(unfinished, place)
+                return Saved(place, is_new=True)
+            if _put_if_free(unfinished, place):
                 return Saved(place, is_new=True)
     finally:
         if unfinished is not None:
@@ -139,12 +142,25 @@ def _write_beside(place: Path, content: bytes) -> Path:
     return path
 
 
-def _claim(place: Path) -> bool:
-    """Take a name for this file alone; False where it is taken, by whomever."""
+def _put_if_free(unfinished: Path, place: Path) -> bool:
+    """Give a whole file its name; False where the name is taken, by whomever.
+
+    A hard link does both in one step. Where the disk has none (exFAT, some shares) the name is taken by an empty file first,
+    which a kill in just that moment leaves behind.
+    """
+    try:
+        os.link(unfinished, place)
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
     try:
         os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:
         return False
+    os.replace(unfinished, place)
     return True
 
 
