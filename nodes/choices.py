@@ -5,7 +5,6 @@ ComfyUI 0.3.75 checks neither the names that such a widget of ours is given in a
 those that come through a link.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,12 +47,6 @@ def require_choice(what: str, value: Any, options: Sequence[str]) -> None:
     """ValueError where ``value`` is none of the options. ``what``: widget and node, "scheduler of DDIM Invert"."""
     if value not in options:
         raise ValueError(_refusal(what, value, options))
-
-
-def require_finite_widget(what: str, value: float) -> None:
-    """ValueError where a number that came through a link is none. ``what``: widget and node, "cfg of DDIM Invert"."""
-    if not math.isfinite(value):
-        raise ValueError(f"{what} is {value}; it must be a finite number.")
 
 
 def check_choices(node: str, **widgets: tuple[Any, Sequence[str]]) -> bool | str:

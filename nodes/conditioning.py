@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..stages.edit import at_norm
-from .choices import require_choice, require_finite_widget
+from .choices import require_choice
 from .sockets import Embedding
 
 Entry = list[Any]  # [text (B, tokens, C), {ControlNets, areas, masks, time ranges, sizes, pooled_output, ...}]
@@ -48,8 +48,6 @@ class AdapterOptions:
 
     def __post_init__(self) -> None:
         require_choice("view of the two-view adapter", self.view, VIEWS)
-        for name in ("scale", "local_strength"):
-            require_finite_widget(f"{name} of the adapter", getattr(self, name))
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
                 f"start_percent {self.start} and end_percent {self.end} must rise and lie between 0 and 1. Swap them?"

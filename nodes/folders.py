@@ -14,7 +14,8 @@ from .listing import list_folder
 MINIATURE = "miniature"
 MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature"
 WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
-LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix", "references", "embedding", "inversion")
+LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix")  # networks, each with a miniature
+SAVED_KINDS = ("references", "embedding", "inversion")  # what nodes of ours wrote
 # A Hugging Face folder is chosen by its own name, not by one of its shards; its config.json has this word.
 FOLDER_MARKS = {"llm": '"hidden_size"', "unet": '"cross_attention_dim"', "pix2pix": '"cross_attention_dim"'}
 NOT_THERE = "is not there"  # what trouble_at says of it
@@ -29,7 +30,7 @@ def folder_key(kind: str) -> str:
 
 def register_folders() -> None:
     """Make models/any2pix/imagebind and the others, and make them known to ComfyUI; paths the artist configured stay in front."""
-    for kind in LOADED_KINDS:
+    for kind in LOADED_KINDS + SAVED_KINDS:
         key = folder_key(kind)
         place = os.path.join(folder_paths.models_dir, *KINDS[kind].folder.split("/"))
         _make_folder(place)

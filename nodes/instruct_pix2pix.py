@@ -14,7 +14,6 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
-from .choices import require_finite_widget
 from .conditioning import require_conditioning, require_pooled
 from .host_options import where_known
 from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
@@ -103,8 +102,6 @@ class InstructPix2PixGuider(io.ComfyNode):
                 "InstructPix2Pix Guidance has no negative: it compares the instruction with the empty prompt. Connect "
                 "a second CLIP Text Encode, with no text in it, to negative."
             )
-        for name, scale in (("text_guidance", text_guidance), ("image_guidance", image_guidance)):
-            require_finite_widget(f"{name} of {NODE}", scale)
         negative = positive if negative is None else negative
         for name, given in (("positive", positive), ("negative", negative)):
             require_conditioning(given, f"{name} of {NODE}")

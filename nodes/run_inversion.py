@@ -15,7 +15,6 @@ from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
 from ..stages.invert import InversionOptions, ddim_invert
-from .choices import require_finite_widget
 from .conditioning import require_conditioning, require_cover, require_pooled
 from .inverted import Inversion
 from .latents import NETWORK_REMEDY, require_finite
@@ -34,7 +33,6 @@ class Guidance:
     cfg: float = NO_GUIDANCE
 
     def __post_init__(self) -> None:
-        require_finite_widget("cfg of DDIM Invert", self.cfg)
         if self.cfg != NO_GUIDANCE and self.negative is None:
             raise ValueError(
                 f"cfg of DDIM Invert is {self.cfg:g} but no negative is connected. Connect Apply Embedding's "

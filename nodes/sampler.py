@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..stages.edit import EditOptions
-from .choices import ChoiceInput, check_choices, require_finite_widget, samplers, schedulers
+from .choices import ChoiceInput, check_choices, samplers, schedulers
 from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
 from .conditioning import AdapterOptions, Conditioning, Painted
 from .host_options import where_known
@@ -125,7 +125,6 @@ class EmbeddingSampler(io.ComfyNode):
         view: str = RELEASED_VIEW,
         local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> io.NodeOutput:
-        require_finite_widget(f"cfg of {NODE}", cfg)
         painted = Painted(embedding, local, negative_embedding)
         options = AdapterOptions(scale, view=view, local_strength=local_strength)
         model, positive, negative = apply_embedding(model, adapter, painted, positive, negative, options)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from any2pix.loading.kinds import KINDS
 from any2pix.nodes import example_inputs, folders, listing
 
 pytestmark = pytest.mark.one_host
@@ -208,8 +209,9 @@ def models(tmp_path, monkeypatch):
 
 def test_the_folders_are_made(models):
     folders.register_folders()
-    for kind in folders.LOADED_KINDS:
-        assert (models / "any2pix" / kind).is_dir() and folders.list_names(kind) == ["miniature"]
+    for kind in folders.LOADED_KINDS + folders.SAVED_KINDS:
+        assert (models / KINDS[kind].folder).is_dir()
+    assert all(folders.list_names(kind) == ["miniature"] for kind in folders.LOADED_KINDS)
 
 
 @pytest.mark.parametrize(

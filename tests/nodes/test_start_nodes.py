@@ -1,10 +1,10 @@
 """The pack starts and its nodes run where nothing is installed but what ComfyUI brings."""
 
-import pytest
 import json
 import subprocess
 import sys
 
+import pytest
 import workspace
 
 pytestmark = pytest.mark.one_host
@@ -26,11 +26,11 @@ sys.modules["torchaudio"] = None  # ComfyUI 0.3.75 and transformers have importe
 asyncio.run(pack.comfy_entrypoint())
 loaders = (pack.LoadImageBind, pack.LoadLLM, pack.LoadPrior, pack.LoadAdapter, pack.LoadDiffusion, pack.LoadInstructPix2Pix)
 with torch.inference_mode():
-    imagebind, llm, *others = (node.execute("miniature").result[0] for node in loaders)
+    imagebind, llm, *others = (node.execute(name="miniature").result[0] for node in loaders)
     sound = {"waveform": torch.rand(1, 2, 44100) - 0.5, "sample_rate": 44100}
-    references = pack.AudioEmbedding.execute(imagebind, sound).result[0]
+    references = pack.AudioEmbedding.execute(imagebind=imagebind, audio=sound).result[0]
     try:
-        pack.Instruct.execute(llm, "add [audio1]", seed=0, temperature=0.0, max_new_tokens=4, references=references)
+        pack.Instruct.execute(llm=llm, instruction="add [audio1]", seed=0, temperature=0.0, max_new_tokens=4, references=references)
         answer = ""
     except ValueError as error:
         answer = str(error)
