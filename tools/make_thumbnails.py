@@ -81,9 +81,10 @@ def reference_tile(kind: str, content: str, width: int) -> Image.Image:
 
 
 def references(graph: dict) -> list[tuple[str, str]]:
-    """(kind, file or text) of every reference, in the order of the nodes."""
+    """(kind, file or text) of every reference, in the order of the nodes; words that come from another node are asked for."""
     kinds = (("LoadImage", "image"), ("LoadAudio", "audio"), ("Any2PixTextEmbedding", "text"))
-    return [(kind, graph[node]["inputs"][kind]) for class_type, kind in kinds for node in nodes_of(graph, class_type)]
+    found = [(kind, graph[node]["inputs"][kind]) for class_type, kind in kinds for node in nodes_of(graph, class_type)]
+    return [(kind, content) for kind, content in found if isinstance(content, str)]
 
 
 def promise_tile(text: str) -> Image.Image:
@@ -101,9 +102,7 @@ def instruction_of(graph: dict) -> str | None:
     """What is asked for, in the words that the artist writes; None where nothing is."""
     widgets = (("PrimitiveStringMultiline", "value"), ("Any2PixInstruct", "instruction"), ("CLIPTextEncode", "text"))
     texts = (graph[node]["inputs"][widget] for kind, widget in widgets for node in nodes_of(graph, kind))
-    marks = [graph[node]["inputs"]["mark"] for node in nodes_of(graph, "Any2PixPickReference")]
-    picked = f"{' + '.join(sorted(marks, reverse=True))}, without the language model" if marks else None
-    return next((text for text in texts if text and isinstance(text, str)), picked)
+    return next((text for text in texts if text and isinstance(text, str)), None)
 
 
 def thumbnail(graph: dict, pictures: list[Image.Image]) -> Image.Image:

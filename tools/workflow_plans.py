@@ -130,7 +130,7 @@ def all_plans() -> list[Plan]:
             Source("audio", "toyland_snow.wav", "Your sound"),
             masked=True,
         ),
-        without_llm_plan(NAME, MEADOW, CAT),
+        without_llm_plan(NAME, MEADOW, "a cat in the meadow on a sunny day, flat style"),
         text_plan("edit_by_text", "turn the robot in the picture into a frog", ROBOT),
         grid_plan("edit_by_text_grid", "turn the robot in the picture into a frog", ROBOT),
         beside_plan("edit_by_text_beside", "turn the robot in [image1] into a frog", ROBOT),
