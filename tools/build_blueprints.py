@@ -168,7 +168,8 @@ def main() -> None:
     with open_page() as (page, object_info):
         built = {blueprint.plan.name: build_blueprint(blueprint, page, object_info) for blueprint in all_blueprints()}
         for name, blueprint in built.items():
-            save(blueprint, BLUEPRINTS / f"{name}.json")
+            # ComfyUI 0.3.75 reads the file in whatever encoding the computer has
+            save(blueprint, BLUEPRINTS / f"{name}.json", only_ascii=True)
         plan = one_node_plan()
         save(build_around(built[EDIT], plan, page), WORKFLOWS / f"{plan.name}.json")
 

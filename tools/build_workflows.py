@@ -166,9 +166,9 @@ def open_page() -> Iterator[tuple[FrontEnd, dict]]:
         yield open_front_end(server.url), server.get("/object_info")
 
 
-def save(workflow: dict, path: Path) -> None:
+def save(workflow: dict, path: Path, only_ascii: bool = False) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=only_ascii) + "\n", "utf-8")
 
 
 def main(wanted: list[str]) -> None:

@@ -26,6 +26,7 @@ EDITS = {
     "style_from_picture": (BEACH, replace(BEACH, style="ink")),
     "edit_with_stock_sampler": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_without_llm": (MEADOW, replace(MEADOW, subject="cat")),
+    "edit_in_one_node": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_by_text": (ROBOT, replace(ROBOT, subject="frog")),
 }
 BY_TEXT, GRID, BESIDE = "edit_by_text", "edit_by_text_grid", "edit_by_text_beside"

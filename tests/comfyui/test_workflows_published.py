@@ -10,7 +10,7 @@ from any2pix.loading.kinds import KINDS
 from cli_runner import api_format
 from harness.adapter_graph import TWO_VIEW_FILE
 from harness.client import Client
-from harness.graphs import ROOT, nodes_of, the_node, with_inputs, workflow_files
+from harness.graphs import ROOT, all_nodes, blueprint_files, nodes_of, the_node, with_inputs, workflow_files
 from workflow_models import OF_LOADERS, OF_STOCK_NODES, ModelFile
 from workflow_published import LCM_STEPS, NEGATIVE, PROMPT, REFINER_STEPS, REFINER_WORDS
 
@@ -116,22 +116,22 @@ def steps_taken(run, node: str) -> int:
 
 def files_of(workflow: dict) -> list[dict]:
     """Every entry of properties.models, once."""
-    entries = [entry for node in workflow["nodes"] for entry in node["properties"].get("models", [])]
+    entries = [entry for node in all_nodes(workflow) for entry in node["properties"].get("models", [])]
     return [entry for place, entry in enumerate(entries) if entry not in entries[:place]]
 
 
 def chosen(workflow: dict) -> list[dict]:
     """The entries whose name a widget has."""
     values = {
-        value for node in workflow["nodes"] for value in node.get("widgets_values") or [] if isinstance(value, str)
+        value for node in all_nodes(workflow) for value in node.get("widgets_values") or [] if isinstance(value, str)
     }
     return [entry for entry in files_of(workflow) if entry["name"] in values]
 
 
-@pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*workflow_files(), *blueprint_files()], ids=lambda path: path.stem)
 def test_every_loader_says_what_it_can_load(path):
     workflow = json.loads(path.read_text("utf-8"))
-    for node in workflow["nodes"]:
+    for node in all_nodes(workflow):
         if node["type"] in OF_LOADERS:
             assert node["properties"]["models"] == [file.entry() for file in OF_LOADERS[node["type"]]]
     entries = files_of(workflow)

@@ -21,6 +21,9 @@ MISSING_DIALOG = ".comfy-missing-models"
 ERROR_OVERLAY, ERROR_DETAILS = '[data-testid="error-overlay"]', '[data-testid="error-overlay-see-errors"]'
 MISSING_PANEL = '[data-testid="error-group-missing-model"]'
 MOST_MOVES = 20  # how often a page is looked at until it has settled
+LIBRARY_TAB, LIBRARY = "Workspace.ToggleSidebarTab.node-library", ".side-bar-panel"
+BESIDE_LIBRARY = (1100, 500)
+COUNT = "() => app.graph.nodes.length"
 DRAWN = 800  # milliseconds in which pictures in the nodes arrive and are drawn on the next frames
 READY = """() => window.app?.graph && window.LiteGraph?.registered_node_types['KSampler']
     && app.extensionManager?.workflow?.activeWorkflow"""  # what was open before is open again
@@ -137,6 +140,19 @@ class FrontEnd:
     def load_api(self, graph: dict) -> None:
         """Opens a graph in API format; the page lays it out."""
         self.page.evaluate("graph => app.loadApiJson(graph, 'graph')", graph)
+
+    def add_from_library(self, name: str) -> None:
+        """Adds a node to the graph as an artist does: out of the node library, found by its name."""
+        before = self.page.evaluate(COUNT)
+        self.page.evaluate("tab => app.extensionManager.command.execute(tab)", LIBRARY_TAB)
+        panel = self.page.locator(LIBRARY)
+        panel.locator("input").first.fill(name)
+        panel.get_by_text(name, exact=True).first.click()
+        self.page.wait_for_timeout(DRAWN)
+        if self.page.evaluate(COUNT) == before or self.page.evaluate("() => !!app.canvas.state?.ghostNodeId"):
+            self.page.mouse.click(*BESIDE_LIBRARY)  # newer front ends hang it on the mouse first
+        self.page.wait_for_function("count => app.graph.nodes.length === count", arg=before + 1)
+        self.page.evaluate("tab => app.extensionManager.command.execute(tab)", LIBRARY_TAB)
 
     def inspect(self) -> dict[str, list[str]]:
         """{"missing": node types, "unknown": widgets and inputs that the page cannot make sense of}."""

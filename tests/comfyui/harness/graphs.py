@@ -18,6 +18,17 @@ def workflow_files() -> list[Path]:
     return sorted((ROOT / "workflows").glob("*.json"))
 
 
+def blueprint_files() -> list[Path]:
+    """The blueprints, UI format: workflows of one node."""
+    return sorted((ROOT / "subgraphs").glob("*.json"))
+
+
+def all_nodes(workflow: dict) -> list[dict]:
+    """The nodes of a workflow in UI format, and those inside of its subgraphs."""
+    inside = workflow.get("definitions", {}).get("subgraphs", [])
+    return [node for graph in (workflow, *inside) for node in graph["nodes"]]
+
+
 def nodes_of(graph: dict, class_type: str) -> list[str]:
     """The ids of the nodes of a type."""
     return [node for node, body in graph.items() if body["class_type"] == class_type]
@@ -32,13 +43,18 @@ def the_node(graph: dict, class_type: str) -> str:
 
 def differences(ours: dict, theirs: dict) -> list[str]:
     """How two graphs in API format differ in what they ask for; titles and the page's upload buttons do not count."""
-    found = [f"node {node} is on one side only" for node in sorted(set(ours) ^ set(theirs), key=int)]
-    for node in sorted(set(ours) & set(theirs), key=int):
+    found = [f"node {node} is on one side only" for node in sorted(set(ours) ^ set(theirs), key=by_number)]
+    for node in sorted(set(ours) & set(theirs), key=by_number):
         one, other = asked(ours[node]), asked(theirs[node])
         for name in sorted(set(one) | set(other)):
             if one.get(name) != other.get(name):
                 found.append(f"node {node}, {name}: {one.get(name)!r} and {other.get(name)!r}")
     return found
+
+
+def by_number(node: str) -> list[int]:
+    """How ids are sorted: 2 before 10, and 20:2, which stands inside of 20, before 20:10."""
+    return [int(part) for part in node.split(":")]
 
 
 def asked(body: dict) -> dict:
