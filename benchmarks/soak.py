@@ -1,7 +1,7 @@
 """Four clients queue 200 edits on one ComfyUI and interrupt some: python -m any2pix.benchmarks.soak --out DIR
 
-Needs what the tests need: `make setup`, or COMFYUI_PATH. Every distinct edit runs once, alone, on a server of its own:
-that is the picture it must give. Then another server gets the whole queue at once, each client its own picture, sounds,
+Needs what the tests need: `make setup`, or COMFYUI_PATH. Every distinct edit runs once, alone, on a server of its
+own: that is the picture it must give. Then another server gets the whole queue at once, each client its own picture, sounds,
 sentences and seeds. Counted are prompts that never ended, failed, or gave another picture than their own, bit for bit; and
 the server's resident memory after every edit, where the median of the first edits after a warm-up stands beside that of
 the last ones. Exit status 1: something was lost, swapped or failed, or the memory grew by more than 2 %.
@@ -16,18 +16,17 @@ import os
 import platform
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from .soak_clients import WORKFLOW, add_tools, reference_digests, run_all
 from .soak_plan import plan_jobs
-from .soak_report import GROWTH_LIMIT, page, summarise
+from .soak_report import GROWTH_LIMIT, Ended, page, summarise
 
 logger = logging.getLogger(__name__)
 
 
-def soak(edits: int, clients: int, steps: int, seed: int, interrupts: float) -> tuple[dict, list[dict]]:
-    """The figures of one run, and what each edit came to, in the order in which they ended."""
+def soak(edits: int, clients: int, steps: int, seed: int, interrupts: float) -> tuple[dict, list[Ended]]:
+    """The figures of one run, and how each edit ended, in that order."""
     add_tools()
     import cli_runner
     import comfy_server
@@ -47,7 +46,7 @@ def soak(edits: int, clients: int, steps: int, seed: int, interrupts: float) -> 
     figures = summarise(ended, expected, sum(map(len, jobs)))
     machine = f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} cores"
     figures |= {"clients": clients, "steps": steps, "seconds": round(queued, 1), "unfinished files": left}
-    return figures | {"machine": machine}, [asdict(one) for one in ended]
+    return figures | {"machine": machine}, ended
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     logger.info("%s", text)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        record = {"command": command, "figures": figures, "ended": ended}
+        memory = [round(one.memory, 1) for one in ended]
+        record = {"command": command, "figures": figures, "memory after each edit, MB": memory}
         (arguments.out / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
         (arguments.out / "soak.md").write_text(text)
     return int(bool(figures["faults"]) or figures["growth"] > GROWTH_LIMIT)

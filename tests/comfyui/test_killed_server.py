@@ -4,22 +4,25 @@ KILL_STAGES=all kills it in every stage; the suite has two that last.
 """
 
 import json
-import logging
 import os
+import shutil
 import signal
+import time
+from pathlib import Path
 
 import comfy_server
 import numpy as np
+import psutil
 import pytest
-import websocket
 import workspace
+from harness import edit_graph as edit_graphs
 from harness.client import Client
 from harness.edit_graph import edit_graph, node
 from harness.graphs import offered
 from PIL import Image
 from safetensors import safe_open
 
-logger = logging.getLogger(__name__)
+STAGE_SECONDS = 120
 WITH_PROGRESS = ("instruct", "inverted", "sampled")  # killed when they are under way
 STAGES = ("llm", "heard", "instruct", "refined", "inverted", "kept", "sampled", "decoded", "saved")
 KILLED_IN = STAGES if os.environ.get("KILL_STAGES") == "all" else ("instruct", "sampled")
@@ -30,6 +33,7 @@ class Killable:
 
     def __init__(self, base):
         self.base = workspace.make_base(base)
+        shutil.copy(Path(edit_graphs.__file__).with_name("stop_in.py"), self.base / "custom_nodes")
         self.start()
 
     def start(self) -> None:
@@ -73,30 +77,25 @@ def expected(killable):
     return killable.picture("whole")
 
 
-def kill_in(killable, stage: str) -> str | None:
-    """Queues the edit on an empty cache and kills the server in a stage -> the node that it told of last."""
+def kill_in(killable, stage: str) -> None:
+    """Queues the edit on an empty cache, and kills the server when it is in a stage."""
     client = Client(killable.server.url)
     client.free()
-    run = client.queue(killable.graph("again"))
-    kind = "progress" if stage in WITH_PROGRESS else "executing"
-    client.wait_for(lambda: any(data["node"] == stage for data in run.of_type(kind)), 120, f"{kind} of {stage}")
+    client.post("/stop_in", {"event": "progress" if stage in WITH_PROGRESS else "executing", "node": stage})
+    client.queue(killable.graph("again"))
+    process = psutil.Process(killable.server.process.pid)
+    deadline = time.monotonic() + STAGE_SECONDS
+    while process.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline, f"the edit never came to {stage}"
+        time.sleep(0.05)
     killable.kill()
-    try:
-        while client.listen(5):  # what was on its way
-            pass
-    except (websocket.WebSocketException, OSError):
-        pass
-    finally:
-        client.close()
-    assert run.outcome is None, "it was killed too late: the edit was through"
-    return [data["node"] for data in run.of_type("executing")][-1]
+    client.close()
 
 
 @pytest.mark.parametrize("stage", KILLED_IN)
 def test_a_killed_server_starts_again_and_gives_the_same_picture(killable, expected, stage):
     before = killable.files("input", "*")
-    where = kill_in(killable, stage)
-    logger.info("asked for %s, killed in %s", stage, where)
+    kill_in(killable, stage)
     killable.start()
     told = killable.server.log.read_text(errors="replace")
     assert "Traceback" not in told and "IMPORT FAILED" not in told
