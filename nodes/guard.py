@@ -76,6 +76,8 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
     if kind == "MM_REFERENCES":
         return read_references(value, node)
     if kind == "MM_EMBEDDING":
+        if hasattr(value, "vector"):  # by another pack's class too
+            return value
         return require(value, Embedding, f"{entry.id} input of {node}", "an embedding, as its tooltip says")
     if kind == "CONDITIONING" and not isinstance(value, (list, tuple)):
         raise ValueError(
