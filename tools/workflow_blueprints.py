@@ -20,7 +20,8 @@ from workflow_parts import (
 from workflow_pix2pix import add_guidance, add_networks, add_paint, add_words
 
 CATEGORY = "InstructAny2Pix"
-ALIASES = ["edit by instruction", "instruct edit", "image edit", "sound to image"]  # how the node library finds them too
+# How the node library finds them too.
+ALIASES = ["edit by instruction", "instruct edit", "image edit", "sound to image"]
 EDIT, PIX2PIX = "InstructAny2Pix Edit", "InstructPix2Pix Edit"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import workspace
 from cli_runner import api_format
-from harness.graphs import ROOT, blueprint_files, by_number, nodes_of, overlapping, the_node
+from harness.graphs import ROOT, blueprint_files, by_number, nodes_of, overlapping
 
 EDIT, PIX2PIX = "InstructAny2Pix Edit", "InstructPix2Pix Edit"
 LOADERS = {"image": "LoadImage", "image1": "LoadImage", "image2": "LoadImage", "audio1": "LoadAudio"}

@@ -266,3 +266,14 @@ def test_every_node_numbers_its_runs():
         node.execute.__func__.__name__ == "execute" and hasattr(node.execute.__func__, "__wrapped__")
         for node in pack.NODES
     )
+
+
+@pytest.mark.parametrize(
+    "node, wanted", [(pack.ImageEmbedding, "picture to image"), (pack.AudioEmbedding, "sound to audio")]
+)
+def test_a_free_socket_passes_the_references_on(node, wanted, embed, run, networks):
+    """As inside a blueprint that is used with less than it takes."""
+    chain = embed(torch.rand(2, 8, 8, 3))
+    assert run(node, imagebind=networks["imagebind"], references=chain) == (chain,)
+    with pytest.raises(ValueError, match=f"Connect a {wanted} of Load"):
+        run(node, imagebind=networks["imagebind"])

@@ -3,7 +3,7 @@
 import copy
 from pathlib import Path
 
-PAGE_WIDGETS = {"upload", "audioUI"}
+PAGE_WIDGETS = {"upload", "audioUI", "preview", "preview_text", "preview_markdown", "preview_mode", "previewMode"}
 ROOT = Path(__file__).resolve().parents[3]
 
 
