@@ -94,7 +94,8 @@ def place_group(
 
 
 def place_note(layout: Layout, name: str, text: str, left: float, top: float) -> tuple[float, float]:
-    """A note as tall as its text -> width and height."""
+    """A note as tall as its text -> width and height of the room for it."""
     size = (sizes.NOTE_WIDTH, sizes.note_height(text))
-    layout.notes[name] = Box((left, top + NODE_TITLE), size, 0.0, "Knobs" if name.startswith("knobs") else "Read me")
-    return size[0], size[1] + NODE_TITLE
+    room = round(sizes.NOTE_GROWTH * size[1])
+    layout.notes[name] = Box((left, top + NODE_TITLE), size, room, "Knobs" if name.startswith("knobs") else "Read me")
+    return size[0], room + NODE_TITLE

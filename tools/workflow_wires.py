@@ -14,10 +14,10 @@ Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 CELL = 12
 CLEAR = 14  # a wire keeps this far from a node
-NEAR = 6  # so near to a node a curve counts as under it
+NEAR = 8  # so near to a node a curve counts as under it: front ends differ by some pixels
 PORT = 14  # this much of its own node a wire may cross: from the socket to the edge
 SAMPLES = 60  # points looked at on a curve
-SPLINE, MAX_SPLINE = 0.25, 80  # the page's: how far a curve's handles reach, as a share of its length; at most
+SPLINE, MAX_SPLINE = 0.25, 20  # the page's: how far a curve's handles reach, as a share of its length; at most, at a reroute
 # What a way costs a cell: along an empty one, along another wire, along a group's title. And a turn, and a crossing.
 STEP, BESIDE, TITLE, TURN, CROSSING = 1.0, 4.0, 2.0, 15.0, 2.0
 HOLD = 3 * CELL  # so near a corner a wire is held, where its curve would swing out
