@@ -67,6 +67,7 @@ VUE_HEIGHTS = {
     "KSampler": 290,
     "KSamplerAdvanced": 346,
     "KSamplerSelect": 62,
+    "LoadImage": 436,
     "LoraLoaderModelOnly": 114,
     "ModelSamplingDiscrete": 90,
     "SamplerCustomAdvanced": 114,
