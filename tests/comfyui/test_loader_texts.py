@@ -122,6 +122,8 @@ def test_back_on_its_tab_a_workflow_shows_its_texts_again(page, client, edit):
     page.run()
     before = page.page.evaluate(SHOWN)
     page.load_api({"1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}})
+    page.page.wait_for_function("tab => !app.extensionManager.workflow.activeWorkflow.path.includes(tab)", arg=TAB)
+    page.page.wait_for_timeout(1000)  # what the page still does with the workflow that it has just opened
     assert "Any2PixInstruct" not in page.page.evaluate(SHOWN)
     page.page.locator(".workflow-label").get_by_text(TAB).click()
     page.page.wait_for_function("() => app.graph.nodes.some(node => node.type === 'Any2PixInstruct')")
