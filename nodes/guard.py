@@ -14,6 +14,7 @@ from .reading import described, read_number, read_references, read_text, read_wh
 from .sockets import Embedding
 
 NETWORKS = ("IMAGEBIND", "MM_LLM", "MM_PRIOR", "MM_ADAPTER", "MODEL", "VAE", "CLIP")
+READ_BY_NODES = ("IMAGE", "AUDIO")  # None there is a film without sound, which is not the same as nothing connected
 NO_LIMIT = float("inf")
 
 
@@ -42,7 +43,8 @@ def _guarded(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
 
 
 def checked(node: type[io.ComfyNode], inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs as the node can work with them; an optional one that is None is left out, so that its default holds."""
+    """The inputs as the node can work with them; an optional one that is None is left out, so that its default holds,
+    but not a picture or a sound."""
     schema = _schema(node)
     if schema.is_input_list:
         return inputs
@@ -52,7 +54,7 @@ def checked(node: type[io.ComfyNode], inputs: dict[str, Any]) -> dict[str, Any]:
         entry = entries.get(name)
         if entry is None:
             taken[name] = value
-        elif value is not None or not entry.optional:
+        elif value is not None or not entry.optional or str(entry.get_io_type()) in READ_BY_NODES:
             taken[name] = _read(entry, value, schema.display_name)
     return taken
 
