@@ -5,6 +5,8 @@ from typing import Any
 import comfy.sample
 from torch import Tensor
 
+from ..stages.encode import check_finite
+
 ENCODE = "Connect the latent of VAE Encode."
 OVERFLOW_REMEDY = (
     "Look at the node it comes from; where 16 bits are too few for a VAE it makes such latents: start ComfyUI with "
@@ -54,13 +56,7 @@ def samples_for(model: Any, latent: Any, what: str) -> Tensor:
 
 def require_finite(samples: Tensor, what: str, remedy: str = OVERFLOW_REMEDY) -> None:
     """ValueError where samples (B, ...) hold NaN or infinite values; in a batch it says in which rows, counted from 1."""
-    if samples.sum().isfinite():  # a tenth of the time of looking at each value, and enough for nearly every input
-        return
-    broken = (~samples.isfinite()).flatten(1).sum(dim=1)
-    rows = [number for number, count in enumerate(broken.tolist(), start=1) if count]
-    if rows:
-        where = f" in {name_rows(rows)} of {len(samples)}" if len(samples) > 1 else ""
-        raise ValueError(f"The {what} holds {int(broken.sum())} values that are NaN or infinite{where}. {remedy}")
+    check_finite(samples, what, remedy, in_rows=True)
 
 
 def mask_of(latent: dict[str, Any], what: str) -> Tensor | None:
@@ -75,7 +71,3 @@ def mask_of(latent: dict[str, Any], what: str) -> Tensor | None:
         mask if mask.ndim > 2 else mask[None], f"noise mask of the {what}", "Look at the node it comes from."
     )
     return mask
-
-
-def name_rows(numbers: list[int]) -> str:
-    return f"{'row' if len(numbers) == 1 else 'rows'} {', '.join(map(str, numbers))}"

@@ -1,85 +1,49 @@
 """A reference library on disk, and one reference chosen by hand."""
 
-from typing import Any
-
 from comfy_api.latest import io, ui
 
 from ..models.mm_llm import scale_embedding
 from ..stages.library import pack_references, require_one_size, unpack_references
-from ..stages.pick import marks_of, pick_reference
+from ..stages.marks import marks_of
+from ..stages.pick import pick_reference
 from ..stages.types import References
 from .host_options import where_known
 from .retrieve import SDXL_SIZE, blank_picture
-from .saved import (
-    HIDDEN,
-    check_new_name,
-    check_saved,
-    describe_file,
-    describe_saved,
-    file_state,
-    load,
-    name_input,
-    recipe_of,
-    save,
-    saving_inputs,
-)
+from .saved import LoadingNode, SavingNode, describe_file
 from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
 
-KIND, FOLDER = "references", "models/any2pix/references"
 MOST_SHOWN = 40  # references on a node
 
 
-class SaveReferences(io.ComfyNode):
+class SaveReferences(SavingNode):
+    KIND = "references"
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return cls.saver(
+            ReferencesSocket.Input("references", tooltip="The chain to save: from the last Load ... Embedding node."),
+            default="my references",
+            search_aliases=["reference library", "save embedding", "export references"],
             node_id="Any2PixSaveReferences",
             display_name="Save References",
             category=f"{CATEGORY}/references",
             description="Saves a chain of references, their pictures included, so that another workflow can use them without "
             "ImageBind.",
-            **where_known(
-                io.Schema,
-                search_aliases=["reference library", "save embedding", "export references"],
-                has_intermediate_output=True,
-            ),
-            is_output_node=True,
-            hidden=HIDDEN,
-            inputs=[
-                ReferencesSocket.Input(
-                    "references", tooltip="The chain to save: from the last Load ... Embedding node."
-                ),
-                *saving_inputs("my references", FOLDER),
-            ],
-            outputs=[],
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return check_new_name(name)
-
-    @classmethod
     def execute(cls, references: References, name: str, overwrite: bool) -> io.NodeOutput:
-        tensors, record = pack_references(references)
-        saved = save(KIND, name, tensors, {**record, "recipe": recipe_of(cls.hidden, "references")}, overwrite)
-        return io.NodeOutput(ui=ui.PreviewText(f"{_describe(references)}\n{describe_saved(saved)}"))
+        return cls.keep("references", *pack_references(references), name, overwrite, shown=_describe(references))
 
 
-class LoadReferences(io.ComfyNode):
+class LoadReferences(LoadingNode):
+    KIND = "references"
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Any2PixLoadReferences",
-            display_name="Load References",
-            category=f"{CATEGORY}/references",
-            description="Loads references that were saved, with their pictures. ImageBind is not needed.",
-            **where_known(
-                io.Schema,
-                search_aliases=["reference library", "load embedding", "import references"],
-                has_intermediate_output=True,
-            ),
+        return cls.loader(
+            "Save References",
             inputs=[
-                name_input(KIND, FOLDER, "Save References"),
                 ReferencesSocket.Input(
                     "references",
                     optional=True,
@@ -92,19 +56,16 @@ class LoadReferences(io.ComfyNode):
                     tooltip="All references so far. For the LLM, Base Retrieval, Pick Reference, or the next node of the chain.",
                 )
             ],
+            search_aliases=["reference library", "load embedding", "import references"],
+            node_id="Any2PixLoadReferences",
+            display_name="Load References",
+            category=f"{CATEGORY}/references",
+            description="Loads references that were saved, with their pictures. ImageBind is not needed.",
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return check_saved(KIND, name)
-
-    @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> str:
-        return file_state(KIND, name)
-
-    @classmethod
     def execute(cls, name: str, references: References = ()) -> io.NodeOutput:
-        loaded, record, path = load(KIND, name, unpack_references)
+        loaded, record, path = cls.read(name, unpack_references)
         chain = (*references, *loaded)
         require_one_size(chain, f"The references of {path.name} and those before them")
         origins = dict.fromkeys(reference.origin for reference in loaded if reference.origin)

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..stages.encode import name_rows
 from .inverted import inversion_of
-from .latents import ENCODE, name_rows, require_finite
+from .latents import ENCODE, require_finite
 
 
 def require_picture(latent: dict[str, Any], samples: Tensor, what: str) -> None:

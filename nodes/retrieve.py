@@ -1,12 +1,11 @@
 """Base Retrieval: which of the connected pictures is edited."""
 
-from collections import Counter
-
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..models.mm_llm import scale_embedding
+from ..stages.marks import marks_of
 from ..stages.retrieve import Retrieval, retrieve_base
 from ..stages.types import Reference, References
 from .host_options import where_known
@@ -96,16 +95,6 @@ def describe(references: References, retrieval: Retrieval, base: Embedding | Non
     for index, (mark, similarity) in enumerate(zip(marks_of(references), retrieval.similarities)):
         lines.append(f"{'→' if index == retrieval.index else '  '} {mark}  {float(similarity):.3f}")
     return "\n".join(lines)
-
-
-def marks_of(references: References) -> list[str]:
-    """[image1], [audio1], ...: what an instruction calls each."""
-    counts: Counter[str] = Counter()
-    marks = []
-    for reference in references:
-        counts[reference.modality] += 1
-        marks.append(f"[{reference.modality}{counts[reference.modality]}]")
-    return marks
 
 
 def require_same_chain(base: Embedding, references: References) -> None:

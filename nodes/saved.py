@@ -1,52 +1,143 @@
 """What the nodes that save and load references, embeddings and inversions have in common."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import folder_paths
 from comfy.cli_args import args
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..loading.errors import file_error
 from ..loading.kinds import KINDS
 from ..loading.saved import SUFFIX, Saved, clean_name, read_saved, write_saved
 from .folders import MINIATURE, find_weights, folder_key
+from .host_options import where_known
 
 NOTHING_SAVED = "nothing saved yet"
-HIDDEN = [io.Hidden.prompt, io.Hidden.unique_id]
 PACK = Path(__file__).resolve().parent.parent
 MOST_RECIPE = 200_000  # letters; a longer graph is left out of a file
 Content = TypeVar("Content")
 
 
-def saving_inputs(default: str, folder: str) -> list[io.Input]:
-    """The widgets of every node that saves."""
-    return [
-        io.String.Input(
-            "name",
-            default=default,
-            tooltip=f"The file's name in {folder}. A / makes a folder: animals/cats. When the name is taken by other content, "
-            "a number is put behind it.",
-        ),
-        io.Boolean.Input(
-            "overwrite",
-            default=False,
-            tooltip="Replace what this node saved under the name before, in the place of putting a number behind it.",
-        ),
-    ]
+class SavingNode(io.ComfyNode):
+    """A node that saves what comes in at one socket. A subclass gives ``KIND``, of loading.kinds, and its schema by ``saver``."""
+
+    KIND: str
+
+    @classmethod
+    def saver(cls, content: io.Input, default: str, search_aliases: list[str], **words: str) -> io.Schema:
+        """The schema. ``default``: a file name; ``words``: id, names and description."""
+        return io.Schema(
+            **words,
+            **where_known(io.Schema, search_aliases=search_aliases, has_intermediate_output=True),
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            inputs=[
+                content,
+                io.String.Input(
+                    "name",
+                    default=default,
+                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / makes a folder: animals/cats. When the name is taken "
+                    "by other content, a number is put behind it.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="Replace what this node saved under the name before, in the place of putting a number behind it.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """None: the name comes from another node, and is checked when it is there."""
+        try:
+            return name is None or bool(clean_name(name))
+        except ValueError as error:
+            return str(error)
+
+    @classmethod
+    def keep(
+        cls,
+        socket: str,
+        tensors: Mapping[str, Tensor],
+        record: Mapping[str, Any],
+        name: str,
+        overwrite: bool,
+        shown: str,
+    ) -> io.NodeOutput:
+        """Saves what came in at ``socket`` with the graph that made it, into the first folder of this kind: the artist's own where
+        extra_model_paths.yaml names one. ``shown``: what the node says before the file's place."""
+        folder = folder_paths.get_folder_paths(folder_key(cls.KIND))[0]
+        whole = {**record, "recipe": recipe_of(cls.hidden, socket), "pack": pack_version()}
+        saved = write_saved(folder, name, cls.KIND, tensors, whole, overwrite)
+        return io.NodeOutput(ui=ui.PreviewText(f"{shown}\n{_describe_saved(saved)}"))
 
 
-def name_input(kind: str, folder: str, saver: str) -> io.Combo.Input:
-    """The list of what is saved."""
-    return io.Combo.Input(
-        "name",
-        options=saved_names(kind),
-        tooltip=f"A file of {saver}, in {folder}. Press R to see what was saved since the page was opened.",
-    )
+class LoadingNode(io.ComfyNode):
+    """A node that loads what another one saved. A subclass gives ``KIND`` and its schema by ``loader``."""
+
+    KIND: str
+
+    @classmethod
+    def loader(
+        cls,
+        saver: str,
+        outputs: list[io.Output],
+        search_aliases: list[str],
+        inputs: Sequence[io.Input] = (),
+        **words: str,
+    ) -> io.Schema:
+        """The schema. ``saver``: the title of the node that saves; ``inputs``: those beside the name."""
+        return io.Schema(
+            **words,
+            **where_known(io.Schema, search_aliases=search_aliases, has_intermediate_output=True),
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=saved_names(cls.KIND),
+                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to see what was saved since the page was "
+                    "opened.",
+                ),
+                *inputs,
+            ],
+            outputs=outputs,
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        try:
+            return name is None or bool(find_saved(cls.KIND, name))
+        except FileNotFoundError as error:
+            return str(error)
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> str:
+        """Another value once the file was changed."""
+        try:
+            state = find_saved(cls.KIND, name or "").stat()
+        except OSError:
+            return "missing"
+        return f"{state.st_mtime_ns} {state.st_size} {state.st_ino}"
+
+    @classmethod
+    def read(cls, name: str, unpack: Callable[[dict, dict], Content]) -> tuple[Content, dict[str, Any], Path]:
+        """What ``unpack`` makes of the tensors and the record -> that, the record, the file. CheckpointError where it cannot."""
+        path = find_saved(cls.KIND, name)
+        tensors, record = read_saved(path, cls.KIND)
+        try:
+            return unpack(tensors, record), record, path
+        except ValueError as error:
+            raise file_error(path, f"is damaged: {error}.", KINDS[cls.KIND].source) from error
+
+
+def _shown_folder(kind: str) -> str:
+    return f"models/{KINDS[kind].folder}"
 
 
 def saved_names(kind: str) -> list[str]:
@@ -62,48 +153,7 @@ def find_saved(kind: str, name: str) -> Path:
     return find_weights(kind, f"{name}{SUFFIX}" if name == MINIATURE else name)
 
 
-def check_saved(kind: str, name: str | None) -> bool | str:
-    """For validate_inputs of a node that loads: True, or the sentence to show on the node before anything runs."""
-    try:
-        return name is None or bool(find_saved(kind, name))
-    except FileNotFoundError as error:
-        return str(error)
-
-
-def check_new_name(name: str | None) -> bool | str:
-    """The same for a node that saves; None: the name comes from another node, and is checked when it is there."""
-    try:
-        return name is None or bool(clean_name(name))
-    except ValueError as error:
-        return str(error)
-
-
-def file_state(kind: str, name: str | None) -> str:
-    """For fingerprint_inputs: another value once the file was changed."""
-    try:
-        state = find_saved(kind, name or "").stat()
-    except OSError:
-        return "missing"
-    return f"{state.st_mtime_ns} {state.st_size} {state.st_ino}"
-
-
-def save(kind: str, name: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any], overwrite: bool) -> Saved:
-    """Into the first folder of this kind: the artist's own where extra_model_paths.yaml names one."""
-    folder = folder_paths.get_folder_paths(folder_key(kind))[0]
-    return write_saved(folder, name, kind, tensors, {**record, "pack": pack_version()}, overwrite)
-
-
-def load(kind: str, name: str, unpack: Callable[[dict, dict], Content]) -> tuple[Content, dict[str, Any], Path]:
-    """What ``unpack`` makes of the tensors and the record -> that, the record, the file. CheckpointError where it cannot."""
-    path = find_saved(kind, name)
-    tensors, record = read_saved(path, kind)
-    try:
-        return unpack(tensors, record), record, path
-    except ValueError as error:
-        raise file_error(path, f"is damaged: {error}.", KINDS[kind].source) from error
-
-
-def describe_saved(saved: Saved) -> str:
+def _describe_saved(saved: Saved) -> str:
     place = f"{saved.path.parent.name}/{saved.path.name}, {saved.path.stat().st_size / 1e6:.2g} MB"
     return f"saved: {place}" if saved.is_new else f"is there already, unchanged: {place}"
 

@@ -8,91 +8,57 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..stages.encode import check_finite
-from .host_options import where_known
-from .saved import (
-    HIDDEN,
-    check_new_name,
-    check_saved,
-    describe_file,
-    describe_recipe,
-    describe_saved,
-    file_state,
-    load,
-    name_input,
-    recipe_of,
-    save,
-    saving_inputs,
-)
+from .saved import LoadingNode, SavingNode, describe_file, describe_recipe
 from .sockets import CATEGORY, Embedding, EmbeddingSocket
 
-KIND, FOLDER = "embedding", "models/any2pix/embeddings"
 VECTOR = "any2pix_embedding"
 MOST_CANDIDATES = 10_000
 
 
-class SaveEmbedding(io.ComfyNode):
+class SaveEmbedding(SavingNode):
+    KIND = "embedding"
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return cls.saver(
+            EmbeddingSocket.Input("embedding", tooltip="What to save. <base_null> is saved as that."),
+            default="my embedding",
+            search_aliases=["save embedding", "export embedding"],
             node_id="Any2PixSaveEmbedding",
             display_name="Save Embedding",
             category=CATEGORY,
             description="Saves an embedding, predicted, refined or mixed, so that it can be painted again without the networks "
             "that made it.",
-            **where_known(
-                io.Schema, search_aliases=["save embedding", "export embedding"], has_intermediate_output=True
-            ),
-            is_output_node=True,
-            hidden=HIDDEN,
-            inputs=[
-                EmbeddingSocket.Input("embedding", tooltip="What to save. <base_null> is saved as that."),
-                *saving_inputs("my embedding", FOLDER),
-            ],
-            outputs=[],
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return check_new_name(name)
-
-    @classmethod
     def execute(cls, embedding: Embedding, name: str, overwrite: bool) -> io.NodeOutput:
-        tensors, record = pack_embedding(embedding)
-        saved = save(KIND, name, tensors, {**record, "recipe": recipe_of(cls.hidden, "embedding")}, overwrite)
-        return io.NodeOutput(ui=ui.PreviewText(f"{_describe(embedding)}\n{describe_saved(saved)}"))
+        return cls.keep("embedding", *pack_embedding(embedding), name, overwrite, shown=_describe(embedding))
 
 
-class LoadEmbedding(io.ComfyNode):
+class LoadEmbedding(LoadingNode):
+    KIND = "embedding"
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Any2PixLoadEmbedding",
-            display_name="Load Embedding",
-            category=CATEGORY,
-            description="Loads an embedding that was saved. Neither ImageBind, nor the LLM, nor the prior is needed for it.",
-            **where_known(
-                io.Schema, search_aliases=["load embedding", "import embedding"], has_intermediate_output=True
-            ),
-            inputs=[name_input(KIND, FOLDER, "Save Embedding")],
+        return cls.loader(
+            "Save Embedding",
             outputs=[
                 EmbeddingSocket.Output(
                     display_name="embedding",
                     tooltip="Where the saved one came from: for a mix, a sampler, Base Retrieval ...",
                 )
             ],
+            search_aliases=["load embedding", "import embedding"],
+            node_id="Any2PixLoadEmbedding",
+            display_name="Load Embedding",
+            category=CATEGORY,
+            description="Loads an embedding that was saved. Neither ImageBind, nor the LLM, nor the prior is needed for it.",
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return check_saved(KIND, name)
-
-    @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> str:
-        return file_state(KIND, name)
-
-    @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        embedding, record, path = load(KIND, name, unpack_embedding)
+        embedding, record, path = cls.read(name, unpack_embedding)
         shown = (_describe(embedding), describe_recipe(record.get("recipe")), describe_file(path, record))
         return io.NodeOutput(embedding, ui=ui.PreviewText("\n".join(filter(None, shown))))
 

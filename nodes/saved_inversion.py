@@ -12,25 +12,11 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..stages.encode import check_finite
-from .host_options import where_known
 from .identity import ModelIdentity, identify
 from .inverted import INVERSION_KEY, Inversion, InvertedNoise, attach, inversion_of
-from .saved import (
-    HIDDEN,
-    check_new_name,
-    check_saved,
-    describe_file,
-    describe_saved,
-    file_state,
-    load,
-    name_input,
-    recipe_of,
-    save,
-    saving_inputs,
-)
+from .saved import LoadingNode, SavingNode, describe_file
 from .sockets import CATEGORY
 
-KIND, FOLDER = "inversion", "models/any2pix/inversions"
 PREFIX = "any2pix_inversion."
 SEED = 0  # of the NOISE; it has its noise already
 PLAIN = (bool, int, float, str)
@@ -64,54 +50,38 @@ class SavedInversion:
         return attach({**self.extras, **mask}, self.inversion)
 
 
-class SaveInversion(io.ComfyNode):
+class SaveInversion(SavingNode):
+    KIND = "inversion"
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return cls.saver(
+            io.Latent.Input("latent", tooltip="From DDIM Invert, or from Latent Noise Mix to keep a certain mix."),
+            default="my picture",
+            search_aliases=["save inverted latent", "save noise"],
             node_id="Any2PixSaveInversion",
             display_name="Save Inversion",
             category=f"{CATEGORY}/sampling",
             description="Saves the inversion of a picture, so that editing it another day needs no inversion and gives the same "
             "picture, bit for bit.",
-            **where_known(
-                io.Schema, search_aliases=["save inverted latent", "save noise"], has_intermediate_output=True
-            ),
-            is_output_node=True,
-            hidden=HIDDEN,
-            inputs=[
-                io.Latent.Input("latent", tooltip="From DDIM Invert, or from Latent Noise Mix to keep a certain mix."),
-                *saving_inputs("my picture", FOLDER),
-            ],
-            outputs=[],
         )
-
-    @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return check_new_name(name)
 
     @classmethod
     def execute(cls, latent: dict[str, Any], name: str, overwrite: bool) -> io.NodeOutput:
         inverted = saved_inversion_of(latent)
-        tensors, record = pack_inversion(inverted)
-        saved = save(KIND, name, tensors, {**record, "recipe": recipe_of(cls.hidden, "latent")}, overwrite)
         left_out = f"not saved of the latent: {', '.join(inverted.left_out)}" if inverted.left_out else ""
-        shown = (describe(inverted.inversion), left_out, describe_saved(saved))
-        return io.NodeOutput(ui=ui.PreviewText("\n".join(filter(None, shown))))
+        shown = "\n".join(filter(None, (describe(inverted.inversion), left_out)))
+        return cls.keep("latent", *pack_inversion(inverted), name, overwrite, shown)
 
 
-class LoadInversion(io.ComfyNode):
+class LoadInversion(LoadingNode):
+    KIND = "inversion"
+
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="Any2PixLoadInversion",
-            display_name="Load Inversion",
-            category=f"{CATEGORY}/sampling",
-            description="Loads the inversion of a picture, in the place of DDIM Invert and of the picture itself.",
-            **where_known(
-                io.Schema, search_aliases=["load inverted latent", "load noise"], has_intermediate_output=True
-            ),
+        return cls.loader(
+            "Save Inversion",
             inputs=[
-                name_input(KIND, FOLDER, "Save Inversion"),
                 io.Model.Input(
                     "model",
                     optional=True,
@@ -133,19 +103,16 @@ class LoadInversion(io.ComfyNode):
                     display_name="sigmas", tooltip="The sampler's noise levels, for SamplerCustomAdvanced."
                 ),
             ],
+            search_aliases=["load inverted latent", "load noise"],
+            node_id="Any2PixLoadInversion",
+            display_name="Load Inversion",
+            category=f"{CATEGORY}/sampling",
+            description="Loads the inversion of a picture, in the place of DDIM Invert and of the picture itself.",
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return check_saved(KIND, name)
-
-    @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, **_: Any) -> str:
-        return file_state(KIND, name)
-
-    @classmethod
     def execute(cls, name: str, model: Any = None) -> io.NodeOutput:
-        inverted, record, path = load(KIND, name, unpack_inversion)
+        inverted, record, path = cls.read(name, unpack_inversion)
         inversion = inverted.inversion
         if model is not None and inversion.model is not None and (other := inversion.model.difference(identify(model))):
             raise ValueError(

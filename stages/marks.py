@@ -92,15 +92,17 @@ def resolve_marks(instruction: str, references: References) -> ResolvedInstructi
     )
 
 
+def marks_of(references: References) -> tuple[str, ...]:
+    """("[image1]", "[audio1]", "[image2]", ...), in the order of the chain: what an instruction calls each."""
+    return tuple(_mark(named) for named in _named(references))
+
+
 class _Reader:
     """One reading of one instruction: passes from what is sure to what is not, each over what the ones before left."""
 
     def __init__(self, references: References) -> None:
-        self.places: dict[tuple[str, int], int] = {}  # (modality, number from 1) -> index in the list
-        self.counts: Counter[str] = Counter()
-        for index, reference in enumerate(references):
-            self.counts[reference.modality] += 1
-            self.places[reference.modality, self.counts[reference.modality]] = index
+        self.places = {named: index for index, named in enumerate(_named(references))}
+        self.counts = Counter(reference.modality for reference in references)
         self.spans: list[tuple[int, int, int]] = []  # start and end in the text, index of the reference
         self._notes: dict[str, None] = {}
 
@@ -121,7 +123,7 @@ class _Reader:
             folded = self._pass(pattern, found, text, folded)
         for match in _SPOKEN.finditer(folded):
             named = Named(words.kind_of(match["word"]), int(match["number"]))
-            if (named.kind, named.number) in self.places:
+            if named in self.places:
                 self._note_words(text[match.start() : match.end()], named)
         return sorted(self.spans)
 
@@ -134,7 +136,7 @@ class _Reader:
             named = found(match, _quote(text[match.start() : match.end()]))
             if named is None:
                 return match[0]
-            self.spans.append((match.start(), match.end(), self.places[named.kind, named.number]))
+            self.spans.append((match.start(), match.end(), self.places[named]))
             return MARK * len(match[0])
 
         return pattern.sub(replace, folded)
@@ -155,7 +157,7 @@ class _Reader:
             return self._without_number(named.kind, written) if square else None
         if named is not None:
             compact = not re.search(BLANK, inner)
-            if (named.kind, named.number) in self.places or square or compact:
+            if named in self.places or square or compact:
                 return self._mark(named, written)
             return self._note_words(written, named)
         slip = words.read_slip(inner, spaced=square)
@@ -182,7 +184,7 @@ class _Reader:
     def _bare(self, match: re.Match[str], written: str) -> Named | None:
         """A mark without brackets."""
         named = Named(words.kind_of(match["word"]), int(match["number"]))
-        if (named.kind, named.number) in self.places:
+        if named in self.places:
             return self._mark(named, written)
         return self._note_words(written, named)
 
@@ -205,15 +207,14 @@ class _Reader:
 
     def _require(self, named: Named, written: str) -> None:
         """ValueError where no such reference is connected."""
-        kind, number = named.kind, named.number
-        if (kind, number) in self.places:
+        if named in self.places:
             return
-        count = self.counts[kind]
+        kind, count = named.kind, self.counts[named.kind]
         connected = (
             f"only {count} {kind} reference{' is' if count == 1 else 's are'}" if count else f"no {kind} reference is"
         )
         meant = "" if MARK_PATTERN.fullmatch(written) else f", that is {_mark(named)}"
-        counted = " Marks count from 1." if number == 0 else ""
+        counted = " Marks count from 1." if named.number == 0 else ""
         raise ValueError(
             f"The instruction names {written}{meant}, but {connected} connected.{counted} Connect it, or drop the mark."
         )
@@ -222,7 +223,7 @@ class _Reader:
         self._note(f"{written} is read as {_mark(named)}.")
 
     def _note_words(self, written: str, named: Named) -> None:
-        if (named.kind, named.number) in self.places:
+        if named in self.places:
             self._note(f"{written} is read as words. To name the reference, write {_mark(named)}.")
         else:
             self._note(f"{written} is read as words: there is no {_mark(named)}.")
@@ -238,6 +239,16 @@ def _counted(digits: str) -> int:
 
 def _quote(text: str) -> str:
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+
+
+def _named(references: References) -> list[Named]:
+    """Each reference's kind and its number among those of its kind, from 1."""
+    counts: Counter[str] = Counter()
+    named = []
+    for reference in references:
+        counts[reference.modality] += 1
+        named.append(Named(reference.modality, counts[reference.modality]))
+    return named
 
 
 def _mark(named: Named) -> str:

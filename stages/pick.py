@@ -1,22 +1,12 @@
 """One reference by its mark, chosen by hand."""
 
 import re
-from collections import Counter
 
+from .marks import marks_of
 from .types import MODALITIES, References
 
 BRACKETS = "[]()【】［］（） \t\n"
 NAME = re.compile(rf"({'|'.join(MODALITIES)})\s*(\d{{0,6}})", re.IGNORECASE)
-
-
-def marks_of(references: References) -> tuple[str, ...]:
-    """("[image1]", "[audio1]", "[image2]", ...), in the order of the chain."""
-    counts: Counter[str] = Counter()
-    marks = []
-    for reference in references:
-        counts[reference.modality] += 1
-        marks.append(f"[{reference.modality}{counts[reference.modality]}]")
-    return tuple(marks)
 
 
 def pick_reference(references: References, mark: str) -> int:
