@@ -79,7 +79,7 @@ VUE_HEIGHTS = {
 }
 # A note drawn with Vue nodes, where it is taller: letters to a line, the height of a line, and what else takes height.
 NOTE_WIDTH, NOTE_LETTERS, NOTE_LINE, NOTE_MARGIN = 440, 84, 13, 44
-NOTE_GROWTH = 1.35  # other front ends set it with wider lines
+NOTE_GROWTH = 1.37  # other front ends set it with wider lines
 NOTE_EMPTY, NOTE_HEADING, NOTE_ITEM, NOTE_INDENT = 7, 12, 12, 6
 UNSEEN = re.compile(r"\]\([^)]*\)|[*\[]|^#+ |^- |^\d+\. ")  # Markdown that the page does not write
 ITEM = re.compile(r"- |\d+\. ")

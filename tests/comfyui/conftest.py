@@ -121,6 +121,16 @@ def front_end(server, browser):
     return browser(server.url)
 
 
+@pytest.fixture(scope="module", params=(False, True), ids=("classic", "vue"))
+def page(request, server, browser):
+    """A page that draws nodes one way; classic again afterwards."""
+    page = browser(server.url)
+    page.draw_with_vue(request.param)
+    yield page
+    page.draw_with_vue(False)
+    page.page.close()
+
+
 @pytest.fixture(scope="session")
 def screenshots(root):
     """Where screenshots are kept to be looked at."""

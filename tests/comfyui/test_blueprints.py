@@ -57,16 +57,6 @@ TURN = """knobs => {
 SHOWN = "() => app.graph.nodes.find(node => node.subgraph).widgets.map(widget => widget.label ?? widget.name)"
 
 
-@pytest.fixture(scope="module", params=(False, True), ids=("classic", "vue"))
-def page(request, server, browser):
-    """A page that draws nodes one way; classic again afterwards."""
-    page = browser(server.url)
-    page.draw_with_vue(request.param)
-    yield page
-    page.draw_with_vue(False)
-    page.page.close()
-
-
 def add(page, name: str, files: dict[str, str]) -> None:
     """The blueprint on an empty page, with what it edits and where it saves."""
     page.page.evaluate("() => app.graph.clear()")

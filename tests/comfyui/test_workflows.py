@@ -246,6 +246,7 @@ def test_the_page_opens_it_and_runs_what_the_server_ran(path, run_workflow, fron
     history = client.get(f"/history/{prompt_id}")[prompt_id]
     assert history["status"]["status_str"] == "success"
     assert not differences(history["prompt"][2], ran.graph)
+    front_end.show_all()  # the page gives a node its pictures as it draws the node
     front_end.page.wait_for_function(PICTURES_SHOWN)
     grown = {node["id"]: box_of(node) for node in front_end.serialize()["nodes"]}
     assert not overlapping(grown), "with what the nodes show after a run"

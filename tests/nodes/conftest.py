@@ -1,15 +1,14 @@
 """ComfyUI in this very process, on the CPU, and small random networks in its model folders."""
 
-import asyncio
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import workspace
+from harness.coroutines import result_of
 
 COMFYUI = workspace.comfyui_path()
 IS_THERE = (COMFYUI / "main.py").is_file()
@@ -74,8 +73,7 @@ def tiny(host):
     from any2pix.loading.kinds import KINDS
     from any2pix.nodes import comfy_entrypoint
 
-    with ThreadPoolExecutor(1) as pool:  # a thread of its own: the browser of other tests keeps a loop in this one
-        pool.submit(asyncio.run, comfy_entrypoint()).result()
+    result_of(comfy_entrypoint())
     for kind, write in TINY_WRITERS.items():
         folder = Path(folder_paths.models_dir, KINDS[kind].folder)
         folder.mkdir(parents=True, exist_ok=True)

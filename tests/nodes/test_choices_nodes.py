@@ -1,12 +1,11 @@
 """Names that are not installed are errors at every widget that offers names; other packs' selectors can be linked to them."""
 
-import asyncio
-
 import any2pix.nodes as pack
 import comfy.samplers
 import pytest
 import torch
 from any2pix.nodes.sockets import Embedding
+from harness.coroutines import result_of
 from harness.unet_eps import seeded
 
 pytestmark = pytest.mark.one_host
@@ -152,7 +151,7 @@ def errors_at(monkeypatch):
 
     import nodes
 
-    classes = {node.GET_SCHEMA().node_id: node for node in asyncio.run(_all_nodes())}
+    classes = {node.GET_SCHEMA().node_id: node for node in result_of(_all_nodes())}
     monkeypatch.setattr(nodes, "NODE_CLASS_MAPPINGS", dict(classes))
 
     def found(node, widget, value, **others):
@@ -160,7 +159,7 @@ def errors_at(monkeypatch):
         graph = {"asked": {"class_type": node, "inputs": {widget: value}}}
         graph |= {name: {"class_type": name, "inputs": {}} for name in others}
         validation = execution.validate_inputs("prompt", graph, "asked", {})
-        _, errors, _ = asyncio.run(validation)
+        _, errors, _ = result_of(validation)
         return [error for error in errors if error["type"] != "required_input_missing"]
 
     return found
@@ -191,7 +190,7 @@ def test_a_typed_name_that_is_not_there_is_refused_before_the_run(errors_at, nod
 
 @pytest.mark.parametrize(("node", "widget"), NODES)
 def test_every_name_that_is_offered_is_there(errors_at, node, widget):
-    classes = {one.GET_SCHEMA().node_id: one for one in asyncio.run(_all_nodes())}
+    classes = {one.GET_SCHEMA().node_id: one for one in result_of(_all_nodes())}
     inputs = classes[node].INPUT_TYPES()
     _, told = {**inputs["required"], **inputs.get("optional", {})}[widget]
     for name in told["options"]:

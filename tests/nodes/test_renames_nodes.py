@@ -1,14 +1,13 @@
 """A node that was renamed answers to its old id, and hosts that replace nodes are told."""
 
-import asyncio
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from any2pix.nodes import GridValues
 from any2pix.nodes.renames import RENAMED, old_ids, register_renames
 from comfy_api.latest import ComfyAPI
+from harness.coroutines import result_of
 
 pytestmark = pytest.mark.one_host
 
@@ -31,8 +30,7 @@ def test_hosts_that_replace_nodes_are_told_and_others_left_alone(monkeypatch):
     manager = SimpleNamespace(register=told.append)
     server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(node_replace_manager=manager)))
     monkeypatch.setitem(sys.modules, "server", server)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, register_renames(MADE_UP)).result()
+    result_of(register_renames(MADE_UP))
     assert [(value.old_node_id, value.new_node_id) for value in told] == [("Any2PixOldGrid", "Any2PixGridValues")] * knows
 
 

@@ -33,8 +33,8 @@ class StandInCheckpoint:
         return {"required": {"ckpt_name": ("STRING", {})}}
 
     def load(self, ckpt_name):
-        model, vae = nodes.NODE_CLASS_MAPPINGS["Any2PixLoadDiffusion"].execute("miniature").result
-        (adapter,) = nodes.NODE_CLASS_MAPPINGS["Any2PixLoadAdapter"].execute("miniature", "auto").result
+        model, vae = nodes.NODE_CLASS_MAPPINGS["Any2PixLoadDiffusion"].execute(name="miniature").result
+        (adapter,) = nodes.NODE_CLASS_MAPPINGS["Any2PixLoadAdapter"].execute(name="miniature", precision="auto").result
         # the miniature's, whose one token and pooled vector are as wide as the UNet reads them
         dims = adapter.module.dims
         return model, StandInClip(dims.context, dims.pooled), vae
