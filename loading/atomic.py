@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,15 +25,21 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     CheckpointError: a full disk or a folder that may not be written to, with the remedy.
     """
     target = Path(target)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}{UNFINISHED}")
-    with named_write_errors(target):
+    with named_write_errors(target), unfinished_path(target) as unfinished:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield unfinished
-            make_durable(unfinished)
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        yield unfinished
+        make_durable(unfinished)
+        os.replace(unfinished, target)
+
+
+@contextmanager
+def unfinished_path(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` that nobody else writes to; what lies there at the end of the block is removed."""
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        yield unfinished
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_atomic(target: str | Path, content: str | bytes) -> None:

@@ -7,7 +7,6 @@ for safetensors puts several entries into any order.
 import errno
 import json
 import os
-import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from .atomic import CLOSED, FULL, make_durable, unfinished_path
 from .errors import CheckpointError, file_error
 from .files import read_metadata, require_kind
 from .kinds import KINDS
@@ -30,8 +30,6 @@ LONGEST_PART = 200  # bytes of a file's or folder's name; systems allow 255, and
 MOST_COPIES = 99_999
 FORBIDDEN = set('<>:"|?*')  # in names on Windows; a file has to travel
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EACCES}
 
 
@@ -96,8 +94,7 @@ def write_saved(
             raise ValueError(f"The name {name!r} leads out of {folder} through a link. Write another one.")
         if overwrite:
             _require_own(target, kind)
-            return _put(content, iter((target,)), replace_it=True)
-        return _put(content, _candidates(target), replace_it=False)
+        return _put(content, target, replace_it=overwrite)
     except OSError as error:
         raise _write_error(target, len(content), error) from error
 
@@ -109,37 +106,21 @@ def _candidates(target: Path) -> Iterator[Path]:
         yield target.with_name(f"{target.stem}_{number:05}{SUFFIX}")
 
 
-def _put(content: bytes, places: Iterator[Path], replace_it: bool) -> Saved:
-    """Move the content to the first free place, or to the first at all; nothing is written where a place has it already."""
-    first, unfinished = None, None
-    try:
-        for place in places:
-            first = first or place
+def _put(content: bytes, target: Path, replace_it: bool) -> Saved:
+    """Move the content to the first free place, or to ``target`` itself; nothing is written where a place has it already."""
+    with unfinished_path(target) as unfinished:
+        for place in [target] if replace_it else _candidates(target):
             if os.path.lexists(place) and _holds(place, content):
                 return Saved(place, is_new=False)
-            unfinished = unfinished or _write_beside(place, content)
+            if not unfinished.exists():
+                unfinished.write_bytes(content)
+                make_durable(unfinished)
             if replace_it:
                 os.replace(unfinished, place)
                 return Saved(place, is_new=True)
             if _put_if_free(unfinished, place):
                 return Saved(place, is_new=True)
-    finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
-    raise file_error(first, f"has {MOST_COPIES} copies.", "Write another name, or switch on overwrite.")
-
-
-def _write_beside(place: Path, content: bytes) -> Path:
-    path = place.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(path, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
+    raise file_error(target, f"has {MOST_COPIES} copies.", "Write another name, or switch on overwrite.")
 
 
 def _put_if_free(unfinished: Path, place: Path) -> bool:
@@ -187,7 +168,7 @@ def _write_error(target: Path, size: int, error: OSError) -> CheckpointError:
         return file_error(
             target, f"was not saved: the disk is full, {_megabytes(size)} are needed.", "Make room, then run again."
         )
-    if error.errno in NOT_ALLOWED:
+    if error.errno in CLOSED:
         return file_error(
             target, f"was not saved: this folder may not be written to ({error.strerror}).", "Check its permissions, or set "
             "another folder in extra_model_paths.yaml."
