@@ -4,6 +4,7 @@ VENV_PYTHON := .venv/bin/python
 OUTPUT ?= output
 COUNT ?= 10000
 SEED ?= 1
+WORKERS ?= 2
 export IMAGE AUDIO INSTRUCTION OUTPUT
 
 .PHONY: help setup demo comfyui test fuzz train clean
@@ -22,9 +23,9 @@ demo: setup ## edits a picture with a sound: make demo IMAGE=me.png AUDIO=rain.w
 comfyui: setup ## opens the workspace as a web page, with the example workflows in its menu
 	@$(VENV_PYTHON) tools/open_comfyui.py
 
-test: ## sets up and runs every test; PYTEST_ARGS="-k name" picks some
+test: ## sets up and runs every test; PYTEST_ARGS="-k name" picks some, WORKERS=1 takes one process
 	@$(PYTHON) tools/workspace.py --browser
-	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 fuzz: setup ## drives every node with inputs that nobody would choose: make fuzz COUNT=10000 SEED=1
 	FUZZ_COUNT=$(COUNT) FUZZ_SEED=$(SEED) $(VENV_PYTHON) -m pytest tests/nodes/fuzz $(PYTEST_ARGS)
