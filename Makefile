@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 OUTPUT ?= output
 COUNT ?= 10000
+GRAPHS ?= 1000
 SEED ?= 1
 WORKERS ?= 2
 export IMAGE AUDIO INSTRUCTION OUTPUT
@@ -27,8 +28,9 @@ test: ## sets up and runs every test; PYTEST_ARGS="-k name" picks some, WORKERS=
 	@$(PYTHON) tools/workspace.py --browser
 	$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-fuzz: setup ## drives every node with inputs that nobody would choose: make fuzz COUNT=10000 SEED=1
-	FUZZ_COUNT=$(COUNT) FUZZ_SEED=$(SEED) $(VENV_PYTHON) -m pytest tests/nodes/fuzz $(PYTEST_ARGS)
+fuzz: setup ## drives nodes and a server with what nobody would choose: make fuzz COUNT=10000 GRAPHS=1000 SEED=1
+	FUZZ_COUNT=$(COUNT) FUZZ_GRAPHS=$(GRAPHS) FUZZ_SEED=$(SEED) \
+		$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup tests/nodes/fuzz tests/comfyui/test_fuzz_graphs.py $(PYTEST_ARGS)
 
 train: setup ## trains the miniature checkpoint anew; what is done already is skipped
 	$(VENV_PYTHON) -m any2pix.training.miniature $(TRAIN_ARGS)

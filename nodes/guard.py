@@ -15,6 +15,7 @@ from .sockets import Embedding
 
 NETWORKS = ("IMAGEBIND", "MM_LLM", "MM_PRIOR", "MM_ADAPTER", "MODEL", "VAE", "CLIP")
 READ_BY_NODES = ("IMAGE", "AUDIO")  # None there is a film without sound, which is not the same as nothing connected
+NO_NETWORK = (type(None), bool, int, float, str, bytes, list, tuple, dict)
 NO_LIMIT = float("inf")
 
 
@@ -85,8 +86,7 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
         raise ValueError(
             f"The {entry.id} input of {node} is {described(value)}. Connect CONDITIONING, as CLIP Text Encode gives it."
         )
-    if kind in NETWORKS and value is None:
-        raise ValueError(
-            f"The {entry.id} input of {node} is None: the node it comes from gave nothing. Connect its loader."
-        )
+    if kind in NETWORKS and isinstance(value, NO_NETWORK):  # a graph in API format may have a value where a wire belongs
+        gave = "None: the node it comes from gave nothing" if value is None else f"{described(value)}, which is no {kind}"
+        raise ValueError(f"The {entry.id} input of {node} is {gave}. Connect its loader.")
     return value

@@ -16,6 +16,7 @@ from ..loading.kinds import KINDS
 from ..loading.saved import SUFFIX, Saved, clean_name, read_saved, write_saved
 from .folders import MINIATURE, find_weights, folder_key
 from .host_options import where_known
+from .reading import read_text
 
 NOTHING_SAVED = "nothing saved yet"
 PACK = Path(__file__).resolve().parent.parent
@@ -57,7 +58,7 @@ class SavingNode(io.ComfyNode):
     def validate_inputs(cls, name: str | None = None) -> bool | str:
         """None: the name comes from another node, and is checked when it is there."""
         try:
-            return name is None or bool(clean_name(name))
+            return name is None or bool(clean_name(read_text(name, "name of the file")))
         except ValueError as error:
             return str(error)
 
