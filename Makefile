@@ -26,11 +26,11 @@ comfyui: setup ## opens the workspace as a web page, with the example workflows 
 
 test: ## sets up and runs every test; PYTEST_ARGS="-k name" picks some, WORKERS=1 takes one process
 	@$(PYTHON) tools/workspace.py --browser
-	$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 fuzz: setup ## drives nodes and a server with what nobody would choose: make fuzz COUNT=10000 GRAPHS=1000 SEED=1
 	FUZZ_COUNT=$(COUNT) FUZZ_GRAPHS=$(GRAPHS) FUZZ_SEED=$(SEED) \
-		$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadgroup tests/nodes/fuzz tests/comfyui/test_fuzz_graphs.py $(PYTEST_ARGS)
+		$(VENV_PYTHON) -m pytest -n $(WORKERS) tests/nodes/fuzz tests/comfyui/test_fuzz_graphs.py $(PYTEST_ARGS)
 
 train: setup ## trains the miniature checkpoint anew; what is done already is skipped
 	$(VENV_PYTHON) -m any2pix.training.miniature $(TRAIN_ARGS)

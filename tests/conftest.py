@@ -12,6 +12,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`make test` has two processes: one has the server and the browser to itself, the other runs what needs neither."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWhatIsShared(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            """Tests of one scope run in one process, one after the other."""
+            if nodeid.startswith("tests/comfyui/"):
+                return "server"
+            if nodeid.startswith("tests/nodes/"):
+                return "dynamic_vram" if "dynamic_vram" in nodeid.partition("[")[2] else "as_it_is"
+            return nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False  # else the many quick tests go first, and the server's alone are left
+    return ByWhatIsShared(config, log)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository root."""

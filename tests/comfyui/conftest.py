@@ -16,14 +16,6 @@ from harness.edit_graph import edit_graph, missing_miniature
 from harness.made_networks import write_control_lora, write_lora, write_slow_llm, write_two_view
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this very hook
-def pytest_collection_modifyitems(items):
-    """All tests of this folder run in one process, with one server and one browser; `make test` has others run beside it."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("server"))
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A ComfyUI on a free port with this pack in it, in a folder of its own."""
