@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests that mostly wait for a browser. Another one beside it runs as well, in the process of the server's.
+OF_THE_PAGE = tuple(
+    f"tests/comfyui/test_{name}" for name in ("blueprints", "front_end", "loader_texts", "page_layout", "workflows")
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 # one thread: the tests share their machine with the ComfyUI server that they drive
@@ -14,14 +18,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """`make test` has two processes: one has the server and the browser to itself, the other runs what needs neither."""
+    """`make test` has two processes, and what a test needs is set up in one of them: a server, a server with a browser, a host."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByWhatIsShared(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             """Tests of one scope run in one process, one after the other."""
             if nodeid.startswith("tests/comfyui/"):
-                return "server"
+                return "browser" if nodeid.startswith(OF_THE_PAGE) else "server"
             if nodeid.startswith("tests/nodes/"):
                 return "dynamic_vram" if "dynamic_vram" in nodeid.partition("[")[2] else "as_it_is"
             return nodeid.partition("::")[0]
