@@ -38,7 +38,7 @@ VUE_HEIGHTS = {
     "Any2PixApplyEmbedding": 318,
     "Any2PixAudioEmbedding": 98,
     "Any2PixDDIMInvert": 306,
-    "Any2PixGridValues": 242,
+    "Any2PixGridValues": 282,
     "Any2PixImageEmbedding": 98,
     "Any2PixInstruct": 400,
     "Any2PixInstructPix2PixGuider": 174,
