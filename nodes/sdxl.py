@@ -65,11 +65,13 @@ def build_model(
     weights = convert_keys(state_dict, model_config.unet_config, source)
     layout = _layout(model.diffusion_model, model_config.unet_config)
     _require_fit(layout, weights, source)
-    if layout.keys() != model.diffusion_model.state_dict().keys():
-        # empty layers, which take the tensors as they are instead of casting them to their own type
-        weights = {key: value.to(dtype) for key, value in weights.items()}
     patcher = new_patcher(model.to(offload), device, offload, disable_dynamic)
-    model.load_model_weights(weights, "", **({"assign": True} if is_dynamic(patcher) else {}))
+    assign = is_dynamic(patcher)
+    if assign or layout.keys() != model.diffusion_model.state_dict().keys():
+        # Assigned, or into empty layers, tensors stay as they are instead of being cast to the layer's own type. From 0.16 to
+        # 0.32 only Windows has empty layers.
+        weights = {key: value.to(dtype) for key, value in weights.items()}
+    model.load_model_weights(weights, "", **({"assign": True} if assign else {}))
     return patcher
 
 

@@ -1,11 +1,13 @@
 """Our networks under a host that streams weights: what its own models have, ours have too. Each runs on both kinds of host."""
 
 import any2pix.nodes as pack
+import comfy.model_base
 import comfy.model_patcher
 import pytest
 import torch
 from any2pix.nodes.layers import Layers, cast_weights
 from any2pix.nodes.sdxl import build_model
+from harness.dynamic_vram import load_model_weights_as_newer
 from torch import nn
 
 LOADERS = {
@@ -100,6 +102,13 @@ def test_a_unet_keeps_its_weights_in_the_precision_asked_for(run, tiny):
     for kept, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16), ("fp8_e4m3fn", torch.float8_e4m3fn)):
         model = run(pack.LoadDiffusion, name=tiny, precision=kept)[0]
         assert {value.dtype for value in model.model.diffusion_model.parameters()} == {dtype}
+
+
+def test_it_does_where_whole_layers_are_given_the_files_tensors(run, tiny, monkeypatch):
+    """ComfyUI 0.16 to 0.32 but on Windows: tensors are assigned with dynamic VRAM, and layers are built with weights."""
+    monkeypatch.setattr("any2pix.nodes.sdxl.is_dynamic", lambda patcher: True)
+    monkeypatch.setattr(comfy.model_base.BaseModel, "load_model_weights", load_model_weights_as_newer)
+    test_a_unet_keeps_its_weights_in_the_precision_asked_for(run, tiny)
 
 
 def test_a_unet_that_lacks_a_weight_or_has_another_shape_is_named(run, tiny):

@@ -16,6 +16,8 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
+import comfy.utils
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -103,10 +105,11 @@ def dynamic_vram():
         patch(comfy.model_patcher, "CoreModelPatcher", StreamingPatcher)
         if memory_management is not None and hasattr(memory_management, "aimdo_enabled"):
             patch(memory_management, "aimdo_enabled", True)
+            patch(comfy.utils, "load_safetensors", lambda path: (safetensors.torch.load_file(path), None))  # theirs maps it
         else:
             for layer, shape in WEIGHTLESS.items():
                 _build_without_weights(layer, shape, patch)
-            patch(comfy.model_base.BaseModel, "load_model_weights", _load_model_weights)
+            patch(comfy.model_base.BaseModel, "load_model_weights", load_model_weights_as_newer)
             patch(comfy.sd.CLIP, "__init__", _streamed_clip(comfy.sd.CLIP.__init__))
         yield lent
 
@@ -139,7 +142,7 @@ def _build_without_weights(layer, shape, patch):
     patch(layer, "_load_from_state_dict", load)
 
 
-def _load_model_weights(self, sd, unet_prefix="", assign=False):
+def load_model_weights_as_newer(self, sd, unet_prefix="", assign=False):
     weights = {key.removeprefix(unet_prefix): sd.pop(key) for key in list(sd) if key.startswith(unet_prefix)}
     self.diffusion_model.load_state_dict(self.model_config.process_unet_state_dict(weights), strict=False, assign=assign)
     return self
