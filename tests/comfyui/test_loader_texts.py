@@ -1,5 +1,6 @@
 """What a node tells of its result stands on the node, in the real page, with classic and with Vue nodes."""
 
+import pytest
 from harness.edit_graph import EDIT_LOADERS
 from test_front_end import number_ids
 
@@ -25,7 +26,12 @@ EXPECTED = {
     "Any2PixLoadDiffusion": "SDXL UNet, ",
 }
 ALWAYS_TOLD = ("Any2PixInstruct", "Any2PixRetrieveBase")  # as outputs they tell their text anew while they are cached
-TAB = "texts to come back to"
+TAB, STOCK_TAB = "texts to come back to", "a picture to come back to"
+SETTLED = 3000  # milliseconds after a click on a tab
+STOCK = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "toyland_meadow.png"}},
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "stock"}},
+}
 LEAST_HEIGHT = 60  # pixels, three lines
 BUSY = {  # a second of work for the server
     "1": {"class_type": "EmptyImage", "inputs": {"width": 320, "height": 320, "batch_size": 1, "color": 0}},
@@ -113,16 +119,27 @@ def test_a_node_in_a_subgraph_shows_its_text(page, client, edit):
 
 def test_back_on_its_tab_a_workflow_shows_its_texts_again(page, client, edit):
     client.free()
+    page.load_api(STOCK)
+    page.load(page.serialize(), STOCK_TAB)
+    page.run()
+    if not returns_to(page, STOCK_TAB):
+        pytest.skip("this front end does not open a tab again either that holds Load Image and Save Image alone")
     open_edit(page, edit, TAB)
     client.queue(BUSY)  # the page forgets for its tabs what the server tells before the page knows which prompt it is of
     page.run()
     before = page.page.evaluate(SHOWN)
-    page.load_api({"1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}})
-    page.page.wait_for_function("tab => !app.extensionManager.workflow.activeWorkflow.path.includes(tab)", arg=TAB)
-    page.page.wait_for_timeout(1000)  # what the page still does with the workflow that it has just opened
-    assert "Any2PixInstruct" not in page.page.evaluate(SHOWN)
-    page.page.locator(".workflow-label").get_by_text(TAB).click()
-    page.page.wait_for_function("() => app.graph.nodes.some(node => node.type === 'Any2PixInstruct')")
-    page.page.wait_for_timeout(500)
+    assert returns_to(page, TAB)
     assert "cat" in before["Any2PixInstruct"]
     assert page.page.evaluate(SHOWN) == before
+
+
+def returns_to(page, tab: str) -> bool:
+    """Opens another workflow and goes back to the tab; whether what the tab holds comes back."""
+    count = page.page.evaluate("() => app.graph.nodes.length")
+    page.load_api({"1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}})
+    page.page.wait_for_function("tab => !app.extensionManager.workflow.activeWorkflow.path.includes(tab)", arg=tab)
+    page.page.wait_for_timeout(1000)  # what the page still does with the workflow that it has just opened
+    assert "Any2PixInstruct" not in page.page.evaluate(SHOWN)
+    page.page.locator(".workflow-label").get_by_text(tab).click()
+    page.page.wait_for_timeout(SETTLED)
+    return page.page.evaluate("() => app.graph.nodes.length") == count
