@@ -98,6 +98,17 @@ def require_pooled(model: Any, given: Conditioning, what: str) -> None:
         )
 
 
+def require_context(model: Any, given: Conditioning, what: str) -> None:
+    """ValueError where a text has another width than the UNet's cross attentions read."""
+    width = model.model.model_config.unet_config.get("context_dim")
+    for text, _ in given:
+        if isinstance(width, int) and torch.is_tensor(text) and text.ndim == 3 and text.shape[-1] != width:
+            raise ValueError(
+                f"The {what} has {text.shape[-1]} numbers a token, this model reads {width}. Encode the text with the CLIP that "
+                "belongs to the model, or connect Apply Embedding."
+            )
+
+
 def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str) -> None:
     """ValueError where at one of the noise levels no entry is felt: ComfyUI then predicts zeros, without asking the network.
 

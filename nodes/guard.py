@@ -74,6 +74,8 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
         return (read_whole if kind == "INT" else read_number)(value, what, low, high)
     if kind == "STRING":
         return read_text(value, what)
+    if kind == "BOOLEAN" and not isinstance(value, (bool, int, float)):
+        raise ValueError(f"The {what} is {described(value)}, not a switch. Set it, or connect a BOOLEAN.")
     if kind == "COMBO" and not isinstance(value, str):
         raise ValueError(f"The {what} is {described(value)}, not one of its names. Choose one in the list.")
     if kind == "MM_REFERENCES":
