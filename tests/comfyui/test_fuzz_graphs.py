@@ -18,7 +18,7 @@ OLD_FINDS = (
 )
 LONGEST = 30  # seconds of one graph
 SHORTEST_MESSAGE = 20  # letters; less says neither what nor what to do
-NAMED = ("ValueError", "FileNotFoundError", "CheckpointError", "any2pix.loading.errors.CheckpointError")
+NAMED = {"ValueError", "FileNotFoundError", "CheckpointError"}
 OURS = "instructany2pix"  # the folder of the pack among the custom nodes, in a traceback
 WARM = 150  # graphs after which the memory is looked at
 GROWTH = 1.1  # of the memory after WARM graphs, at the end
@@ -44,7 +44,7 @@ def found_in(client, graph: dict) -> str | None:
     said, kind = run.error["exception_message"], run.error["exception_type"]
     if run.error["node_type"] not in NODE_IDS and OURS not in "".join(run.error["traceback"]):
         return None  # what another node does not take
-    if kind.rpartition(".")[2] not in {name.rpartition(".")[2] for name in NAMED}:
+    if kind.rpartition(".")[2] not in NAMED:
         return f"{run.error['node_type']}: {kind}: {said}\n{''.join(run.error['traceback'][-4:])}"
     return f"{run.error['node_type']} says too little: {said!r}" if len(said.strip()) < SHORTEST_MESSAGE else None
 
