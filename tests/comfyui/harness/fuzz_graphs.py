@@ -48,6 +48,7 @@ class Graphs:
                 (self._widget, self._widget, self._widget, self._wire, self._wire, self._thing, self._gone, self._other)
             )
             change(chance, graph, chance.choice(ours or list(graph)))
+        self._drop_what_ends_the_host(graph)
         return graph
 
     def _stored(self) -> dict:
@@ -120,6 +121,14 @@ class Graphs:
             graph[name]["inputs"][chance.choice(("name", "recipe", "__class__", "self", "cls", "references"))] = (
                 chance.choice(THINGS)
             )
+
+    def _drop_what_ends_the_host(self, graph: dict) -> None:
+        """Drops wires from nowhere to inputs that a node does not have: the host checks none of them, follows them, and its worker dies."""
+        for body in graph.values():
+            for key, value in list(body["inputs"].items()):
+                is_wire = isinstance(value, list) and len(value) == 2
+                if is_wire and value[0] not in graph and self._declared(body["class_type"], key)[0] == "":
+                    del body["inputs"][key]
 
     def _declared(self, class_type: str, key: str) -> tuple[str, dict[str, Any]]:
         """Type and options of an input; of one that the node does not have, no type."""
