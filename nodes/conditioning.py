@@ -109,6 +109,13 @@ def require_context(model: Any, given: Conditioning, what: str) -> None:
             )
 
 
+def require_readable(model: Any, given: Conditioning, what: str) -> None:
+    """ValueError where the model cannot read a CONDITIONING: nothing in it, numbers that are none, or a text for another model."""
+    require_conditioning(given, what)
+    require_pooled(model, given, what)
+    require_context(model, given, what)
+
+
 def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str) -> None:
     """ValueError where at one of the noise levels no entry is felt: ComfyUI then predicts zeros, without asking the network.
 

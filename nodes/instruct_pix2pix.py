@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
-from .conditioning import require_conditioning, require_pooled
+from .conditioning import require_readable
 from .host_options import where_known
 from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
 from .picture_latent import require_picture
@@ -104,8 +104,7 @@ class InstructPix2PixGuider(io.ComfyNode):
             )
         negative = positive if negative is None else negative
         for name, given in (("positive", positive), ("negative", negative)):
-            require_conditioning(given, f"{name} of {NODE}")
-            require_pooled(model, given, f"{name} of {NODE}")
+            require_readable(model, given, f"{name} of {NODE}")
         _require_no_control_lora(positive + negative)
         guider = Pix2PixGuider(model, source)
         guider.set_conds(positive, negative)

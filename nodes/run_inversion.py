@@ -15,7 +15,7 @@ from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
 from ..stages.invert import InversionOptions, ddim_invert
-from .conditioning import require_conditioning, require_context, require_cover, require_pooled
+from .conditioning import require_cover, require_readable
 from .inverted import Inversion
 from .latents import NETWORK_REMEDY, require_finite
 from .skips import Witness, without_skips
@@ -55,9 +55,7 @@ def run_inversion(
     blend with the noise that only the inversion finds.
     """
     for name, given in guidance.sides().items():
-        require_conditioning(given, name)
-        require_pooled(model, given, name)
-        require_context(model, given, name)
+        require_readable(model, given, name)
         require_cover(given, model.get_model_object("model_sampling"), record.sigmas[:-1], name)
     if mask is not None:
         mask = (prepare_mask(mask, noise.shape, "cpu")[:, :1] > 0).float()

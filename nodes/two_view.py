@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .attention import View, attach, cross_attentions, with_view
-from .conditioning import AdapterOptions, Conditioning, Entry, Painted, over_range, require_sdxl, row
+from .conditioning import AdapterOptions, Conditioning, Entry, Painted, over_range, require_readable, require_sdxl, row
 from .networks import Network
 
 RELEASED_TEXTS = {
@@ -36,6 +36,7 @@ def apply_two_view(
                 f"The two-view adapter paints beside a text, and {side} is not connected. Connect a CLIP Text Encode "
                 f"(the release writes: {RELEASED_TEXTS[side]})."
             )
+        require_readable(model, given, side)
     if options.scale == 0.0:
         return model, positive, negative
     tokens = {

@@ -208,3 +208,9 @@ def test_a_text_without_the_pooled_vector_of_sdxl_is_named(run, networks, texts)
     bare = [[text, {}] for text, _ in texts[0]]
     with pytest.raises(ValueError, match="conditioning of DDIM Invert has no pooled vector"):
         invert(run, networks, [bare, texts[1]])
+
+
+def test_a_text_of_another_width_is_named(run, networks, texts):
+    narrow = [[text[..., 1:], extras] for text, extras in texts[0]]
+    with pytest.raises(ValueError, match="conditioning of DDIM Invert has 47 numbers a token, this model reads 48"):
+        invert(run, networks, [narrow, texts[1]])

@@ -301,3 +301,11 @@ def test_a_latent_of_another_size_or_number_is_refused(sdxl, guided, source):
     guider, _ = guided(sdxl, image={"samples": source.repeat(2, 1, 1, 1)})
     with pytest.raises(ValueError, match="3 latents are to be sampled from 2 pictures"):
         sample(guider, {"samples": torch.zeros(3, 4, 9, 14)}, SIGMAS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_a_text_of_another_width_is_named(models, guided, family, side):
+    narrow = [[text[..., 1:], extras] for text, extras in prompts(family)[0]]
+    with pytest.raises(ValueError, match=f"{side} of InstructPix2Pix Guidance has .* numbers a token, this model reads"):
+        guided(models[family], family, **{side: narrow})

@@ -166,6 +166,16 @@ def test_nothing_to_paint_is_an_error(apply):
         apply(None)
 
 
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_a_text_of_another_model_is_named(apply, vectors, texts, side):
+    narrow = [[text[..., 1:], extras] for text, extras in texts[0]]
+    with pytest.raises(ValueError, match=f"The {side} has 47 numbers a token, this model reads 48"):
+        apply(vectors[0], **{side: narrow})
+    bare = [[text, {}] for text, _ in texts[0]]
+    with pytest.raises(ValueError, match=f"The {side} has no pooled vector"):
+        apply(vectors[0], **{side: bare})
+
+
 def test_scale_zero_is_bitwise_the_plain_model(apply, vectors, latents, texts, model):
     painting, positive, negative = apply(vectors[0], scale=0.0)
     plain = unet_eps(model, texts[0], latents, TIMESTEP, uncond=texts[1], cfg=3.0)
