@@ -1,15 +1,18 @@
-"""Our code beside the authors', on the same random weights: python -m any2pix.benchmarks.against_upstream --upstream DIR
+"""Our code beside the authors', on the same random weights: python -m any2pix.benchmarks.against_upstream --upstream
+DIR
 
     --upstream DIR      a checkout of github.com/jacklishufan/InstructAny2Pix
     --imagebind DIR --pytorchvideo DIR
-                        checkouts of facebookresearch/ImageBind and facebookresearch/pytorchvideo; without them pictures and
-                        sounds, and the whole edit, are left out
-    --site DIR [DIR]    folders in front of the import path of BOTH sides: libraries the authors' code runs with (transformers
+                        checkouts of facebookresearch/ImageBind and facebookresearch/pytorchvideo; without them pictures
+                        and sounds, and the whole edit, are left out
+    --site DIR [DIR]    folders in front of the import path of BOTH sides: libraries the authors' code runs with
+    (transformers
                         4.50, diffusers 0.33, timm, ftfy, iopath); transformers 5 does not run it
 
-Each side is a process of its own; they run in turn, and before that what they compute is compared. Ratios are taken run by
-run from the processor seconds of the processes, so that what else the machine does counts little; those of the wall clock
-stand beside them. --json is written after every case; --from shows the tables of such files again, several as one.
+Each side is a process of its own; they run in turn, and before that what they compute is compared. Ratios are taken run
+by run from the processor seconds of the processes, so that what else the machine does counts little; those of the wall
+clock stand beside them. --json is written after every case; --from shows the tables of such files again, several as
+one.
 """
 
 from __future__ import annotations
@@ -46,7 +49,9 @@ VARIABLES = {"upstream": "ANY2PIX_UPSTREAM", "imagebind": "ANY2PIX_IMAGEBIND", "
 
 MIDDLE_LLM = LLMTask(width=512, intermediate=1376, heads=8, new_tokens=20)  # for the growth series
 TINY_LLM = LLMTask(layers=2, width=128, intermediate=256, heads=4, vocabulary=256, prompt=32, new_tokens=12)
-TINY_ENCODE = EncodeTask(vision_width=64, vision_blocks=1, vision_heads=2, audio_width=64, audio_blocks=1, audio_heads=2)
+TINY_ENCODE = EncodeTask(
+    vision_width=64, vision_blocks=1, vision_heads=2, audio_width=64, audio_blocks=1, audio_heads=2
+)
 TINY_PRIOR = PriorTask(layers=1, clip_width=64, clip_layers=1, clip_heads=2)
 TINY_PAINT = PaintTask(widths=(64, 64), transformers=(0, 1), context=32, pooled=32, side=16, steps=3)
 
@@ -141,7 +146,8 @@ def report(measured: Sequence[Measured], machine: str) -> str:
 
 def describe_machine(threads: int) -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "safetensors"))
-    return f"{os.cpu_count()} cores ({platform.machine()}), {threads} thread{'s'[: threads != 1]} a side, float32, {libraries}."
+    plural = "s" if threads != 1 else ""
+    return f"{os.cpu_count()} cores ({platform.machine()}), {threads} thread{plural} a side, float32, {libraries}."
 
 
 def run_cases(
@@ -194,7 +200,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--site", type=Path, nargs="+", default=[])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="processor threads of each side")
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="cases with one of these words in their name")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORD", help="cases with one of these words in their name"
+    )
     parser.add_argument("--quick", action="store_true", help="sizes that take seconds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

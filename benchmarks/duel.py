@@ -18,7 +18,8 @@ MODULE = f"{__package__}.duel_worker"
 
 
 class Side:
-    """A worker process. ``python_path``: folders in front of its import path; ``variables``: more of its environment."""
+    """A worker process. ``python_path``: folders in front of its import path; ``variables``: more of its
+    environment."""
 
     def __init__(self, name: str, python_path: list[str], variables: Mapping[str, str], log: Path):
         self.name, self.log = name, log
@@ -56,7 +57,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table. ``kind`` and ``task`` say what is done; ``series`` and ``at`` place it in a growth series."""
+    """One row of the table. ``kind`` and ``task`` say what is done; ``series`` and ``at`` place it in a growth
+    series."""
 
     name: str
     kind: str
@@ -76,7 +78,7 @@ class Measured:
 
     def ratios(self, clock: str = "cpu") -> list[float]:
         """Authors' seconds over ours, run by run."""
-        return [theirs[clock] / own[clock] for own, theirs in zip(self.ours, self.upstream)]
+        return [theirs[clock] / own[clock] for own, theirs in zip(self.ours, self.upstream, strict=True)]
 
     def median(self, side: str, clock: str = "cpu") -> float:
         return statistics.median(run[clock] for run in getattr(self, side))
@@ -95,7 +97,8 @@ class Measured:
 
 
 def duel(case: Case, ours: Side, upstream: Side, repeats: int, folder: Path) -> Measured:
-    """Both sides on the same weights: numbers compared once, which also warms them up, then ``repeats`` runs in turn."""
+    """Both sides on the same weights: numbers compared once, which also warms them up, then ``repeats`` runs in
+    turn."""
     for side in (ours, upstream):  # ours writes the weights that upstream reads
         side.ask("prepare", kind=case.kind, task=asdict(case.task), folder=str(folder))
     numbers = [tensor(side.ask("check")["numbers"]) for side in (ours, upstream)]

@@ -24,7 +24,8 @@ CHECK_TOKENS = 6  # greedy tokens whose states are compared before anything is t
 
 @dataclass(frozen=True)
 class LLMTask:
-    """An answer of exactly ``new_tokens``; by default the width of Vicuna-7B in four layers, at the published decoding."""
+    """An answer of exactly ``new_tokens``; by default the width of Vicuna-7B in four layers, at the published
+    decoding."""
 
     layers: int = 4
     width: int = 4096
@@ -52,7 +53,8 @@ class LLMTask:
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """``pictures`` and ``sounds`` from their files to embeddings; by default the widths of imagebind_huge in few blocks."""
+    """``pictures`` and ``sounds`` from their files to embeddings; by default the widths of imagebind_huge in few
+    blocks."""
 
     pictures: int = 1
     sounds: int = 0

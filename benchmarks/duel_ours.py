@@ -30,7 +30,13 @@ from ..stages.sample import sample_euler, schedule, ve_scale
 from . import duel_inputs as inputs
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 
-CLIP = {"vocab_size": 49408, "max_position_embeddings": 77, "hidden_act": "gelu", "bos_token_id": 49406, "eos_token_id": 49407}
+CLIP = {
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "hidden_act": "gelu",
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+}
 NEVER = -1  # an end token that no answer holds
 SCHEDULE = "ddim_uniform"  # the released leading spacing
 

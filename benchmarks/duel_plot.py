@@ -20,7 +20,7 @@ def plot_growth(measured: Sequence[Measured], series: Mapping[str, str], path: P
     if not found:
         raise ValueError("There is no growth series to plot: leave out --only, or name one of its rows.")
     figure, axes = pyplot.subplots(1, len(found), figsize=(3.2 * len(found), 3), squeeze=False)
-    for axis, (name, rows) in zip(axes[0], found.items()):
+    for axis, (name, rows) in zip(axes[0], found.items(), strict=True):
         sizes = [one.case.at for one in rows]
         for side, label in (("upstream", "authors"), ("ours", "ours")):
             axis.plot(sizes, [one.median(side) for one in rows], "o-", label=label)

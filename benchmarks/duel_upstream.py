@@ -1,7 +1,7 @@
 """The authors' side of benchmarks/against_upstream.py: their code, given by path, on the weights that our side wrote.
 
-What their modules import and never call at inference is stood in for (tools/goldens/authors.py). Their text encoders and
-VAE take no part on either side.
+What their modules import and never call at inference is stood in for (tools/goldens/authors.py). Their text encoders
+and VAE take no part on either side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from goldens import authors
 from goldens import imagebind as released_imagebind
 from goldens import prior as released_prior
@@ -107,7 +113,9 @@ def released_encoder(task: EncodeTask, folder: Path) -> Callable[[], Tensor]:
 
     @torch.no_grad()
     def encode() -> Tensor:
-        found = [imagebind({"vision": data.load_and_transform_vision_data([path], "cpu")})["vision"] for path in pictures]
+        found = [
+            imagebind({"vision": data.load_and_transform_vision_data([path], "cpu")})["vision"] for path in pictures
+        ]
         found += [imagebind({"audio": data.load_and_transform_audio_data([path], "cpu")})["audio"] for path in sounds]
         return torch.cat(found)
 
@@ -147,13 +155,18 @@ class Painter:
     def __init__(self, task: PaintTask, folder: Path):
         authors.package("instructany2pix", folder_of(UPSTREAM) / "instructany2pix")
         released = importlib.import_module("instructany2pix.ddim.pnp_pipeline")
-        dims = DiffusionDims(task.widths, task.transformers, context=task.context, pooled=task.pooled, sample_size=task.side)
+        dims = DiffusionDims(
+            task.widths, task.transformers, context=task.context, pooled=task.pooled, sample_size=task.side
+        )
         unet = adopt(UNet2DConditionModel(**dims.unet_config()), folder / "unet.safetensors")
         sdxl = {"beta_start": BETA_RANGE[0], "beta_end": BETA_RANGE[1], "beta_schedule": "scaled_linear"}
         sdxl |= {"num_train_timesteps": 1000, "steps_offset": 1, "timestep_spacing": "leading"}
-        text = CLIPTextConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, projection_dim=task.pooled)
+        text = CLIPTextConfig(
+            hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, projection_dim=task.pooled
+        )
         parts = {
-            "vae": AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4),
+            "vae": AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4),
             "text_encoder": None,
             "text_encoder_2": CLIPTextModelWithProjection(text),  # asked for its width alone
             "tokenizer": None,
@@ -188,7 +201,8 @@ class Painter:
         ).images  # fmt: skip
 
     def project(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """H (D,) -> the context token (1, 1, C) and the pooled vector (1, P), as the first release's UNet makes them."""
+        """H (D,) -> the context token (1, 1, C) and the pooled vector (1, P), as the first release's UNet makes
+        them."""
         layers = partial(two_layers, self.tensors)
         pooled = layers("projector_unclip2", torch.zeros(1, self.tensors["projector_unclip2.0.weight"].shape[1]))
         return layers("projector_unclip", embedding[None])[None], pooled
@@ -201,14 +215,17 @@ def two_layers(tensors: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 
 
 def prepare_edit(task: EditTask, folder: Path) -> Prepared:
-    """The pipeline's __call__. A second edit may skip ImageBind and LLM (its use_cache); prior and inversion run again."""
+    """The pipeline's __call__. A second edit may skip ImageBind and LLM (its use_cache); prior and inversion run
+    again."""
     llm, encode = released_llm(task.llm, folder), released_encoder(task.encode, folder)
     prior, painter = build_prior(task.prior, folder), Painter(task.paint, folder)
     ids, _ = inputs.question(task.llm)
 
     def paint(edit: Tensor) -> Tensor:
         better, length = refined(prior, edit), inputs.NORM
-        mixed = inputs.EDIT_WEIGHT * edit / edit.norm() * length + inputs.REFINED_WEIGHT * better / better.norm() * length
+        mixed = (
+            inputs.EDIT_WEIGHT * edit / edit.norm() * length + inputs.REFINED_WEIGHT * better / better.norm() * length
+        )
         return painter.sample(painter.invert(), mixed / mixed.norm() * length).flatten()
 
     def check() -> Tensor:

@@ -1,7 +1,7 @@
 """One side of benchmarks/against_upstream.py in a process of its own: JSON lines in, JSON lines out.
 
-``{"do": "prepare", "kind": "llm", "task": {...}, "folder": "..."}``, then ``check`` and ``run`` as often as wanted. The answer
-to ``check`` holds numbers, the answer to ``run`` seconds: ``wall``, and ``cpu``, those this process computed.
+``{"do": "prepare", "kind": "llm", "task": {...}, "folder": "..."}``, then ``check`` and ``run`` as often as wanted. The
+answer to ``check`` holds numbers, the answer to ``run`` seconds: ``wall``, and ``cpu``, those this process computed.
 """
 
 from __future__ import annotations

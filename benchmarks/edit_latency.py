@@ -1,8 +1,8 @@
 """Seconds per stage of an edit: python -m any2pix.benchmarks.edit_latency --repeats 3
 
-A first edit of a picture, and a second one of the same picture with another instruction, where the picture's embedding, its
-latent and its inversion are known already. Beside them, of the same edit: the seconds within the UNet's own calls, so that what
-we take over them, and over the VAE, shows as a ratio.
+A first edit of a picture, and a second one of the same picture with another instruction, where the picture's embedding,
+its latent and its inversion are known already. Beside them, of the same edit: the seconds within the UNet's own calls,
+so that what we take over them, and over the VAE, shows as a ratio.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Known:
 class Stopwatch:
     """Seconds by stage, synchronised with the device.
 
-    `busy` is what ratios are made of: on a CPU the seconds this process computed, so that whatever else the machine does
-    falls out; on a GPU the same as `seconds`.
+    `busy` is what ratios are made of: on a CPU the seconds this process computed, so that whatever else the machine
+    does falls out; on a GPU the same as `seconds`.
     """
 
     def __init__(self, device: torch.device):
@@ -69,7 +69,7 @@ class Stopwatch:
 
     def add(self, stage: str, started: tuple[float, float]) -> None:
         """Count what went by since then."""
-        for counted, before, after in zip((self.seconds, self.busy), started, self.now()):
+        for counted, before, after in zip((self.seconds, self.busy), started, self.now(), strict=True):
             counted[stage] += after - before
 
 
@@ -144,7 +144,8 @@ def timed_edit(
 
 
 def measure(networks: Networks, options: EditOptions, seed: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds by stage of the first and the second edit, and of the bare parts; the first round only warms up."""
+    """Median seconds by stage of the first and the second edit, and of the bare parts; the first round only warms
+    up."""
     case = next(case for case in draw_cases(seed, 1, "test", ("atmosphere",)) if case.modality == "audio")
     again = f"redraw {case.sample.references[case.sample.base_index].mark} as an ink drawing"
     runs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -1,8 +1,8 @@
 """A whole edit at the size of the release, on random weights: python -m any2pix.benchmarks.edit_on_gpu --device cuda
 
-Seconds and peak memory of every stage; what decoding reaches of the device's memory bandwidth, and the UNet of its matrix
-rate, both measured in the same run. Random weights run as long as trained ones. ``--dims tiny --device cpu`` shows that all of
-it runs, and says nothing about speed.
+Seconds and peak memory of every stage; what decoding reaches of the device's memory bandwidth, and the UNet of its
+matrix rate, both measured in the same run. Random weights run as long as trained ones. ``--dims tiny --device cpu``
+shows that all of it runs, and says nothing about speed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def measure(edit: Edit, meter: Meter, prompt: int, new_tokens: int, batches: lis
     vector = meter.stage(f"LLM, {new_tokens} tokens", lambda: edit.answer(shown, prompt, new_tokens), repeats)
     meter.stage("LLM, prompt and first token", lambda: edit.answer(shown, prompt, 1), repeats)
     for rows in batches:
-        meter.stage(f"LLM, {rows} instructions at once", lambda: edit.answer(shown, prompt, new_tokens, rows), repeats)
+        asked = partial(edit.answer, shown, prompt, new_tokens, rows)
+        meter.stage(f"LLM, {rows} instructions at once", asked, repeats)
     mixed = meter.stage("prior and mix", lambda: edit.refine(vector), repeats)
     latent = meter.stage("VAE encode", edit.latent, repeats)
     inverted = meter.stage(f"inversion, {edit.steps} steps", lambda: edit.invert(latent), repeats)
@@ -199,8 +201,12 @@ def measure(edit: Edit, meter: Meter, prompt: int, new_tokens: int, batches: lis
 
 def shares(edit: Edit, meter: Meter, latent: Tensor, new_tokens: int, repeats: int) -> dict[str, float]:
     """Decoding against the bandwidth, the UNet (two rows, as guidance runs it) against the matrix rate."""
-    decode = meter.stages[f"LLM, {new_tokens} tokens"]["seconds"] - meter.stages["LLM, prompt and first token"]["seconds"]
-    read = sum(p.numel() * p.element_size() for p in (*edit.llm.model.layers.parameters(), *edit.llm.lm_head.parameters()))
+    decode = (
+        meter.stages[f"LLM, {new_tokens} tokens"]["seconds"] - meter.stages["LLM, prompt and first token"]["seconds"]
+    )
+    read = sum(
+        p.numel() * p.element_size() for p in (*edit.llm.model.layers.parameters(), *edit.llm.lm_head.parameters())
+    )
     block = torch.empty(edit.size.copied, dtype=torch.uint8, device=edit.device)
     target = torch.empty_like(block)
     copy = _best(meter, lambda: target.copy_(block), repeats)

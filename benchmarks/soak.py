@@ -1,10 +1,10 @@
 """Four clients queue 200 edits on one ComfyUI and interrupt some: python -m any2pix.benchmarks.soak --out DIR
 
 Needs what the tests need: `make setup`, or COMFYUI_PATH. Every distinct edit runs once, alone, on a server of its
-own: that is the picture it must give. Then another server gets the whole queue at once, each client its own picture, sounds,
-sentences and seeds. Counted are prompts that never ended, failed, or gave another picture than their own, bit for bit; and
-the server's resident memory after every edit, where the median of the first edits after a warm-up stands beside that of
-the last ones. Exit status 1: something was lost, swapped or failed, or the memory grew by more than 2 %.
+own: that is the picture it must give. Then another server gets the whole queue at once, each client its own picture,
+sounds, sentences and seeds. Counted are prompts that never ended, failed, or gave another picture than their own, bit
+for bit; and the server's resident memory after every edit, where the median of the first edits after a warm-up stands
+beside that of the last ones. Exit status 1: something was lost, swapped or failed, or the memory grew by more than 2 %.
 """
 
 from __future__ import annotations

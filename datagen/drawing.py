@@ -42,7 +42,7 @@ WEATHER_TINTS = {
 
 def mix(a, b, share: float) -> Colour:
     """Colour a with `share` (0..1) of colour b in it."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b))
+    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
 
 
 def luminance(colour) -> float:

@@ -16,7 +16,14 @@ from .toyland import HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene, caption, sampl
 
 EDIT_KINDS = ("add", "remove", "replace", "style", "atmosphere")
 KINDS = EDIT_KINDS + ("generate",)
-ATTRIBUTE = {"add": "subject", "remove": "subject", "replace": "subject", "style": "style", "atmosphere": "weather", "generate": "subject"}
+ATTRIBUTE = {
+    "add": "subject",
+    "remove": "subject",
+    "replace": "subject",
+    "style": "style",
+    "atmosphere": "weather",
+    "generate": "subject",
+}
 MODALITIES = ("text", "image", "audio")
 # How an edit may be given. A drawing style has no sound.
 GIVEN = {kind: ("text", "image") if kind == "style" else MODALITIES for kind in KINDS}
@@ -30,11 +37,13 @@ UNMENTIONED = 0.1  # of the samples: one more reference is connected than the in
 BASE_FIRST = 0.6  # of the edits: the base is the first reference; else all are in any order
 HELD_OUT_TARGETS = 0.7  # of the test samples whose kind allows it
 
+
 @dataclass(frozen=True)
 class ReferenceSpec:
     """One connected reference. `content`: a Scene for an image, one of SOUND_KINDS for audio, the text itself for text.
 
-    `mark` is what the instruction calls it, e.g. "[image2]"; `label` says the same in words, for when it is dropped to text.
+    `mark` is what the instruction calls it, e.g. "[image2]"; `label` says the same in words, for when it is dropped to
+    text.
     """
 
     modality: str
@@ -83,10 +92,11 @@ def sample_edit(
 ) -> EditSample:
     """Draw a sample.
 
-    `kinds`: the edits in the order in which the instruction names them, each attribute at most once, e.g. ("add", "style");
-    or ("generate",); None draws them. `given_as`: "text", "image" or "audio" for all of them, or a mapping by kind; None draws.
-    `scenes`: source and target of an edit whose pictures exist already (see `edits_between`); wording and references are drawn.
-    In the train split no scene, those of the references included, is a held-out combination or has a test seed.
+    `kinds`: the edits in the order in which the instruction names them, each attribute at most once, e.g. ("add",
+    "style"); or ("generate",); None draws them. `given_as`: "text", "image" or "audio" for all of them, or a mapping by
+    kind; None draws. `scenes`: source and target of an edit whose pictures exist already (see `edits_between`); wording
+    and references are drawn. In the train split no scene, those of the references included, is a held-out combination
+    or has a test seed.
     """
     if split not in ("train", "test"):
         raise ValueError(f"There is no split {split!r}. Choose one of: train, test.")
@@ -103,7 +113,7 @@ def sample_edit(
         draft.connected["extra"] = _unmentioned(rng, split, draft.source)
     roles = _connection_order(rng, draft.connected)
     references = _with_marks([draft.connected[role] for role in roles])
-    marks = {role: reference.mark for role, reference in zip(roles, references)}
+    marks = {role: reference.mark for role, reference in zip(roles, references, strict=True)}
     marks |= {kind: marks[role] for kind, role in draft.shared.items()}
     index = {reference.mark: i for i, reference in enumerate(references)}
     by_picture = [kind for kind in kinds if kind in ("add", "replace", "generate") and modality[kind] == "image"]
@@ -151,7 +161,9 @@ def _check_kinds(kinds):
         raise ValueError(f"There is no edit {unknown[0]!r}. Choose from: {', '.join(KINDS)}.")
     changed = [ATTRIBUTE[kind] for kind in kinds]
     if not kinds or len(set(changed)) < len(changed) or ("generate" in kinds and len(kinds) > 1):
-        raise ValueError(f"The edits {kinds} cannot go together. Name one, or several that each change another attribute.")
+        raise ValueError(
+            f"The edits {kinds} cannot go together. Name one, or several that each change another attribute."
+        )
 
 
 def _draw_modalities(rng, kinds, given_as):
@@ -161,7 +173,9 @@ def _draw_modalities(rng, kinds, given_as):
     for kind in kinds:
         drawn[kind] = wanted.get(kind) or choose(rng, GIVEN[kind])
         if drawn[kind] not in GIVEN[kind]:
-            raise ValueError(f"The edit {kind!r} cannot be given as {drawn[kind]!r}. Choose one of: {', '.join(GIVEN[kind])}.")
+            raise ValueError(
+                f"The edit {kind!r} cannot be given as {drawn[kind]!r}. Choose one of: {', '.join(GIVEN[kind])}."
+            )
     return drawn
 
 
@@ -180,18 +194,28 @@ def _draw_target(rng, split, kinds):
     return scene if scene.subject in subjects else replace(scene, subject=choose(rng, subjects))
 
 
+def _before(rng, kind, target):
+    """-> the attributes that the source has in the place of the target's, for an edit of this kind."""
+    match kind:
+        case "add":
+            return {"subject": "none"}
+        case "remove":
+            return {"subject": choose(rng, SUBJECTS[1:])}
+        case "replace":
+            return {"subject": _other(rng, SUBJECTS, "none", target.subject)}
+        case "style":
+            return {"style": _other(rng, STYLES, target.style)}
+        case _:
+            return {"weather": _other(rng, WEATHERS, target.weather)}
+
+
 def _draw_scenes(rng, split, kinds):
     """-> source and target, alike but for what the edits change."""
     while True:
         target = _draw_target(rng, split, kinds)
-        before = {
-            "add": lambda: {"subject": "none"},
-            "remove": lambda: {"subject": choose(rng, SUBJECTS[1:])},
-            "replace": lambda: {"subject": _other(rng, SUBJECTS, "none", target.subject)},
-            "style": lambda: {"style": _other(rng, STYLES, target.style)},
-            "atmosphere": lambda: {"weather": _other(rng, WEATHERS, target.weather)},
-        }
-        source = replace(target, **{name: value for kind in kinds for name, value in before[kind]().items()})
+        source = replace(
+            target, **{name: value for kind in kinds for name, value in _before(rng, kind, target).items()}
+        )
         if split == "test" or not {source.combination, target.combination} & HELD_OUT:
             return source, target
 
@@ -206,7 +230,11 @@ def _picture_of(rng, split, source, **attributes):
 
 
 def _text_of(rng, attribute, value):
-    texts = {"subject": (f"a {value}",), "style": wording.STYLE_TEXTS.get(value), "weather": wording.WEATHER_TEXTS.get(value)}
+    texts = {
+        "subject": (f"a {value}",),
+        "style": wording.STYLE_TEXTS.get(value),
+        "weather": wording.WEATHER_TEXTS.get(value),
+    }
     return choose(rng, texts[attribute])
 
 
@@ -219,7 +247,9 @@ def _reference(rng, split, source, modality, attribute, value):
 
 def _unmentioned(rng, split, source):
     attribute, options = choose(rng, (("subject", SUBJECTS[1:]), ("weather", WEATHERS)))
-    return _reference(rng, split, source, choose(rng, ("image", "image", "audio", "text")), attribute, choose(rng, options))
+    return _reference(
+        rng, split, source, choose(rng, ("image", "image", "audio", "text")), attribute, choose(rng, options)
+    )
 
 
 def _draft_edit(rng, split, kinds, modality, scenes):
@@ -228,7 +258,10 @@ def _draft_edit(rng, split, kinds, modality, scenes):
     connected, shared = {"base": ("image", source)}, {}
     by_picture = [kind for kind in kinds if modality[kind] == "image"]
     if len(by_picture) >= 2 and rng.random() < SHARED_PICTURE:
-        connected[by_picture[0]] = ("image", _picture_of(rng, split, source, **{ATTRIBUTE[kind]: values[kind] for kind in by_picture}))
+        connected[by_picture[0]] = (
+            "image",
+            _picture_of(rng, split, source, **{ATTRIBUTE[kind]: values[kind] for kind in by_picture}),
+        )
         shared = {kind: by_picture[0] for kind in by_picture[1:]}
     for kind in kinds:
         in_words = modality[kind] == "text" and rng.random() >= TEXT_AS_REFERENCE

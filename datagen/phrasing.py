@@ -35,7 +35,9 @@ def write_instruction(
     if source is None:
         text = _painting(rng, target, given_as, marks)
     else:
-        clauses = [_clause(rng, source, target, kind, given_as[kind], marks, "_TAILS" * (kind != kinds[0])) for kind in kinds]
+        clauses = [
+            _clause(rng, source, target, kind, given_as[kind], marks, "_TAILS" * (kind != kinds[0])) for kind in kinds
+        ]
         text = "".join(clauses)
         if rng.random() < KEEP_THE_REST:
             text += f", and keep the rest of {marks['base']}"

@@ -26,7 +26,9 @@ def _hill(brush, y, tilt, colour, role="ground"):
     """Ground filling the canvas below a gentle curve."""
     x = np.linspace(-10, CANVAS + 10, 13)
     curve = y + tilt * np.sin((x / CANVAS - 0.5) * np.pi)
-    brush.shape([*zip(x, curve), (CANVAS + 10, CANVAS + 10), (-10, CANVAS + 10)], colour, smooth=0, role=role)
+    brush.shape(
+        [*zip(x, curve, strict=True), (CANVAS + 10, CANVAS + 10), (-10, CANVAS + 10)], colour, smooth=0, role=role
+    )
 
 
 def _meadow(brush, rng, turn):
@@ -88,7 +90,7 @@ def _mountains(brush, rng, turn):
 
 def _city(brush, rng, turn):
     walls = ((236, 186, 150), (188, 150, 196), (150, 178, 208), (232, 204, 140), (214, 150, 150))
-    for i, (wall, top) in enumerate(zip(walls, (94, 124, 112, 130, 88))):
+    for i, (wall, top) in enumerate(zip(walls, (94, 124, 112, 130, 88), strict=True)):
         x, top = i * 52 - 2, top + rng.uniform(-8, 8)
         brush.box(x, top, x + 52, 230, shift_hue(wall, turn), role="far")
         brush.shape(

@@ -17,7 +17,8 @@ TABLE = 2048  # samples in one period of a wave table
 
 
 def synthesize(kind: str, seed: int) -> tuple[np.ndarray, int]:
-    """One of SOUND_KINDS and a seed -> float32 (1 or 2 channels, 2-5 s of samples) in [-1, 1], and its sample rate in Hz."""
+    """One of SOUND_KINDS and a seed -> float32 (1 or 2 channels, 2-5 s of samples) in [-1, 1], and its sample rate in
+    Hz."""
     if kind not in VOICES:
         raise ValueError(f"There is no sound for {kind!r}. Choose one of {', '.join(SOUND_KINDS)}.")
     rng = np.random.default_rng([seed, SOUND_KINDS.index(kind)])
@@ -74,7 +75,8 @@ def _periodic(phase, amplitudes):
 
 
 def _band_noise(rng, samples, rate, low, high, tilt=0.0):
-    """Noise between two frequencies in Hz with soft shoulders, its amplitude falling as frequency ** -tilt; unit deviation."""
+    """Noise between two frequencies in Hz with soft shoulders, its amplitude falling as frequency ** -tilt; unit
+    deviation."""
     frequency = np.fft.rfftfreq(samples, 1 / rate)[1:]
     gain = frequency**-tilt / (1 + (low / frequency) ** 4) / (1 + (frequency / high) ** 6)
     spectrum = rng.standard_normal(len(gain)) + 1j * rng.standard_normal(len(gain))
@@ -115,7 +117,11 @@ def _bird(rng, samples, rate):
     for start in _onsets(rng, samples, rate, len(song) * length * 1.3 + rng.uniform(0.12, 0.35)):
         for number, (first, last) in enumerate(song):
             sweep = height * np.geomspace(first, last, int(length * rate))
-            _put(track, start + int(number * length * 1.3 * rate), np.sin(2 * np.pi * _phase(sweep, rate)) * _hump(len(sweep), 0.2, 0.4))
+            _put(
+                track,
+                start + int(number * length * 1.3 * rate),
+                np.sin(2 * np.pi * _phase(sweep, rate)) * _hump(len(sweep), 0.2, 0.4),
+            )
     return track
 
 
@@ -126,7 +132,9 @@ def _car(rng, samples, rate):
     track = engine + 0.5 * _band_noise(rng, samples, rate, 60, 500, 0.5)
     pitch, length = rng.uniform(340, 440), rng.uniform(0.16, 0.28)
     time = _seconds(length, rate)
-    horn = sum(_periodic(pitch * ratio * time, [1, 0.7, 0.6, 0.4, 0.3, 0.2]) for ratio in (1, 1.26)) * _hump(len(time), 0.06, 0.12)
+    horn = sum(_periodic(pitch * ratio * time, [1, 0.7, 0.6, 0.4, 0.3, 0.2]) for ratio in (1, 1.26)) * _hump(
+        len(time), 0.06, 0.12
+    )
     for start in _onsets(rng, samples, rate, rng.uniform(1.0, 1.4)):
         _put(track, start, 1.5 * horn)
         _put(track, start + int(1.35 * length * rate), 1.5 * horn)
@@ -187,7 +195,9 @@ def _sunny(rng, samples, rate):
 
 def _rain(rng, samples, rate):
     """A steady rush of rain, with single drops that ring for a moment."""
-    track = _band_noise(rng, samples, rate, rng.uniform(500, 900), 7000, 0.3) * (1 + 0.15 * _slow(rng, samples, rate, 2))
+    track = _band_noise(rng, samples, rate, rng.uniform(500, 900), 7000, 0.3) * (
+        1 + 0.15 * _slow(rng, samples, rate, 2)
+    )
     time = _seconds(0.015, rate)
     for start in rng.integers(0, samples, int(samples / rate * rng.uniform(20, 35))):
         ring = np.sin(2 * np.pi * rng.uniform(1500, 5000) * time) * np.exp(-time / 0.003)

@@ -150,7 +150,7 @@ def _combinations_by_caption() -> dict[str, tuple[str, str, str, str]]:
 def parse_caption(text: str) -> dict[str, str] | None:
     """Attributes named by a canonical caption; None for any other text."""
     combination = _combinations_by_caption().get(text.strip())
-    return dict(zip(ATTRIBUTES, combination)) if combination else None
+    return dict(zip(ATTRIBUTES, combination, strict=True)) if combination else None
 
 
 SUBJECT_WORDINGS = ("a {0}", "one {0}", "a toy {0}", "the {0}", "a big {0}")

@@ -56,7 +56,13 @@ ADD = (
     "show {base} again, but with {what} in it",
     "draw {what} into {base} and keep the rest of {base}",
 )
-ADD_TAILS = (" and add {what}", ", then put {what} into it", " and place {what} in it", ", with {what} in it", "; also add {what}")
+ADD_TAILS = (
+    " and add {what}",
+    ", then put {what} into it",
+    " and place {what} in it",
+    ", with {what} in it",
+    "; also add {what}",
+)
 
 REMOVE = (
     "remove {what} from {base}",
@@ -70,7 +76,13 @@ REMOVE = (
     "show {base} again, but without {what}",
     "clear {what} away and keep the rest of {base}",
 )
-REMOVE_TAILS = (" and remove {what}", ", then take {what} out", ", without {what}", "; also erase {what}", " and get rid of {what}")
+REMOVE_TAILS = (
+    " and remove {what}",
+    ", then take {what} out",
+    ", without {what}",
+    "; also erase {what}",
+    " and get rid of {what}",
+)
 
 REPLACE = (
     "replace {old} in {base} with {what}",
@@ -121,7 +133,13 @@ STYLE_BY_WORD = (
     "i want {base} to be {what}",
     "make {base} look like {what}",
 )
-STYLE_BY_WORD_TAILS = (" as {what}", ", drawn as {what}", " and turn it into {what}", " in the style of {what}", ", then redraw it as {what}")
+STYLE_BY_WORD_TAILS = (
+    " as {what}",
+    ", drawn as {what}",
+    " and turn it into {what}",
+    " in the style of {what}",
+    ", then redraw it as {what}",
+)
 
 ATMOSPHERE_BY_MARK = (
     "fit {base} to the mood of {what}",
@@ -142,7 +160,11 @@ ATMOSPHERE_BY_MARK_TAILS = (
     " in the mood of {what}",
 )
 # A sound or a word of the weather can also be "added": nothing but the reference tells it from a subject.
-ATMOSPHERE_BY_SOUND = ATMOSPHERE_BY_MARK + ("add {what} to {base}", "let {base} sound like {what}", "{base} as it looks when you hear {what}")
+ATMOSPHERE_BY_SOUND = ATMOSPHERE_BY_MARK + (
+    "add {what} to {base}",
+    "let {base} sound like {what}",
+    "{base} as it looks when you hear {what}",
+)
 ATMOSPHERE_BY_SOUND_TAILS = ATMOSPHERE_BY_MARK_TAILS + (" and add {what}", " so that it sounds like {what}")
 ATMOSPHERE_BY_WORD = (
     "make {base} {adjective}",
@@ -174,7 +196,8 @@ GENERATE = (
     "generate {what}",
     "i would like to see {what}",
 )
-# A picture whose subject is to be painted anew is no base: the words must tell, "draw [image1] as an ink drawing" is an edit.
+# A picture whose subject is to be painted anew is no base: the words must tell, "draw [image1] as an ink drawing" is an
+# edit.
 GENERATE_FROM_IMAGE = (
     "paint a new picture of {what}",
     "draw a new picture of {what}",

@@ -2,8 +2,8 @@
 
 Reads the weight files, `training.json` of `python -m any2pix.training.miniature`, and the JSON files that
 `evaluation.edit_quality`, `.sweeps`, `.inversion`, `.tradeoff`, `.data_ablation` and `benchmarks.edit_latency` left in
-`results/`, and writes README.md beside the weights. Every number in it comes from one of these files; `results/notes.md`,
-where there is one, is taken over as it is.
+`results/`, and writes README.md beside the weights. Every number in it comes from one of these files;
+`results/notes.md`, where there is one, is taken over as it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the card of the miniature says of InstructPix2Pix: the trade-off against other methods, and the data it was trained on."""
+"""What the card of the miniature says of InstructPix2Pix: the trade-off against other methods, and the data it was
+trained on."""
 
 from __future__ import annotations
 

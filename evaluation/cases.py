@@ -35,9 +35,11 @@ class EditCase:
 
 
 def draw_cases(seed: int, count: int, split: str = "test", rows: Sequence[str] | None = None) -> list[EditCase]:
-    """`count` edits for every kind and way of giving it, `count` of each kind of composition, `count` to paint from nothing.
+    """`count` edits for every kind and way of giving it, `count` of each kind of composition, `count` to paint from
+    nothing.
 
-    "test": held-out seeds and combinations. "validation": training combinations with seeds of their own, to choose options by.
+    "test": held-out seeds and combinations. "validation": training combinations with seeds of their own, to choose
+    options by.
     """
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r} to evaluate on. Choose one of: {', '.join(SPLITS)}.")

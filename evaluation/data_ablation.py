@@ -1,9 +1,10 @@
-"""What the number of training pairs and their filter are worth: python -m any2pix.evaluation.data_ablation --work DIR --json FILE
+"""What the number of training pairs and their filter are worth: python -m any2pix.evaluation.data_ablation --work DIR
+--json FILE
 
-The whole data pipeline on Toyland: captions and edits of its grammar, pictures by Prompt-to-Prompt from the text-conditioned
-UNet, the filter with ImageBind in CLIP's place. Then the same short training of InstructPix2Pix, from the same UNet, on a
-tenth, a half and all of the pairs that the filter kept, and on as many that it has not seen. Each is judged on held-out edits.
-Everything lies in DIR; a stopped run goes on there.
+The whole data pipeline on Toyland: captions and edits of its grammar, pictures by Prompt-to-Prompt from the
+text-conditioned UNet, the filter with ImageBind in CLIP's place. Then the same short training of InstructPix2Pix, from
+the same UNet, on a tenth, a half and all of the pairs that the filter kept, and on as many that it has not seen. Each
+is judged on held-out edits. Everything lies in DIR; a stopped run goes on there.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ COLUMNS = ("pairs", "number", "edit done", "others kept", "direction", "image si
 class Sizes:
     """How much is made, trained and judged. The defaults take about 40 minutes on one core.
 
-    `captions` and `candidates` for each; `paint_steps` with a guidance from `guidance`, lower than the published one, which
-    the miniature saturates at; `thresholds` of image-image, image-caption and direction; `train_steps` of `batch`; `samples`
-    held-out edits of each kind.
+    `captions` and `candidates` for each; `paint_steps` with a guidance from `guidance`, lower than the published one,
+    which the miniature saturates at; `thresholds` of image-image, image-caption and direction; `train_steps` of
+    `batch`; `samples` held-out edits of each kind.
 
-    The published thresholds are CLIP's. To the miniature's ImageBind, half of Toyland's own pairs, drawn without a fault,
-    are below 0.70, 0.49 and 0.86; the defaults lie well under that, since a painted pair is never as clear.
+    The published thresholds are CLIP's. To the miniature's ImageBind, half of Toyland's own pairs, drawn without a
+    fault, are below 0.70, 0.49 and 0.86; the defaults lie well under that, since a painted pair is never as clear.
     """
 
     captions: int = 450
@@ -77,14 +78,17 @@ def make_pairs(work: Path, miniature: Path, sizes: Sizes) -> dict[str, Counter]:
     seed, low, high = str(sizes.seed), *map(str, sizes.guidance)
     image_image, image_caption, direction = map(str, sizes.thresholds)
     totals = {
-        "captions": captions.main(["--toyland", str(sizes.captions), "--shard-size", "50", "--seed", seed, "--out", places["captions"]]),
+        "captions": captions.main(["--toyland", str(sizes.captions), "--shard-size", "50", "--seed", seed, "--out",
+        places["captions"]]),
         "pictures": pictures.main([
             "--captions", places["captions"], "--out", places["pictures"], "--model", str(miniature), "--seed", seed,
-            "--candidates", str(sizes.candidates), "--at-once", str(sizes.candidates), "--steps", str(sizes.paint_steps),
+            "--candidates", str(sizes.candidates), "--at-once", str(sizes.candidates), "--steps",
+            str(sizes.paint_steps),
             "--guidance", low, high, "--dtype", "bfloat16",
         ]),
         "filter": filter.main([
-            "--pictures", places["pictures"], "--out", places["filter"], "--embedder", str(miniature / "imagebind.safetensors"),
+            "--pictures", places["pictures"], "--out", places["filter"], "--embedder",
+            str(miniature / "imagebind.safetensors"),
             "--image-image", image_image, "--image-caption", image_caption, "--direction", direction,
         ]),
     }  # fmt: skip
@@ -97,7 +101,7 @@ def draw_set(source: ShardFolder, folder: Path, count: int, seed: int) -> ShardF
     finished = source.finished()
     sizes = [source.counts(index)[KEPT] for index in finished]
     drawn = set(np.random.default_rng(seed).permutation(sum(sizes))[:count].tolist())
-    starts = dict(zip(finished, np.cumsum([0, *sizes]).tolist()))
+    starts = dict(zip(finished, np.cumsum([0, *sizes]).tolist(), strict=True))
     shards = ShardFolder(folder, SETS, ".tar")
     shards.begin({"of": source.settings(), "count": count, "seed": seed})
 

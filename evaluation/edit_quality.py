@@ -1,10 +1,10 @@
 """How good the edits are: python -m any2pix.evaluation.edit_quality --seed 1 --samples 100 --json quality.json
 
-Held-out seeds and held-out combinations of attributes; the judge is a classifier trained apart on drawings. Options of the
-edit are chosen on `--split validation`, never on the test split.
+Held-out seeds and held-out combinations of attributes; the judge is a classifier trained apart on drawings. Options of
+the edit are chosen on `--split validation`, never on the test split.
 
-InstructPix2Pix reads words alone. It is given each edit once, in words, and both are compared on these edits: those that
-InstructAny2Pix is given as text, and the compositions, whose references it may be given as pictures and sounds.
+InstructPix2Pix reads words alone. It is given each edit once, in words, and both are compared on these edits: those
+that InstructAny2Pix is given as text, and the compositions, whose references it may be given as pictures and sounds.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def grade_in_words(
     text_options = options_from(options.text_options, TextEditOptions())
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         edit = pix2pix_editor(load_pix2pix(options.miniature), networks.vae, text_options, options.seed)
-        return dict(zip(IN_WORDS, (said, grade_outcomes(judge, cases, edit(cases)))))
+        return dict(zip(IN_WORDS, (said, grade_outcomes(judge, cases, edit(cases))), strict=True))
 
 
 def main(argv: list[str] | None = None):
@@ -250,7 +250,8 @@ def _write(options: argparse.Namespace, edit_options: EditOptions, seconds: floa
         "seed": options.seed, "samples": options.samples, "split": options.split, "oracle": options.oracle,
         "options": asdict(edit_options), "seconds": round(seconds, 1),
         **({"text options": text_options} if IN_WORDS[1] in groups else {}),
-        **{title: {name: rate.to_dict() for name, rate in group.items() if rate.count} for title, group in groups.items()},
+        **{title: {name: rate.to_dict() for name, rate in group.items() if rate.count} for title,
+        group in groups.items()},
     }  # fmt: skip
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(record, indent=1) + "\n")

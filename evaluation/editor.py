@@ -47,7 +47,8 @@ Editor = Callable[[Sequence[EditCase]], list[Outcome]]
 
 @dataclass(frozen=True)
 class PreparedEdit:
-    """A case, encoded and planned, before the options of the picture matter. `plan` None: the answer could not be read."""
+    """A case, encoded and planned, before the options of the picture matter. `plan` None: the answer could not be
+    read."""
 
     case: EditCase
     references: References
@@ -80,12 +81,13 @@ def prepare(
     ]
     streams = [torch.Generator().manual_seed(seed) for seed in _seeds(len(cases), generator)]
     jobs = [
-        InstructJob(shown, case.sample.instruction, stream) for case, shown, stream in zip(cases, references, streams)
+        InstructJob(shown, case.sample.instruction, stream)
+        for case, shown, stream in zip(cases, references, streams, strict=True)
     ]
     with tqdm(desc="planning", unit="token", mininterval=5) as bar:
         plans = instruct_batch(networks.llm, jobs, temperature, callback=lambda *_: bar.update())
     prepared = []
-    for case, shown, plan in zip(cases, references, plans):
+    for case, shown, plan in zip(cases, references, plans, strict=True):
         if isinstance(plan, ValueError):  # an answer without a picture: the edit failed, and is counted so
             logger.warning("%s\n%s", case.sample.instruction, plan)
             prepared.append(PreparedEdit(case, shown, None, None))
@@ -123,7 +125,7 @@ def invert_prepared(networks: Networks, prepared: Sequence[PreparedEdit], option
         bases = torch.stack([_base(prepared[i]).image for i in chunk])
         embeddings = torch.stack([_base(prepared[i]).embedding for i in chunk])
         inverted = invert_pictures(networks, bases, embeddings, options)
-        latents |= zip((scenes[i] for i in chunk), inverted)
+        latents |= zip((scenes[i] for i in chunk), inverted, strict=True)
     return [None if scene is None else latents[scene] for scene in scenes]
 
 
@@ -143,11 +145,11 @@ def paint_prepared(
         edits = torch.stack([_embedding(networks, prepared[i], options, oracle) for i in chunk])
         bases = torch.stack([_base(prepared[i]).embedding for i in chunk])
         painted = paint(networks, edits, options, torch.stack([inverted[i] for i in chunk]), bases, generator=generator)
-        pictures |= zip(chunk, painted.cpu())
+        pictures |= zip(chunk, painted.cpu(), strict=True)
     pictures |= {i: UNPAINTED for i, edit in enumerate(prepared) if edit.plan is None}
     for chunk in _batches([i for i, latent in enumerate(inverted) if latent is None and i not in pictures]):
         edits = torch.stack([_embedding(networks, prepared[i], options, oracle) for i in chunk])
-        pictures |= zip(chunk, paint(networks, edits, options, generator=generator).cpu())
+        pictures |= zip(chunk, paint(networks, edits, options, generator=generator).cpu(), strict=True)
     return [pictures[i] for i in range(len(prepared))]
 
 
@@ -183,7 +185,7 @@ def pack_editor(networks: Networks, options: EditOptions, seed: int = 0, oracle:
         )
         inverted = invert_prepared(networks, prepared, options)
         pictures = paint_prepared(networks, prepared, inverted, options, seed, oracle)
-        return [outcome_of(picture, edit) for picture, edit in zip(pictures, prepared)]
+        return [outcome_of(picture, edit) for picture, edit in zip(pictures, prepared, strict=True)]
 
     return edit
 

@@ -1,8 +1,10 @@
-"""How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 4 --json FILE --plot FILE
+"""How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 4 --json
+FILE --plot FILE
 
-Three ways to invert, each followed by euler sampling with the same noise levels, the same embedding and the same guidance:
-the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler sampler on flipped
-sigmas ("unsampling"). The ceiling is the autoencoder's own round trip. `--split validation` is for choosing.
+Three ways to invert, each followed by euler sampling with the same noise levels, the same embedding and the same
+guidance: the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler
+sampler on flipped sigmas ("unsampling"). The ceiling is the autoencoder's own round trip. `--split validation` is for
+choosing.
 """
 
 from __future__ import annotations
@@ -137,7 +139,8 @@ def measured_of(record: dict) -> list[Measured]:
 
 
 class Record:
-    """The JSON file, written row by row, so that a run that was stopped can go on where it was. `path` None: not kept."""
+    """The JSON file, written row by row, so that a run that was stopped can go on where it was. `path` None: not
+    kept."""
 
     def __init__(self, path: Path | None, header: dict, resume: bool = False):
         self.path, self.header, self.rows = path, header, {}
@@ -182,13 +185,14 @@ def plot(measured: Sequence[Measured], ceiling: Rate, path: Path):
     cfgs = list(dict.fromkeys(m.cfg for m in measured))
     names = list(dict.fromkeys(m.way for m in measured))
     figure, panels = pyplot.subplots(1, len(cfgs), figsize=(5 * len(cfgs) + 2, 4.2), sharey=True, squeeze=False)
-    for cfg, axes in zip(cfgs, panels[0]):
+    for cfg, axes in zip(cfgs, panels[0], strict=True):
         for number, way in enumerate(names):
-            for scheduler, style in zip(CURVES, ("-", "--")):
+            for scheduler, style in zip(CURVES, ("-", "--"), strict=True):
                 of = [m for m in measured if (m.cfg, m.way, m.scheduler) == (cfg, way, scheduler)]
                 axes.errorbar(
                     [m.steps for m in of], [m.psnr.mean for m in of], yerr=[m.psnr.error for m in of],
-                    color=f"C{number}", linestyle=style, marker="o", markersize=4, capsize=3, label=f"{way}, {scheduler}",
+                    color=f"C{number}", linestyle=style, marker="o", markersize=4, capsize=3,
+                    label=f"{way}, {scheduler}",
                 )  # fmt: skip
         axes.axhline(ceiling.mean, linestyle=":", color="0.4", label="VAE round trip")
         axes.set(xlabel="steps", title=f"cfg {cfg:g}", xscale="log", xticks=STEPS, xticklabels=STEPS)

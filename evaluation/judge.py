@@ -90,9 +90,13 @@ class Judge(nn.Module):
         logits = self(pictures)
         targets = labels.unbind(dim=1)
         losses = [
-            F.cross_entropy(logits[name], t, label_smoothing=0.02) for (name, _), t in zip(self.dims.heads, targets)
+            F.cross_entropy(logits[name], t, label_smoothing=0.02)
+            for (name, _), t in zip(self.dims.heads, targets, strict=True)
         ]
-        right = {name: (logits[name].argmax(1) == t).float().mean() for (name, _), t in zip(self.dims.heads, targets)}
+        right = {
+            name: (logits[name].argmax(1) == t).float().mean()
+            for (name, _), t in zip(self.dims.heads, targets, strict=True)
+        }
         return {"loss": torch.stack(losses).mean(), **right}
 
 

@@ -59,7 +59,8 @@ class Rate:
 
 @dataclass(frozen=True)
 class Grade:
-    """One picture's grade. `done`: every attribute that should change reads as wanted; `kept`: share of the others left as they were."""
+    """One picture's grade. `done`: every attribute that should change reads as wanted; `kept`: share of the others left
+    as they were."""
 
     done: bool
     kept: float
@@ -94,10 +95,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """How alike two batches of pictures (B, H, W, 3) in [0, 1] are drawn: (B,), 1 for the same lines, about 0 for unrelated ones.
+    """How alike two batches of pictures (B, H, W, 3) in [0, 1] are drawn: (B,), 1 for the same lines, about 0 for
+    unrelated ones.
 
-    The structure term of SSIM (Wang et al. 2004, eq. 10) of their grey values, the mean over windows: a correlation that
-    brightness and contrast, and so weather and drawing style, change little.
+    The structure term of SSIM (Wang et al. 2004, eq. 10) of their grey values, the mean over windows: a correlation
+    that brightness and contrast, and so weather and drawing style, change little.
     """
     grey = [F.interpolate(x.float().mean(-1)[:, None], (STRUCTURE_SIDE, STRUCTURE_SIDE), mode="area") for x in (a, b)]
 

@@ -1,4 +1,5 @@
-"""InstructPix2Pix as an editor that the evaluation can be handed: it sees the source picture and reads words, nothing else."""
+"""InstructPix2Pix as an editor that the evaluation can be handed: it sees the source picture and reads words, nothing
+else."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def load_pix2pix(folder: Path) -> TextDiffusion:
 
 
 def can_be_said(case: EditCase) -> bool:
-    """Whether the case counts for an editor that reads words alone: every edit once, not once for each way of giving it."""
+    """Whether the case counts for an editor that reads words alone: every edit once, not once for each way of giving
+    it."""
     return case.sample.source is not None and case.modality in ("text", "mixed")
 
 
@@ -68,7 +70,8 @@ def pix2pix_editor(
     def edit(cases: Sequence[EditCase]) -> list[Outcome]:
         if unfit := [case for case in cases if not can_be_said(case)]:
             raise ValueError(
-                f"InstructPix2Pix cannot be given the {unfit[0].row!r} case {unfit[0].number} as {unfit[0].modality}: it "
+                f"InstructPix2Pix cannot be given the {unfit[0].row!r} case {unfit[0].number} as {unfit[0].modality}: "
+                f"it "
                 "edits a picture by words. Leave out what is not can_be_said."
             )
         sources = sources_of(cases)
@@ -78,6 +81,6 @@ def pix2pix_editor(
             part = slice(start, start + BATCH)
             texts = [in_words(case) for case in cases[part]]
             pictures += edit_by_text(pix2pix, vae, sources[part], texts, noise[part], options).cpu()
-        return [Outcome(picture, "", case.sample.base_index) for picture, case in zip(pictures, cases)]
+        return [Outcome(picture, "", case.sample.base_index) for picture, case in zip(pictures, cases, strict=True)]
 
     return edit

@@ -52,7 +52,9 @@ def sweep(
     found = []
     for chosen in options:
         found.append((chosen, score(judge, editor(chosen), cases)))
-        logger.info("%s: %s", chosen, ", ".join(f"{k} {r.percent()}" for k, r in zip(COLUMNS, found[-1][1])))
+        logger.info(
+            "%s: %s", chosen, ", ".join(f"{k} {r.percent()}" for k, r in zip(COLUMNS, found[-1][1], strict=True))
+        )
     return sorted(found, key=lambda entry: -entry[1][0].mean)
 
 
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None):
         found = sweep(judge, lambda chosen: pix2pix_editor(pix2pix, vae, chosen, given.seed), cases, options)
     logger.info("%d edits of the validation split, seed %d\n\n%s", len(cases), given.seed, table(found))
     if given.json:
-        rows = [{**asdict(o), **{k: r.to_dict() for k, r in zip(COLUMNS, scores)}} for o, scores in found]
+        rows = [{**asdict(o), **{k: r.to_dict() for k, r in zip(COLUMNS, scores, strict=True)}} for o, scores in found]
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -110,7 +110,10 @@ def round_trip_editor(networks: Networks) -> Callable[[Sequence[EditCase]], list
             decode_pictures(networks.vae, encode_pictures(networks.vae, chunk))
             for chunk in pictures.split(ROUND_TRIP_BATCH)
         ]
-        return [Outcome(picture, "", case.sample.base_index) for picture, case in zip(torch.cat(decoded), cases)]
+        return [
+            Outcome(picture, "", case.sample.base_index)
+            for picture, case in zip(torch.cat(decoded), cases, strict=True)
+        ]
 
     return edit
 
@@ -136,6 +139,6 @@ def judge_and_autoencoder(judge: Judge, networks: Networks, seed: int, count: in
         answers = verdicts(judge, shown)
         for name in ATTRIBUTES:
             figures[f"{title}/{name}"] = Rate.of(
-                answer[name] == getattr(scene, name) for answer, scene in zip(answers, scenes)
+                answer[name] == getattr(scene, name) for answer, scene in zip(answers, scenes, strict=True)
             )
     return figures

@@ -23,7 +23,8 @@ HEAT = ((10, 8, 30), (70, 20, 100), (180, 50, 90), (245, 140, 50), (255, 245, 19
 
 @dataclass(frozen=True)
 class SheetEntry:
-    """One edit on the sheet. `thumbnails`: (mark, picture) of the references beside the source; `good` colours the verdict."""
+    """One edit on the sheet. `thumbnails`: (mark, picture) of the references beside the source; `good` colours the
+    verdict."""
 
     source: Image.Image
     source_mark: str

@@ -1,7 +1,7 @@
 """What each knob does, with a plot each: python -m any2pix.evaluation.sweeps --seed 1 --samples 8 --out sweeps/
 
-alpha and beta (figure 8 of arXiv 2312.06738) and the refinement prior with its aesthetic score (figure 7). The inversion
-has a module of its own.
+alpha and beta (figure 8 of arXiv 2312.06738) and the refinement prior with its aesthetic score (figure 7). The
+inversion has a module of its own.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Bench:
     def measure(self, options: EditOptions) -> dict[str, Rate]:
         """Paint all edits and say how much was done and what was kept."""
         pictures = torch.stack(paint_prepared(self.networks, self.prepared, self.inverted, options, self.seed))
-        outcomes = [outcome_of(picture, edit) for picture, edit in zip(pictures, self.prepared)]
+        outcomes = [outcome_of(picture, edit) for picture, edit in zip(pictures, self.prepared, strict=True)]
         graded = grade_outcomes(self.judge, [edit.case for edit in self.prepared], outcomes)
         embeddings = self.embed(pictures)
         return {

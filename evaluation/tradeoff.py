@@ -1,13 +1,13 @@
 """What editing costs the picture: python -m any2pix.evaluation.tradeoff --seed 1 --samples 16 --json FILE --plot FILE
 
-Directional similarity, how far the picture changes as its caption should, against the similarity of the picture before and
-after (InstructPix2Pix, arXiv 2211.09800, sec. 4.1 and fig. 8): InstructPix2Pix over its image guidance, SDEdit with the
-caption of the result over its strength, and InstructAny2Pix over alpha, on the same edits. `--split validation` is for
-choosing the guidances.
+Directional similarity, how far the picture changes as its caption should, against the similarity of the picture before
+and after (InstructPix2Pix, arXiv 2211.09800, sec. 4.1 and fig. 8): InstructPix2Pix over its image guidance, SDEdit with
+the caption of the result over its strength, and InstructAny2Pix over alpha, on the same edits. `--split validation` is
+for choosing the guidances.
 
-The miniature's ImageBind knows what is in a picture and hardly where: another drawing of the same attributes is nearly the
-same to it. So it is also measured what it says of each place (`similarity.patch_similarity`), and without it whether the lines
-are where they were (`metrics.structural_similarity`).
+The miniature's ImageBind knows what is in a picture and hardly where: another drawing of the same attributes is nearly
+the same to it. So it is also measured what it says of each place (`similarity.patch_similarity`), and without it
+whether the lines are where they were (`metrics.structural_similarity`).
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ from .tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_tabl
 from .tradeoff_plot import plot
 
 logger = logging.getLogger(__name__)
-IMAGE_GUIDANCES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)  # fig. 8 has 1 to 2.2; so far that both methods share a direction
-SWEPT = TextEditOptions(text_guidance=1.5)  # the less the text asks for, the less image guidance leads back to the picture
-STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # fig. 8, with the caption's usual guidance; 1: nothing of the picture is left
+# fig. 8 has 1 to 2.2; so far that both methods share a direction
+IMAGE_GUIDANCES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+# the less the text asks for, the less image guidance leads back to the picture
+SWEPT = TextEditOptions(text_guidance=1.5)
+# fig. 8, with the caption's usual guidance; 1: nothing of the picture is left
+STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Bench:
 
     def level(self, pictures: Tensor) -> dict[str, dict]:
         """The same of pictures that no method painted, as rates."""
-        return {what: Rate.of(row).to_dict() for what, row in zip(("direction", *KEPT), self.measure(pictures))}
+        return {
+            what: Rate.of(row).to_dict() for what, row in zip(("direction", *KEPT), self.measure(pictures), strict=True)
+        }
 
 
 def draw_bench(

@@ -22,8 +22,8 @@ BOOTSTRAPS = 2000
 class Curve:
     """One method over the values of its knob; each array is (values, cases), of the same cases for every method.
 
-    `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding before
-    and after. `patches`: of what the embedder says of each place (`similarity.patch_similarity`). `structure`:
+    `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding
+    before and after. `patches`: of what the embedder says of each place (`similarity.patch_similarity`). `structure`:
     `metrics.structural_similarity` of the two.
     """
 
@@ -77,9 +77,9 @@ def read_off(direction: NDArray, kept: NDArray, wanted: float) -> NDArray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`first` and `second` (L,) of what is kept at directional similarities `levels` (L,); `differences`: first less second,
-    with the spread of the bootstrap as standard error; `mean`: of the differences. All empty where the curves share no
-    directional similarity."""
+    """`first` and `second` (L,) of what is kept at directional similarities `levels` (L,); `differences`: first less
+    second, with the spread of the bootstrap as standard error; `mean`: of the differences. All empty where the curves
+    share no directional similarity."""
 
     first_method: str
     second_method: str

@@ -34,7 +34,7 @@ def plot(curves: Sequence[Mapping[str, Any]], levels: Mapping[str, Mapping[str, 
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, len(TITLES), figsize=(6 * len(TITLES), 6.4))
-    for axes, (what, title) in zip(panels, TITLES.items()):
+    for axes, (what, title) in zip(panels, TITLES.items(), strict=True):
         for number, curve in enumerate(curves):
             _draw(axes, curve, what, f"C{number}")
         for name, level in levels.items():
@@ -46,7 +46,7 @@ def plot(curves: Sequence[Mapping[str, Any]], levels: Mapping[str, Mapping[str, 
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, fontsize=10, loc="upper center", ncols=len(names))
     figure.tight_layout(rect=(0, 0, 1, 0.95))
-    for axes, what in zip(panels, TITLES):
+    for axes, what in zip(panels, TITLES, strict=True):
         _label(axes, curves, levels, what)
     drawn = BytesIO()
     figure.savefig(drawn, dpi=110)
@@ -124,7 +124,7 @@ def _drawn(axes, curve: Mapping[str, Any], what: str) -> list[Box]:
     points, errors = _points(curve, what), _errors(curve, what)
     middle, upper = axes.transData.transform(points), axes.transData.transform(points + errors)
     boxes = []
-    for (x, y), (right, top) in zip(middle, upper):
+    for (x, y), (right, top) in zip(middle, upper, strict=True):
         boxes += [(x - 4, y - 4, x + 4, y + 4), (2 * x - right, y - 1, right, y + 1), (x - 1, 2 * y - top, x + 1, top)]
     for start, end in pairwise(middle):
         steps = start + np.linspace(0, 1, STEPS)[:, None] * (end - start)

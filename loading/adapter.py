@@ -28,11 +28,11 @@ REMEDY = "It is cut short, or of another release: download it again."
 
 
 def load_adapter(path: str | Path, operations=torch.nn, device="cpu", dtype: torch.dtype | None = None) -> Adapter:
-    """The adapter of a file, or of a diffusers UNet's folder: an unCLIP projector, alone or beside a UNet's tensors (those are
-    passed over), or a two-view IP-Adapter.
+    """The adapter of a file, or of a diffusers UNet's folder: an unCLIP projector, alone or beside a UNet's tensors
+    (those are passed over), or a two-view IP-Adapter.
 
-    The sizes come from the file's metadata, or from the shapes where it has none. ``dtype`` None: the unCLIP projector, which
-    is small, comes in float32, a two-view adapter (349 million parameters as published) as its file keeps it.
+    The sizes come from the file's metadata, or from the shapes where it has none. ``dtype`` None: the unCLIP projector,
+    which is small, comes in float32, a two-view adapter (349 million parameters as published) as its file keeps it.
     """
     plan = plan_adapter(path)
     if plan.kind == "two_view":
@@ -46,8 +46,8 @@ def load_adapter(path: str | Path, operations=torch.nn, device="cpu", dtype: tor
 
 
 def plan_adapter(path: str | Path) -> Plan:
-    """A two-view IP-Adapter, or unCLIP projectors: of their own file, or out of that of a UNet, where the first release keeps
-    them."""
+    """A two-view IP-Adapter, or unCLIP projectors: of their own file, or out of that of a UNet, where the first release
+    keeps them."""
     path = Path(path)
     if path.is_dir():
         weights = WeightFolder(path, UNET_WEIGHTS, KINDS["adapter"].source)
@@ -61,7 +61,8 @@ def plan_adapter(path: str | Path) -> Plan:
 
 
 def plan_projectors(plan: Plan) -> Plan:
-    """Of a plan's tensors only the projectors', under their bare names; a wrapper's prefix ("module.", "unet.") is dropped."""
+    """Of a plan's tensors only the projectors', under their bare names; a wrapper's prefix ("module.", "unet.") is
+    dropped."""
     names = {}
     for key, name in plan.names.items():
         for root in PROJECTOR_ROOTS:

@@ -79,6 +79,7 @@ def _number_of(error: OSError | SafetensorError) -> int | None:
 
 
 def make_durable(path: Path) -> None:
-    """Wait until the content is on the disk: a file moved to its name before that may come up empty after a power cut."""
+    """Wait until the content is on the disk: a file moved to its name before that may come up empty after a power
+    cut."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

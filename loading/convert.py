@@ -1,5 +1,5 @@
-"""``python -m any2pix.loading.convert SRC DST``: a published file or folder as one safetensors file that brings its sizes
-and, where it reads text, its tokenizer.
+"""``python -m any2pix.loading.convert SRC DST``: a published file or folder as one safetensors file that brings its
+sizes and, where it reads text, its tokenizer.
 
 An interrupted run is continued by the same command. The result is compared with the source before it gets its name.
 """
@@ -66,8 +66,9 @@ def convert(
     kind: str | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Write ``source`` as one safetensors file; returns where: ``target``, or a file of a usual name in the folder ``target``,
-    which is made where it is not there. A ``target`` without an ending, or that ends in a slash, is a folder.
+    """Write ``source`` as one safetensors file; returns where: ``target``, or a file of a usual name in the folder
+    ``target``, which is made where it is not there. A ``target`` without an ending, or that ends in a slash, is a
+    folder.
 
     ``dtype``: floats are cast to it, None: kept. ``tokenizer``: CLIP's tokenizer.json for an ImageBind or a prior.
     ``kind`` "adapter": only the projectors of a UNet that carries them. CheckpointError where anything does not fit.
@@ -130,9 +131,7 @@ def _with_tokenizer(plan: Plan, path: Path) -> Plan:
         raise CheckpointError(
             f"--tokenizer is for an ImageBind or a prior. This is {KINDS[plan.kind].title}: leave it out."
         )
-    text = read_text(
-        path, TOKENIZER_LIMIT, "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it."
-    )
+    text = read_text(path, TOKENIZER_LIMIT, "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it.")
     size = open_tokenizer(text, path, "Give CLIP's tokenizer.json.").get_vocab_size()
     rows = plan.layout[IMAGEBIND_TOKENS if plan.kind == "imagebind" else PRIOR_TOKENS].shape[0]
     if size != rows:

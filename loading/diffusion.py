@@ -1,4 +1,5 @@
-"""Diffusers-format SDXL UNets: a file of ours with its config inside, or a folder with config.json as diffusers writes it."""
+"""Diffusers-format SDXL UNets: a file of ours with its config inside, or a folder with config.json as diffusers writes
+it."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def plan_unet(path: str | Path, kinds: tuple[str, ...] = ("unet",)) -> Plan:
 
 
 def build_unet(state_dict: dict[str, Tensor], config: dict, source: str | Path = "the UNet") -> UNet2DConditionModel:
-    """The diffusers network with these weights, every key and shape checked. Needs diffusers, which the nodes do not."""
+    """The diffusers network with these weights, every key and shape checked. Needs diffusers, which the nodes do
+    not."""
     from diffusers import UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_config(config)
@@ -88,8 +90,8 @@ def load_embedding_diffusion(
 def check_unet(plan: Plan) -> None:
     """Keys, shapes and types against the network that the config describes, before anything is read.
 
-    A build that is not usual is left to whoever builds the network: the nodes name what they cannot compute, training checks
-    against diffusers.
+    A build that is not usual is left to whoever builds the network: the nodes name what they cannot compute, training
+    checks against diffusers.
     """
     config = dict(plan.dims)
     if plan.build(lambda: is_usual(config)):

@@ -1,4 +1,5 @@
-"""What lies at a path, told without opening it: a name in a model folder may be a link to nowhere, a pipe, or another folder."""
+"""What lies at a path, told without opening it: a name in a model folder may be a link to nowhere, a pipe, or another
+folder."""
 
 import errno
 import os
@@ -61,7 +62,8 @@ def require_file(path: str | Path, remedy: str) -> int:
 
 
 def read_bounded(path: str | Path, limit: int, remedy: str) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes; CheckpointError names what else it is, before it is read."""
+    """The content of a regular file of at most ``limit`` bytes; CheckpointError names what else it is, before it is
+    read."""
     size = require_file(path, remedy)
     if size > limit:
         raise file_error(path, f"has {size} bytes; at most {limit} are read of a file of this name.", remedy)

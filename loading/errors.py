@@ -19,8 +19,8 @@ def file_error(path: str | Path, what: str, remedy: str) -> CheckpointError:
 
 
 def printable(text: str) -> str:
-    """``text`` as any log and page can show it: what has no glyph is spelt out (a line break: backslash n), and the middle of
-    more than LONGEST characters is left out."""
+    """``text`` as any log and page can show it: what has no glyph is spelt out (a line break: backslash n), and the
+    middle of more than LONGEST characters is left out."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -98,7 +98,8 @@ def read_tokenizer(path: str | Path, remedy: str) -> Tokenizer:
 
 
 def require_tokens(path: str | Path, tokenizer: Tokenizer | None, rows: int, exact: bool = False) -> None:
-    """CheckpointError where the network of ``path`` has not a row for each token. ``exact``: nor a row without a token."""
+    """CheckpointError where the network of ``path`` has not a row for each token. ``exact``: nor a row without a
+    token."""
     tokens = tokenizer.get_vocab_size() if tokenizer else rows
     if tokens > rows or (exact and tokens != rows):
         raise file_error(
@@ -139,8 +140,8 @@ def write_network_file(
     dtype: torch.dtype | None = None,
     in_8_bits: bool = False,
 ) -> None:
-    """Write a safetensors file that ``read_network_file`` reads back. Floats are cast to ``dtype`` where it is given, or
-    stored ``in_8_bits`` by rows (`quantised.py`): the reader gives float16 back.
+    """Write a safetensors file that ``read_network_file`` reads back. Floats are cast to ``dtype`` where it is given,
+    or stored ``in_8_bits`` by rows (`quantised.py`): the reader gives float16 back.
 
     The file appears whole or not at all: it is written beside its place and moved there.
     """

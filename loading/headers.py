@@ -36,8 +36,8 @@ def check_safetensors(path: Path, size: int, remedy: str) -> None:
 
 
 def check_torch(path: Path, size: int, remedy: str) -> bool:
-    """Whether a torch file is a zip, whose tensors can be mapped; CheckpointError where its pickle asks for more than tensors,
-    or for larger ones than the file can hold."""
+    """Whether a torch file is a zip, whose tensors can be mapped; CheckpointError where its pickle asks for more than
+    tensors, or for larger ones than the file can hold."""
     if _is_zip(path):
         _check_zip(path, size, remedy)
         return True
@@ -68,7 +68,8 @@ def _check_zip(path: Path, size: int, remedy: str) -> None:
             records = archive.infolist()
             require_few(path, len(records), remedy)
             for record in records:
-                # torch maps the records from the disk, so they are stored as they are; a packed one may unfold to anything
+                # torch maps the records from the disk, so they are stored as they are; a packed one may unfold to
+                # anything
                 if record.compress_type != zipfile.ZIP_STORED or record.file_size > size:
                     raise file_error(path, f"has a packed part, {record.filename!r}: torch writes none.", remedy)
             pickled = [record for record in records if record.filename.split("/")[-1] == "data.pkl"]

@@ -86,7 +86,8 @@ KINDS = {
         "a text encoder",
         "text_encoders",
         ("text_model.",),
-        "Take the one that was trained with the UNet: a file of this pack, or a text_encoder folder in transformers format.",
+        "Take the one that was trained with the UNet: a file of this pack, or a text_encoder folder in transformers "
+        "format.",
     ),
     "language_model": Kind(
         "a plain language model without InstructAny2Pix's projectors", "text_encoders", ("lm_head.",)

@@ -39,7 +39,15 @@ NEEDED_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps",
     "max_position_embeddings",
 )  # fmt: skip
-OTHER_FIELDS = ("num_key_value_heads", "rope_theta", "rope_scaling", "hidden_act", "attention_bias", "mlp_bias", "head_dim")
+OTHER_FIELDS = (
+    "num_key_value_heads",
+    "rope_theta",
+    "rope_scaling",
+    "hidden_act",
+    "attention_bias",
+    "mlp_bias",
+    "head_dim",
+)
 WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json", "model.safetensors", "pytorch_model.bin")
 SPECIALS = ("<s>", "</s>")
 SOURCE = KINDS["llm"].source
@@ -73,7 +81,9 @@ def plan_llm(path: str | Path) -> Plan:
     plan = _plan_folder(path) if path.is_dir() else open_network(path, "llm")
     if not plan.dims or plan.tokenizer_json is None:
         raise file_error(
-            path, "has no sizes or no tokenizer in its metadata.", f"A published LLM is a folder: choose the folder. {SOURCE}"
+            path,
+            "has no sizes or no tokenizer in its metadata.",
+            f"A published LLM is a folder: choose the folder. {SOURCE}",
         )
     tokenizer = open_tokenizer(plan.tokenizer_json, path, SOURCE)
     _check_vocabulary(tokenizer, plan.layout, path)
@@ -127,10 +137,13 @@ def _convert_sentencepiece(place: Path) -> Tokenizer:
     try:
         return read_sentencepiece(place / "tokenizer.model")
     except ImportError as error:
-        raise file_error(place / "tokenizer.model", "needs the package sentencepiece.", "pip install sentencepiece") from error
+        raise file_error(
+            place / "tokenizer.model", "needs the package sentencepiece.", "pip install sentencepiece"
+        ) from error
     except CheckpointError:
         raise
-    except Exception as error:  # the library knows only RuntimeError, and what is built from a damaged model fails in any way
+    # the library knows only RuntimeError, and what is built from a damaged model fails in any way
+    except Exception as error:
         raise file_error(
             place / "tokenizer.model", f"cannot be read ({type(error).__name__}).", f"Download it again. {SOURCE}"
         ) from error
@@ -139,7 +152,7 @@ def _convert_sentencepiece(place: Path) -> Tokenizer:
 def _check_vocabulary(tokenizer: Tokenizer, layout: Mapping[str, Tensor], path: Path) -> None:
     """Every id must have its row in both tables, and the added tokens must stand in the published order."""
     ids = [tokenizer.token_to_id(token) for token in (*SPECIALS, *ADDED_TOKENS)]
-    missing = [token for token, found in zip((*SPECIALS, *ADDED_TOKENS), ids) if found is None]
+    missing = [token for token, found in zip((*SPECIALS, *ADDED_TOKENS), ids, strict=True) if found is None]
     if missing:
         raise file_error(path, f"has a tokenizer that lacks {', '.join(missing)}.", SOURCE)
     added = ids[len(SPECIALS) :]

@@ -1,8 +1,8 @@
 """The pickle inside a torch file, read as a list of instructions and never run.
 
-torch's own reader with ``weights_only`` runs no code, but lets a file reserve any memory (``bytearray``, ``torch.FloatTensor``
-with a size) and build tuples whose hash takes for ever. What the pickle would do is followed here on a stack of
-placeholders, and only what a table of tensors needs is let through.
+torch's own reader with ``weights_only`` runs no code, but lets a file reserve any memory (``bytearray``,
+``torch.FloatTensor`` with a size) and build tuples whose hash takes for ever. What the pickle would do is followed here
+on a stack of placeholders, and only what a table of tensors needs is let through.
 """
 
 import pickletools
@@ -36,9 +36,11 @@ class _Refused(Exception):
 
 
 def check_pickle(file: BinaryIO, path: Path, size: int, remedy: str, needed: bool = True) -> None:
-    """Follow the pickle that begins at the position of ``file`` to its end; CheckpointError where it holds more than tensors.
+    """Follow the pickle that begins at the position of ``file`` to its end; CheckpointError where it holds more than
+    tensors.
 
-    ``size``: bytes of the whole file, which no tensor in it can exceed. ``needed``: False, where the file may have ended.
+    ``size``: bytes of the whole file, which no tensor in it can exceed. ``needed``: False, where the file may have
+    ended.
     """
     begin, stack, memo = file.tell(), [], {}
     try:

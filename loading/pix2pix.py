@@ -31,7 +31,8 @@ TRAINED_AS = {
 def load_pix2pix_unet(
     path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(state dict, config) of an InstructPix2Pix UNet; CheckpointError where it has no channels for the source picture."""
+    """(state dict, config) of an InstructPix2Pix UNet; CheckpointError where it has no channels for the source
+    picture."""
     return read_unet(_plan(path, "pix2pix", SOURCE_CHANNELS), dtype, progress)
 
 
@@ -70,10 +71,13 @@ def _plan(path: str | Path, kind: str, extra: int) -> Plan:
 
 
 def _require_noise(unet: Path) -> None:
-    """CheckpointError where the scheduler of a UNet's pipeline says that it predicts something else, or at other noise levels."""
+    """CheckpointError where the scheduler of a UNet's pipeline says that it predicts something else, or at other noise
+    levels."""
     scheduler = (unet if unet.is_dir() else unet.parent).parent / SCHEDULER
     said = read_json(scheduler, "") if is_file(scheduler) else {}
-    if other := [f"{key} {said[key]!r} (not {value!r})" for key, value in TRAINED_AS.items() if said.get(key, value) != value]:
+    if other := [
+        f"{key} {said[key]!r} (not {value!r})" for key, value in TRAINED_AS.items() if said.get(key, value) != value
+    ]:
         raise file_error(
             scheduler,
             f"says that the UNet beside it has {', '.join(other)}.",

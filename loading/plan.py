@@ -1,4 +1,5 @@
-"""What of a file or folder goes into which network: the seam between finding weights, loading them and converting them."""
+"""What of a file or folder goes into which network: the seam between finding weights, loading them and converting
+them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ Progress = Callable[[int, int], Any]  # told the bytes read so far and in all, t
 
 @dataclass(frozen=True)
 class Plan:
-    """``names``: key of the network -> name in ``weights``, in the source's order. ``dims``: plain, as in a file's metadata.
+    """``names``: key of the network -> name in ``weights``, in the source's order. ``dims``: plain, as in a file's
+    metadata.
 
     ``skipped``: names in ``weights`` that are left out on purpose.
     """

@@ -34,8 +34,8 @@ def load_prior(
 ) -> RefinementPrior:
     """The prior of a file, ready to refine. The sizes come from the metadata, or from the shapes.
 
-    `dtype` of the weights; None: float32. `tokenizer`: our files bring their own; the published one does not, so give CLIP's,
-    or put its tokenizer.json next to the file, or do without texts.
+    `dtype` of the weights; None: float32. `tokenizer`: our files bring their own; the published one does not, so give
+    CLIP's, or put its tokenizer.json next to the file, or do without texts.
     """
     plan = plan_prior(path)
     dims = build_dims(PriorDims, plan.dims, path)

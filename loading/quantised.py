@@ -1,4 +1,5 @@
-"""Weights stored as 8-bit whole numbers with one scale a row: a quarter of float32 on disk, floats again when they are read."""
+"""Weights stored as 8-bit whole numbers with one scale a row: a quarter of float32 on disk, floats again when they are
+read."""
 
 from collections.abc import Mapping
 
@@ -11,8 +12,8 @@ SMALLEST_WEIGHT = 8192  # numbers; below that the rows are few and their scales 
 
 
 def quantise_rows(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every float weight of two dimensions or more and SMALLEST_WEIGHT numbers as int8 and ``<key>.row_scale``; the rest
-    (biases, norms, small weights) as float16.
+    """Every float weight of two dimensions or more and SMALLEST_WEIGHT numbers as int8 and ``<key>.row_scale``; the
+    rest (biases, norms, small weights) as float16.
 
     Each number is then off by at most 1/254 of the largest of its row (one output channel).
     """
@@ -31,7 +32,8 @@ def quantise_rows(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantise(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What ``quantise_rows`` stored as float16, whose rounding is a tenth of the 8 bits' own; any other file as it is."""
+    """What ``quantise_rows`` stored as float16, whose rounding is a tenth of the 8 bits' own; any other file as it
+    is."""
     return {key: dequantise_tensor(stored, key) for key in stored if not _is_scale(key, stored)}
 
 

@@ -20,15 +20,16 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 MAPPED_AT_ONCE = 512 * 2**20  # bytes read through one mapping before it is dropped, so that read pages are given back
 JSON_LIMIT = 16 * 2**20  # bytes of a config or an index; that of the largest sharded models has 9 MB
 DEEPEST = 16  # dicts in dicts of a torch file; published ones have three
-MOST_SHARED = 8  # times the file's size that its tensors may name together: tied weights lie in it once and are named twice
+# times the file's size that its tensors may name together: tied weights lie in it once and are named twice
+MOST_SHARED = 8
 
 
 class WeightFile:
     """Names, shapes and dtypes at once, each tensor when it is asked for.
 
-    ``layout``: name -> meta tensor. Tensors are mapped from the disk, not read, so opening costs nothing and one that is
-    used as it is stored takes no memory of its own. (Files of torch before 1.6 cannot be mapped and are read whole.) Those
-    stored in 8 bits by rows come as float16.
+    ``layout``: name -> meta tensor. Tensors are mapped from the disk, not read, so opening costs nothing and one that
+    is used as it is stored takes no memory of its own. (Files of torch before 1.6 cannot be mapped and are read whole.)
+    Those stored in 8 bits by rows come as float16.
     """
 
     def __init__(self, path: str | Path, remedy: str = "Download it again.") -> None:

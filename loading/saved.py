@@ -1,7 +1,8 @@
-"""What an artist saves to load it again: references, embeddings, inversions. One safetensors file each, and nothing else.
+"""What an artist saves to load it again: references, embeddings, inversions. One safetensors file each, and nothing
+else.
 
-The same content gives the same bytes: there is no date inside (the file has its own), and all metadata is one sorted JSON text,
-for safetensors puts several entries into any order.
+The same content gives the same bytes: there is no date inside (the file has its own), and all metadata is one sorted
+JSON text, for safetensors puts several entries into any order.
 """
 
 import errno
@@ -42,15 +43,17 @@ class Saved:
 
 
 def clean_name(name: str) -> tuple[str, ...]:
-    """A name as an artist writes it -> folders and name below the model folder, without the ending; ValueError says what is
-    wrong with it. Letters of any script are fine."""
+    """A name as an artist writes it -> folders and name below the model folder, without the ending; ValueError says
+    what is wrong with it. Letters of any script are fine."""
     text = unicodedata.normalize("NFC", name).strip().replace("\\", "/").removesuffix(SUFFIX)
     if not text.strip():
         raise ValueError("The name is empty. Write one, for example: my cats.")
     parts = tuple(part.strip() for part in text.split("/"))
     for part in parts:
         if fault := _fault(part):
-            raise ValueError(f"The name {name[:80]!r} cannot be a file's: {fault}. Write another one, for example: my cats.")
+            raise ValueError(
+                f"The name {name[:80]!r} cannot be a file's: {fault}. Write another one, for example: my cats."
+            )
     return parts
 
 
@@ -79,9 +82,9 @@ def write_saved(
 ) -> Saved:
     """Write ``tensors`` and ``record`` (JSON) as ``name`` below ``folder``. The file appears whole or not at all.
 
-    Another file of this name stays: a counter is put behind the name. With ``overwrite`` it is replaced, where it is of this
-    ``kind`` too. ValueError for a name that cannot be one, CheckpointError where the disk does not take it. For a moment the
-    content is in memory twice.
+    Another file of this name stays: a counter is put behind the name. With ``overwrite`` it is replaced, where it is of
+    this ``kind`` too. ValueError for a name that cannot be one, CheckpointError where the disk does not take it. For a
+    moment the content is in memory twice.
     """
     *below, stem = clean_name(name)
     target = Path(folder, *below, stem + SUFFIX)
@@ -107,7 +110,8 @@ def _candidates(target: Path) -> Iterator[Path]:
 
 
 def _put(content: bytes, target: Path, replace_it: bool) -> Saved:
-    """Move the content to the first free place, or to ``target`` itself; nothing is written where a place has it already."""
+    """Move the content to the first free place, or to ``target`` itself; nothing is written where a place has it
+    already."""
     with unfinished_path(target) as unfinished:
         for place in [target] if replace_it else _candidates(target):
             if os.path.lexists(place) and _holds(place, content):
@@ -126,8 +130,8 @@ def _put(content: bytes, target: Path, replace_it: bool) -> Saved:
 def _put_if_free(unfinished: Path, place: Path) -> bool:
     """Give a whole file its name; False where the name is taken, by whomever.
 
-    A hard link does both in one step. Where the disk has none (exFAT, some shares) the name is taken by an empty file first,
-    which a kill in just that moment leaves behind.
+    A hard link does both in one step. Where the disk has none (exFAT, some shares) the name is taken by an empty file
+    first, which a kill in just that moment leaves behind.
     """
     try:
         os.link(unfinished, place)
@@ -170,7 +174,8 @@ def _write_error(target: Path, size: int, error: OSError) -> CheckpointError:
         )
     if error.errno in CLOSED:
         return file_error(
-            target, f"was not saved: this folder may not be written to ({error.strerror}).", "Check its permissions, or set "
+            target, f"was not saved: this folder may not be written to ({error.strerror}).",
+            "Check its permissions, or set "
             "another folder in extra_model_paths.yaml."
         )  # fmt: skip
     if error.errno in (errno.ENOTDIR, errno.EEXIST):

@@ -1,4 +1,5 @@
-"""A folder of weight files as one: the shards that Hugging Face's libraries write, with their index, or a single file."""
+"""A folder of weight files as one: the shards that Hugging Face's libraries write, with their index, or a single
+file."""
 
 import os
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ class WeightFolder:
         self.path, self.metadata = folder, {}
         found = next((folder / name for name in names if os.path.lexists(folder / name)), None)
         if found is None:
-            raise file_error(folder, f"holds no weights, none of {', '.join(names)}{_what_else(folder, remedy)}.", remedy)
+            raise file_error(
+                folder, f"holds no weights, none of {', '.join(names)}{_what_else(folder, remedy)}.", remedy
+            )
         if INDEX_MARK in found.name:
             self._owner = _read_shards(found, remedy)
         else:

@@ -37,7 +37,8 @@ def check_sizes(sizes: Mapping[str, Any], tensors: int, path: str | Path, remedy
 
 @contextmanager
 def bounded_parts(tensors: int) -> Iterator[None]:
-    """While a network for so many ``tensors`` is built in this thread: ValueError where it has far more parts than they fill."""
+    """While a network for so many ``tensors`` is built in this thread: ValueError where it has far more parts than they
+    fill."""
     most, thread, made = LEAST_PARTS + PARTS_PER_TENSOR * tensors, threading.get_ident(), 0
 
     def count(module: nn.Module, name: str, part: nn.Module | None) -> None:

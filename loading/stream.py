@@ -1,4 +1,5 @@
-"""Writing a safetensors file tensor by tensor: little memory at any size, resumable, compared with the source at the end."""
+"""Writing a safetensors file tensor by tensor: little memory at any size, resumable, compared with the source at the
+end."""
 
 import json
 import logging
@@ -89,8 +90,8 @@ class Stream:
 def write_stream(target: Path, stream: Stream, written: Progress, checked: Progress) -> None:
     """Write ``target``. It appears when it is whole, beside it lies ``target``.part until then.
 
-    A part that an earlier run left is compared with the source from its beginning, and continued where the two part ways.
-    CheckpointError: no room, a folder that may not be written to, or a result that differs from the source.
+    A part that an earlier run left is compared with the source from its beginning, and continued where the two part
+    ways. CheckpointError: no room, a folder that may not be written to, or a result that differs from the source.
     """
     part, header = target.with_name(target.name + PART), stream.header()
     with named_write_errors(part):

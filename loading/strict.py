@@ -17,7 +17,8 @@ SHOWN = 6  # keys listed per kind of trouble before "and N more"
 
 
 class EmptyWeights(TorchFunctionMode):
-    """``with EmptyWeights():`` modules come up on the meta device, and nothing is drawn for weights about to be replaced.
+    """``with EmptyWeights():`` modules come up on the meta device, and nothing is drawn for weights about to be
+    replaced.
 
     The meta device alone would run the random initialisation through Python kernels, whose import takes seconds.
     """
@@ -41,7 +42,8 @@ class EmptyWeights(TorchFunctionMode):
 def load_strict(
     module: nn.Module, state_dict: Mapping[str, Tensor], skip: Sequence[str] = (), source: str | Path = "the file"
 ) -> None:
-    """Load ``state_dict`` into ``module``; CheckpointError names what is missing, unexpected, or of another shape or type.
+    """Load ``state_dict`` into ``module``; CheckpointError names what is missing, unexpected, or of another shape or
+    type.
 
     ``skip``: prefixes of keys that are there on purpose and not ours. A module built on the meta device takes the
     tensors over as they are (their dtype too); any other module copies them into its own.
@@ -53,7 +55,8 @@ def load_strict(
 
 
 def fill_constants(module: nn.Module) -> None:
-    """Fill the constant buffers of transformers' modules, which no file holds and which ``EmptyWeights`` leaves empty."""
+    """Fill the constant buffers of transformers' modules, which no file holds and which ``EmptyWeights`` leaves
+    empty."""
     make = {
         "position_ids": lambda like: torch.arange(like.shape[-1]).expand(like.shape),
         "bias": lambda like: torch.ones(like.shape, dtype=torch.bool).tril(),  # GPT-2's causal mask, transformers 4

@@ -44,8 +44,8 @@ def load_text_encoder(
 ) -> TextEncoder:
     """The text encoder of a file of ours or of a folder with config.json; every key and shape is checked.
 
-    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own, a folder does not: give that of its
-    pipeline, see ``load_clip_tokenizer``.
+    ``dtype`` of the weights; None: float32. ``tokenizer``: our files bring their own, a folder does not: give that of
+    its pipeline, see ``load_clip_tokenizer``.
     """
     plan = plan_text_encoder(path)
     dims = build_dims(TextEncoderDims, plan.dims, path)
@@ -91,7 +91,9 @@ def _padding(place: Path, tokenizer: Tokenizer, end: int) -> int:
             continue
         found = tokenizer.token_to_id(named) if isinstance(named, str) else None
         if found is None:
-            raise file_error(file, f"pads with {named!r}, which its tokenizer does not know.", "Take both from one pipeline.")
+            raise file_error(
+                file, f"pads with {named!r}, which its tokenizer does not know.", "Take both from one pipeline."
+            )
         return found
     return end
 
@@ -99,8 +101,8 @@ def _padding(place: Path, tokenizer: Tokenizer, end: int) -> int:
 def _without_mark(tokenizer: Tokenizer, padding: int, end: int) -> Tokenizer:
     """The tokenizer for which ``padding`` is a word like any other, unless it is the end of text.
 
-    SDXL's second tokenizer in diffusers' format pads with "!" and so takes each "!" of a text for padding; OpenCLIP, which
-    trained the encoder, and ComfyUI read it as the word it is.
+    SDXL's second tokenizer in diffusers' format pads with "!" and so takes each "!" of a text for padding; OpenCLIP,
+    which trained the encoder, and ComfyUI read it as the word it is.
     """
     if padding == end:
         return tokenizer

@@ -1,7 +1,7 @@
 """The weights of diffusers' UNet2DConditionModel as Stable Diffusion and SDXL build it, by name and shape alone.
 
-A file is checked against this before it is read, so that the nodes do without diffusers, whose network only training and
-evaluation run.
+A file is checked against this before it is read, so that the nodes do without diffusers, whose network only training
+and evaluation run.
 """
 
 from typing import Any
@@ -35,7 +35,8 @@ def is_usual(config: dict[str, Any]) -> bool:
 
 
 class UNetLayout(nn.Module):
-    """Has the state dict of ``UNet2DConditionModel.from_config(config)`` and no forward. For a config that ``is_usual``."""
+    """Has the state dict of ``UNet2DConditionModel.from_config(config)`` and no forward. For a config that
+    ``is_usual``."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class UNetLayout(nn.Module):
         self.mid_block = self._block([widths[-1]] * 2, widths[-1], depths[-1], {}, attentions=1)
         self.up_blocks = nn.ModuleList()
         before = widths[-1]
-        for level, attends in zip(reversed(range(levels)), up):
+        for level, attends in zip(reversed(range(levels)), up, strict=True):
             width, inputs = widths[level], []
             for _ in range(resnets[level] + 1):
                 inputs.append(before + skips.pop())
@@ -78,7 +79,8 @@ class UNetLayout(nn.Module):
     def _block(
         self, inputs: list[int], width: int, depth: int, sampler: dict[str, nn.Module], attentions: int | None = None
     ) -> nn.ModuleDict:
-        """A resnet for each width that comes in, and where ``depth`` is not 0 as many transformers, or ``attentions``."""
+        """A resnet for each width that comes in, and where ``depth`` is not 0 as many transformers, or
+        ``attentions``."""
         parts = {"resnets": nn.ModuleList([self._resnet(given, width) for given in inputs])}
         if depth:
             count = len(inputs) if attentions is None else attentions

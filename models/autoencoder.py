@@ -149,8 +149,8 @@ class Autoencoder(nn.Module):
     def training_loss(self, pictures: Tensor, weight: Tensor, noise: Tensor, kl_weight: float) -> dict[str, Tensor]:
         """Weighted L1 on the picture, on its edges and on its half-size copy, plus KL to the standard normal.
 
-        `pictures` (B, 3, H, W) in [-1, 1]; `weight` (B, 1, H, W), 1 where nothing is special; `noise` standard normal in
-        the shape of the latents.
+        `pictures` (B, 3, H, W) in [-1, 1]; `weight` (B, 1, H, W), 1 where nothing is special; `noise` standard normal
+        in the shape of the latents.
         """
         mean, logvar = self.encoder(pictures).chunk(2, dim=1)
         logvar = logvar.clamp(*LOGVAR_RANGE)

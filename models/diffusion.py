@@ -31,7 +31,8 @@ def alphas_cumprod() -> Tensor:
 
 @dataclass(frozen=True)
 class DiffusionDims:
-    """An SDXL-shaped UNet. `head_width` channels a head; transformer blocks a level, 0 for a level without attention."""
+    """An SDXL-shaped UNet. `head_width` channels a head; transformer blocks a level, 0 for a level without
+    attention."""
 
     widths: tuple[int, ...] = (320, 640, 1280)
     transformers: tuple[int, ...] = (0, 2, 10)
@@ -111,9 +112,10 @@ def noise_loss(
 ) -> dict[str, Tensor]:
     """Square error of the noise that `predict` finds in the noisy latents; alpha (B,) is their cumulative signal power.
 
-    `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Each sample is weighted
-    by min(SNR, min_snr) / SNR; all alike where `min_snr` is None. `snr_floor` below the cap: no sample's SNR counts as less,
-    so that under the heaviest noise the error of the picture that follows from the noise counts, and not the noise's own.
+    `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Each sample is
+    weighted by min(SNR, min_snr) / SNR; all alike where `min_snr` is None. `snr_floor` below the cap: no sample's SNR
+    counts as less, so that under the heaviest noise the error of the picture that follows from the noise counts, and
+    not the noise's own.
     """
     alpha = alpha.view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
@@ -142,7 +144,8 @@ class EmbeddingDiffusion(nn.Module):
         return Conditioning(*self.projector(embedding))
 
     def predict_noise(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4, h, w)."""
+        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4,
+        h, w)."""
         return run_unet(self.unet, latents, timesteps, conditioning)
 
     def training_loss(

@@ -94,8 +94,8 @@ class MultimodalLLM(nn.Module):
     """A plain module around LlamaModel: ``model``, ``lm_head``, and the two small networks between embeddings and
     states.
 
-    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``. Everything is computed in the dtype of the token table:
-    another one would have ``operations`` cast every weight again for every token.
+    ``tokenizer`` is set by the loader: a ``tokenizers.Tokenizer``. Everything is computed in the dtype of the token
+    table: another one would have ``operations`` cast every weight again for every token.
     """
 
     def __init__(self, dims: MMLLMDims, operations: Any = nn) -> None:

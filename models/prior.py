@@ -12,9 +12,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, GPT2Config, GPT2Model
 from .operations import swap_operations
 
 # The sequence the published weights saw, in order; the index of a name is its row in the start and end token tables and
-# its input projection. The released list goes on with the noise level and the target modality, but a missing comma between
-# these two fuses them into one key that no input has, and inference calls the noisy input by a third name: none of the
-# three ever enters the sequence. "source" is a bare modality token, without start and end.
+# its input projection. The released list goes on with the noise level and the target modality, but a missing comma
+# between these two fuses them into one key that no input has, and inference calls the noisy input by a third name: none
+# of the three ever enters the sequence. "source" is a bare modality token, without start and end.
 PRIOR_INPUTS = ("source", "imagebind", "text", "score")
 IMAGEBIND, TEXT, SCORE = (PRIOR_INPUTS.index(name) for name in PRIOR_INPUTS[1:])
 
@@ -61,10 +61,12 @@ class PriorDims:
 
 
 class RefinementPrior(nn.Module):
-    """GPT-2 over [source] [imagebind] [text] [score]; the last state, projected where D is not GPT-2's width, is the answer.
+    """GPT-2 over [source] [imagebind] [text] [score]; the last state, projected where D is not GPT-2's width, is the
+    answer.
 
-    State dict, as published: `modality_embedding`, `{start,end}_of_sequence_tokens`, `input_sequence_embed_linear.{1,2,3}`,
-    `cond_stage_models.0.model.text_model.*`, `model.*`; `output_proj` only where D differs from the width.
+    State dict, as published: `modality_embedding`, `{start,end}_of_sequence_tokens`,
+    `input_sequence_embed_linear.{1,2,3}`, `cond_stage_models.0.model.text_model.*`, `model.*`; `output_proj` only where
+    D differs from the width.
     """
 
     def __init__(self, dims: PriorDims, operations=nn):
@@ -98,8 +100,8 @@ class RefinementPrior(nn.Module):
 
         embedding (B, D), rows of length INPUT_NORM. score (B,), aesthetic, 1..10. text_ids, text_mask (B, L): the CLIP
         prompt with its start and end tokens, mask 1 where a token counts; the empty prompt when the source is not text.
-        modality (B,): values of MODALITIES. unconditional: True, or a (B,) bool per row, for the pass that guidance moves
-        away from: imagebind input zeroed, score features constant (hand over the empty prompt with it). -> (B, D)
+        modality (B,): values of MODALITIES. unconditional: True, or a (B,) bool per row, for the pass that guidance
+        moves away from: imagebind input zeroed, score features constant (hand over the empty prompt with it). -> (B, D)
         """
         batch, device = embedding.shape[0], embedding.device
         skip = torch.as_tensor(unconditional, device=device).expand(batch)
@@ -132,10 +134,12 @@ class RefinementPrior(nn.Module):
         modality: Tensor,
         unconditional: bool | Tensor = False,
     ) -> Tensor:
-        """||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3), the mean over the batch, relative to ||F(X)||^2.
+        """||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3), the mean over the batch, relative to
+        ||F(X)||^2.
 
-        target (B, D): F(X) at the scale the prior is to answer in; corrupted (B, D): C(F(X)), rows of length INPUT_NORM.
-        Dividing by ||F(X)||^2, the same number for every row, makes 1 the loss of a prior that answers zero.
+        target (B, D): F(X) at the scale the prior is to answer in; corrupted (B, D): C(F(X)), rows of length
+        INPUT_NORM. Dividing by ||F(X)||^2, the same number for every row, makes 1 the loss of a prior that answers
+        zero.
         """
         predicted = self(corrupted, score, text_ids, text_mask, modality, unconditional)
         return F.mse_loss(predicted, target) / target.square().mean()
@@ -143,7 +147,11 @@ class RefinementPrior(nn.Module):
     def _enclosed(self, index: int, item: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, input width) -> start token (B, 1, W), projected item (B, N, W), end token (B, 1, W)."""
         row = torch.full((item.shape[0], 1), index, device=item.device)
-        return self.start_of_sequence_tokens(row), self.input_sequence_embed_linear[index](item), self.end_of_sequence_tokens(row)
+        return (
+            self.start_of_sequence_tokens(row),
+            self.input_sequence_embed_linear[index](item),
+            self.end_of_sequence_tokens(row),
+        )
 
 
 class _TextStage(nn.Module):
@@ -163,8 +171,8 @@ class _TextStage(nn.Module):
 
 
 def score_features(score: Tensor, size: int) -> Tensor:
-    """Scores (B,) -> sinusoidal features (B, size), cosines first; the timestep embedding of DDPM as diffusers writes it
-    with flip_sin_to_cos=True and downscale_freq_shift=0."""
+    """Scores (B,) -> sinusoidal features (B, size), cosines first; the timestep embedding of DDPM as diffusers writes
+    it with flip_sin_to_cos=True and downscale_freq_shift=0."""
     half = size // 2
     frequencies = torch.exp(-math.log(MAX_PERIOD) / half * torch.arange(half, device=score.device, dtype=torch.float32))
     angles = score.float()[:, None] * frequencies

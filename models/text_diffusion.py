@@ -18,7 +18,8 @@ SOURCE_CHANNELS = 4  # of the latent of the picture to edit, after those of the 
 
 
 def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNet2DConditionModel:
-    """The same UNet with ``extra`` more input channels whose weights are zero (sec. 3.2): at first it sees nothing in them.
+    """The same UNet with ``extra`` more input channels whose weights are zero (sec. 3.2): at first it sees nothing in
+    them.
 
     The parameters of all other layers are shared with ``unet``, not copied.
     """
@@ -33,11 +34,13 @@ def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNe
     return wide.train(unet.training)
 
 
-def fold_source_scale(state_dict: Mapping[str, Tensor], scale: float, extra: int = SOURCE_CHANNELS) -> dict[str, Tensor]:
+def fold_source_scale(
+    state_dict: Mapping[str, Tensor], scale: float, extra: int = SOURCE_CHANNELS
+) -> dict[str, Tensor]:
     """The weights of a UNet that was trained with a source of unit variance, for the source as the VAE encodes it.
 
-    ``scale``: the VAE's scaling factor. An optimiser steps equally far for every weight; a source seven times as large as
-    the noisy latent would shake the first layer with every step.
+    ``scale``: the VAE's scaling factor. An optimiser steps equally far for every weight; a source seven times as large
+    as the noisy latent would shake the first layer with every step.
     """
     weight = state_dict["conv_in.weight"].clone()
     weight[:, -extra:] *= scale
@@ -47,8 +50,8 @@ def fold_source_scale(state_dict: Mapping[str, Tensor], scale: float, extra: int
 class TextDiffusion(nn.Module):
     """A UNet with its text encoder; with ``SOURCE_CHANNELS`` more input channels than output channels, InstructPix2Pix.
 
-    ``min_snr`` and ``snr_floor`` weigh a sample's loss by its signal-to-noise ratio, see ``noise_loss``; ``min_snr`` None: the
-    papers' plain square error.
+    ``min_snr`` and ``snr_floor`` weigh a sample's loss by its signal-to-noise ratio, see ``noise_loss``; ``min_snr``
+    None: the papers' plain square error.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class TextDiffusion(nn.Module):
         super().__init__()
         if min_snr is not None and not 0 <= snr_floor <= min_snr > 0:
             raise ValueError(
-                f"min_snr is {min_snr} and snr_floor {snr_floor}; the cap must be above 0 and the floor from 0 to the cap."
+                f"min_snr is {min_snr} and snr_floor {snr_floor}; the cap must be above 0 and the floor from 0 to the "
+                f"cap."
             )
         self.unet = unet
         self.text_encoder = text_encoder
@@ -80,7 +84,8 @@ class TextDiffusion(nn.Module):
     def predict_noise(
         self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, source: Tensor | None = None
     ) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4, h, w).
+        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4,
+        h, w).
 
         ``source`` (B, 4, h, w): the latent of the picture to edit as the VAE encodes it, without the VAE's scale and
         without noise, as the published networks take it; None: no picture, zeros.
@@ -121,7 +126,8 @@ def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder | JoinedT
     for what, width, wanted in pairs:
         if width != wanted:
             raise ValueError(
-                f"The UNet reads {what} of {wanted} channels, the text encoder gives {width}. Take the one it was trained with; "
+                f"The UNet reads {what} of {wanted} channels, the text encoder gives {width}. Take the one it was "
+                f"trained with; "
                 "an SDXL UNet reads two at once, text_encoder and text_encoder_2 of its pipeline."
             )
     extra = unet.config.in_channels - unet.config.out_channels

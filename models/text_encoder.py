@@ -1,5 +1,5 @@
-"""CLIP's text encoder as Stable Diffusion uses it: the last hidden states are the context, the projected end the pooled text.
-And SDXL's two of them as one."""
+"""CLIP's text encoder as Stable Diffusion uses it: the last hidden states are the context, the projected end the pooled
+text. And SDXL's two of them as one."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +14,10 @@ from .operations import swap_operations
 
 @dataclass(frozen=True)
 class TextEncoderDims:
-    """The names of CLIPTextConfig; the defaults are CLIP ViT-L's. ``projected``: False for Stable Diffusion 1's encoder,
-    which comes without the projection of the pooled text. ``padding``: the token after the end of a text, as it was trained;
-    the end again in Stable Diffusion 1 and in SDXL's first encoder, 0 in SDXL's second and in the miniature's."""
+    """The names of CLIPTextConfig; the defaults are CLIP ViT-L's. ``projected``: False for Stable Diffusion 1's
+    encoder, which comes without the projection of the pooled text. ``padding``: the token after the end of a text, as
+    it was trained; the end again in Stable Diffusion 1 and in SDXL's first encoder, 0 in SDXL's second and in the
+    miniature's."""
 
     vocab_size: int = 49408
     hidden_size: int = 768
@@ -34,14 +35,16 @@ class TextEncoderDims:
         return asdict(self)
 
     def clip_config(self) -> dict[str, Any]:
-        """The arguments of CLIPTextConfig. Its own padding token does nothing: the network reads padding as any token."""
+        """The arguments of CLIPTextConfig. Its own padding token does nothing: the network reads padding as any
+        token."""
         fields = asdict(self)
         del fields["projected"], fields["padding"]
         return {**fields, "pad_token_id": self.eos_token_id, "projection_dim": self.hidden_size}
 
 
 class TextEncoder(nn.Module):
-    """Published key layout: ``text_model.*`` and ``text_projection.weight``. ``tokenizer`` is set by whoever loads it."""
+    """Published key layout: ``text_model.*`` and ``text_projection.weight``. ``tokenizer`` is set by whoever loads
+    it."""
 
     def __init__(self, dims: TextEncoderDims, operations: Any = nn) -> None:
         super().__init__()
@@ -69,8 +72,9 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor, penultimate: bool = False) -> tuple[Tensor, Tensor]:
         """Tokens (B, L) of ``stages.preprocess.tokens_for`` -> context (B, L, C), pooled (B, C).
 
-        The context is the last hidden state after the final norm, or the ``penultimate`` one, without a norm. The pooled
-        text is the state after the final norm at the first end of text, projected where the network has a projection.
+        The context is the last hidden state after the final norm, or the ``penultimate`` one, without a norm. The
+        pooled text is the state after the final norm at the first end of text, projected where the network has a
+        projection.
         """
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         found = self.text_model(input_ids=tokens, position_ids=positions, output_hidden_states=penultimate)
@@ -84,17 +88,21 @@ class TextEncoder(nn.Module):
 class JoinedTextEncoders(nn.Module):
     """SDXL's text encoders as one (Podell et al., arXiv 2307.01952, sec. 2.1): CLIP ViT-L and OpenCLIP ViT-bigG.
 
-    The context is the penultimate hidden states of all, side by side along the channels; the pooled text is the last one's.
+    The context is the penultimate hidden states of all, side by side along the channels; the pooled text is the last
+    one's.
     """
 
     def __init__(self, parts: Sequence[TextEncoder]) -> None:
         super().__init__()
         lengths = {part.dims.max_position_embeddings for part in parts}
         if len(lengths) > 1:
-            raise ValueError(f"The text encoders read {sorted(lengths)} tokens. Take those of one SDXL: they read the same number.")
+            raise ValueError(
+                f"The text encoders read {sorted(lengths)} tokens. Take those of one SDXL: they read the same number."
+            )
         if not parts[-1].dims.projected:
             raise ValueError(
-                "The second text encoder has no projection of the pooled text, which SDXL reads. Take text_encoder_2 of an "
+                "The second text encoder has no projection of the pooled text, which SDXL reads. Take text_encoder_2 "
+                "of an "
                 "SDXL pipeline; text_encoder is the first."
             )
         self.parts = nn.ModuleList(parts)

@@ -1,4 +1,5 @@
-"""The two-view IP-Adapter of the retrained release: ImageBind embeddings beside the text in an SDXL's cross attentions."""
+"""The two-view IP-Adapter of the retrained release: ImageBind embeddings beside the text in an SDXL's cross
+attentions."""
 
 from __future__ import annotations
 
@@ -26,14 +27,16 @@ class TwoViewDims:
 
     @classmethod
     def published(cls) -> TwoViewDims:
-        """ip_adapter_global_local_2_view.bin, for SDXL: 2 x 2 and 2 x 10 blocks down, 3 x 10 and 3 x 2 up, 10 in the middle."""
+        """ip_adapter_global_local_2_view.bin, for SDXL: 2 x 2 and 2 x 10 blocks down, 3 x 10 and 3 x 2 up, 10 in the
+        middle."""
         return cls(
             embed=1024, context=2048, widths=(640,) * 4 + (1280,) * 20 + (1280,) * 30 + (640,) * 6 + (1280,) * 10
         )
 
 
 class ViewProjection(nn.Module):
-    """Two embeddings -> the tokens that the image attention reads. State dict: ``raw_embed``, ``proj.*``, ``norm.*``."""
+    """Two embeddings -> the tokens that the image attention reads. State dict: ``raw_embed``, ``proj.*``,
+    ``norm.*``."""
 
     def __init__(self, dims: TwoViewDims, operations=nn):
         super().__init__()
@@ -67,10 +70,12 @@ class ImageKeyValue(nn.Module):
 
 
 class TwoViewAdapter(nn.Module):
-    """Every cross attention of the UNet gives attention(q, text) + scale * attention(q, image), before its output layer.
+    """Every cross attention of the UNet gives attention(q, text) + scale * attention(q, image), before its output
+    layer.
 
-    State dict, as published: `image_proj.{raw_embed, proj.*, norm.*}`, `ip_adapter.{1,3,5,...}.{to_k_ip,to_v_ip}.weight`: the
-    numbers are those of diffusers' attn_processors, of which every second one is a cross attention.
+    State dict, as published: `image_proj.{raw_embed, proj.*, norm.*}`,
+    `ip_adapter.{1,3,5,...}.{to_k_ip,to_v_ip}.weight`: the numbers are those of diffusers' attn_processors, of which
+    every second one is a cross attention.
     """
 
     def __init__(self, dims: TwoViewDims, operations=nn):
@@ -92,10 +97,12 @@ class TwoViewAdapter(nn.Module):
         view: str = RELEASED_VIEW,
         local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> Tensor:
-        """Embeddings (B, D), at the norm the adapter was trained with -> (B, T, C); T is 8 for "both", else 4, as published.
+        """Embeddings (B, D), at the norm the adapter was trained with -> (B, T, C); T is 8 for "both", else 4, as
+        published.
 
-        A view that is None is zeros; two of them are the unconditional tokens (of one row), whatever ``local_strength``.
-        ``local_strength`` 0..1: how far the local tokens go from the global view's to the local view's own.
+        A view that is None is zeros; two of them are the unconditional tokens (of one row), whatever
+        ``local_strength``. ``local_strength`` 0..1: how far the local tokens go from the global view's to the local
+        view's own.
         """
         if view not in VIEWS:
             raise ValueError(f"The view is {view!r}. Choose one of {', '.join(VIEWS)}.")

@@ -1,8 +1,9 @@
 """The two-view adapter's image attention inside a MODEL.
 
-Every cross attention gives attention(q, text) + scale * attention(q, image). The image tokens travel in the conditioning, so each
-row that ComfyUI samples (areas, guiders with three sides, batches split by low memory) brings its own. The attention is added
-around whatever patch stands in a block when the UNet runs, so it does not matter who patched the model before or after us.
+Every cross attention gives attention(q, text) + scale * attention(q, image). The image tokens travel in the
+conditioning, so each row that ComfyUI samples (areas, guiders with three sides, batches split by low memory) brings its
+own. The attention is added around whatever patch stands in a block when the UNet runs, so it does not matter who
+patched the model before or after us.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ class View:
 
 
 def cross_attentions(unet: nn.Module) -> list[tuple[Block, int]]:
-    """Block and width of every cross attention of comfy's UNetModel, in the order of diffusers' attn_processors: down, up, middle."""
+    """Block and width of every cross attention of comfy's UNetModel, in the order of diffusers' attn_processors: down,
+    up, middle."""
     middle = [] if unet.middle_block is None else [unet.middle_block]
     return [
         ((part, number, index), transformer.attn2.to_k.out_features)
@@ -45,7 +47,8 @@ def cross_attentions(unet: nn.Module) -> list[tuple[Block, int]]:
 
 
 def attach(model: Any, adapter: Network) -> Any:
-    """A clone of the MODEL that feels the adapter's tokens where its conditioning brings some; one that does already, itself.
+    """A clone of the MODEL that feels the adapter's tokens where its conditioning brings some; one that does already,
+    itself.
 
     The weights stay in the adapter's ModelPatcher, which the model manager loads together with the model.
     """
@@ -62,7 +65,8 @@ def attach(model: Any, adapter: Network) -> Any:
 def with_view(extras: dict[str, Any], adapter: Network, view: View) -> dict[str, Any]:
     """A conditioning entry's dict with one more view of this adapter; its tokens are (1, T, C).
 
-    As CONDCrossAttn, rows with 4 and with 8 tokens still run together: ComfyUI repeats the 4, which attention does not notice.
+    As CONDCrossAttn, rows with 4 and with 8 tokens still run together: ComfyUI repeats the 4, which attention does not
+    notice.
     """
     conds = extras.get("model_conds", {})
     tokens, scale = next(names for names in _view_keys(_adapter_key(adapter)) if names[0] not in conds)
@@ -106,7 +110,7 @@ class ImageAttention:
         replace = options.get("patches_replace", {})
         there = replace.get("attn2", {})
         added = {}
-        for block, layer in zip(self.blocks, self.adapter.module.layers):
+        for block, layer in zip(self.blocks, self.adapter.module.layers, strict=True):
             before = there.get(block) or there.get(block[:2]) or plain_attention  # ComfyUI asks for them in this order
             added[block] = AddedAttention(before, layer, views)
         return {**options, "patches_replace": {**replace, "attn2": {**there, **added}}}
@@ -125,8 +129,10 @@ class AddedAttention:
         for view in self.views:
             if len(view.tokens) != len(q):
                 raise ValueError(
-                    f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are sampled, so "
-                    "the two-view adapter cannot tell whose they are. Take that pack's node out of the model's way, and "
+                    f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are "
+                    f"sampled, so "
+                    "the two-view adapter cannot tell whose they are. Take that pack's node out of the model's way, "
+                    "and "
                     "use ComfyUI's own masked or area conditioning in its place."
                 )
             keys, values = self.layer(view.tokens.to(q.dtype))

@@ -1,8 +1,8 @@
-"""Widgets that offer names: those that are not there are errors, and the selectors of other packs can be linked to them.
-And numbers that are none.
+"""Widgets that offer names: those that are not there are errors, and the selectors of other packs can be linked to
+them. And numbers that are none.
 
-ComfyUI 0.3.75 checks neither the names that such a widget of ours is given in a graph in API format nor, as any version,
-those that come through a link.
+ComfyUI 0.3.75 checks neither the names that such a widget of ours is given in a graph in API format nor, as any
+version, those that come through a link.
 """
 
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ def require_choice(what: str, value: Any, options: Sequence[str]) -> None:
 
 
 def check_choices(node: str, **widgets: tuple[Any, Sequence[str]]) -> bool | str:
-    """For a node's ``validate_inputs``: True, or what is wrong. Widget -> (value, options); the value of one that is linked is
-    None, and known only when the node runs."""
+    """For a node's ``validate_inputs``: True, or what is wrong. Widget -> (value, options); the value of one that is
+    linked is None, and known only when the node runs."""
     for widget, (value, options) in widgets.items():
         if value is not None and value not in options:
             return _refusal(f"{widget} of {node}", value, options)

@@ -1,4 +1,5 @@
-"""Our text encoder as a genuine ComfyUI CLIP, so that stock CLIP Text Encode, Set Last Layer and LoRA loaders take it."""
+"""Our text encoder as a genuine ComfyUI CLIP, so that stock CLIP Text Encode, Set Last Layer and LoRA loaders take
+it."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -29,7 +30,8 @@ def build_clip(encoder: TextEncoder, **options: bool) -> comfy.sd.CLIP:
 
 
 class _ClipModel(SDClipModel):
-    """comfy's CLIP with our sizes. Its context is the last hidden state after the final norm, as the UNet was trained."""
+    """comfy's CLIP with our sizes. Its context is the last hidden state after the final norm, as the UNet was
+    trained."""
 
     def __init__(self, encoder: TextEncoder, dtype: torch.dtype | None = None, **options: Any) -> None:
         dims = encoder.dims
@@ -47,12 +49,14 @@ class _ClipModel(SDClipModel):
         weights = encoder.state_dict()
         if not dims.projected:  # comfy's CLIP always projects the pooled text
             weights["text_projection.weight"] = torch.eye(dims.hidden_size)
-        # Filled here, since ComfyUI may load the CLIP as soon as it is built. Cast, since with dynamic VRAM comfy's layers take
-        # the tensors as they are. Strict: every key has a place.
+        # Filled here, since ComfyUI may load the CLIP as soon as it is built. Cast, since with dynamic VRAM comfy's
+        # layers take the tensors as they are. Strict: every key has a place.
         self.transformer.load_state_dict({key: value.to(dtype) for key, value in weights.items()})
 
 
-def _tokenizer(tokenizer: Tokenizer, dims: TextEncoderDims, embedding_directory: Any, tokenizer_data: dict) -> SDTokenizer:
+def _tokenizer(
+    tokenizer: Tokenizer, dims: TextEncoderDims, embedding_directory: Any, tokenizer_data: dict
+) -> SDTokenizer:
     return SDTokenizer(
         tokenizer_path=tokenizer.to_str(),
         tokenizer_class=_FromText,

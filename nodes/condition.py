@@ -64,7 +64,8 @@ class ApplyEmbedding(io.ComfyNode):
                     "embedding",
                     optional=True,
                     tooltip="What to paint: Embedding Mix, or any other embedding. <base_null> gives the "
-                    "unconditional model. Two-view adapter: the global view; it may be left open where local is connected.",
+                    "unconditional model. Two-view adapter: the global view; it may be left open where local is "
+                    "connected.",
                 ),
                 *conditioning_inputs(),
                 scale_input(),
@@ -106,7 +107,8 @@ class ApplyEmbedding(io.ComfyNode):
     ) -> io.NodeOutput:
         if embedding is None and local is None:
             raise ValueError(
-                "There is nothing to paint: connect embedding, or local to paint with a two-view adapter's local view alone."
+                "There is nothing to paint: connect embedding, or local to paint with a two-view adapter's local view "
+                "alone."
             )
         painted = Painted(embedding or Embedding(None), local, negative_embedding)
         options = AdapterOptions(scale, start_percent, end_percent, view, local_strength)
@@ -119,7 +121,8 @@ def conditioning_inputs() -> list[io.Input]:
         io.Conditioning.Input(
             "positive",
             optional=True,
-            tooltip="Two-view adapter: the text to paint, from CLIP Text Encode; the release writes 'best quality, high "
+            tooltip="Two-view adapter: the text to paint, from CLIP Text Encode; the release writes 'best quality, "
+            "high "
             "quality' and the caption. unCLIP adapter: its text is not used, this model reads none; its ControlNets, "
             "areas, masks and time ranges are kept with either.",
         ),
@@ -174,7 +177,8 @@ def view_inputs() -> list[io.Input]:
             max=1.0,
             step=0.05,
             optional=True,
-            tooltip="Two-view adapter only: 0 the local view repeats the global one, 1 it is its own. The release has 0.5.",
+            tooltip="Two-view adapter only: 0 the local view repeats the global one, 1 it is its own. The release has "
+            "0.5.",
             **where_known(io.Float.Input, advanced=True),
         ),
     ]

@@ -52,7 +52,8 @@ class LoadDiffusion(io.ComfyNode):
                     options=PRECISIONS,
                     default="auto",
                     optional=True,  # graphs in API format made before there was this widget still run
-                    tooltip="How the weights are kept. auto: as ComfyUI chooses for any diffusion model. fp8 takes half the "
+                    tooltip="How the weights are kept. auto: as ComfyUI chooses for any diffusion model. fp8 takes "
+                    "half the "
                     "memory of half precision and loses a little. An SDXL UNet takes 5.1 GB in half precision.",
                 ),
             ],
@@ -83,7 +84,8 @@ class LoadDiffusion(io.ComfyNode):
 def open_model(
     load: Callable[..., tuple[dict, dict]], path: Path, precision: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
-    """The MODEL of the UNet that ``load`` (a ``load_*_unet`` of the loading room) reads, its weights kept in ``precision``."""
+    """The MODEL of the UNet that ``load`` (a ``load_*_unet`` of the loading room) reads, its weights kept in
+    ``precision``."""
     dtype = None if precision == AUTO else choose_dtype(precision)
     model = build_model(*load(path, progress=cancellable_progress()), path.name, dtype, disable_dynamic)
     return reloads(model, open_model, load, path, precision)

@@ -1,4 +1,5 @@
-"""Pictures, sounds and texts -> references. The nodes are chained: each puts its references behind those it is given."""
+"""Pictures, sounds and texts -> references. The nodes are chained: each puts its references behind those it is
+given."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -72,7 +73,10 @@ class ImageEmbedding(io.ComfyNode):
         network, at_once = _load(imagebind, len(pictures), 1 + dims.image_patches, dims.vision_width)
         embeddings = encode_images(network, pictures, imagebind.device, COMPUTE_DTYPE, at_once, cancellable_progress())
         origin = describe_origin(network)
-        added = (_reference(embedding, "image", origin, picture) for embedding, picture in zip(embeddings, pictures))
+        added = (
+            _reference(embedding, "image", origin, picture)
+            for embedding, picture in zip(embeddings, pictures, strict=True)
+        )
         return io.NodeOutput((*references, *added))
 
 
@@ -147,7 +151,8 @@ class TextEmbedding(io.ComfyNode):
 
 
 def _passed_on(references: References, wanted: str) -> io.NodeOutput:
-    """What a node gives that nothing is connected to, as inside a blueprint with a free socket. ValueError where there is nothing."""
+    """What a node gives that nothing is connected to, as inside a blueprint with a free socket. ValueError where there
+    is nothing."""
     if not references:
         raise ValueError(f"There is no reference yet. Connect a {wanted}.")
     return io.NodeOutput(tuple(references))

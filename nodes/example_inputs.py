@@ -1,4 +1,5 @@
-"""The pictures and sounds of the example workflows: LoadImage and LoadAudio find files in ComfyUI's input folder only."""
+"""The pictures and sounds of the example workflows: LoadImage and LoadAudio find files in ComfyUI's input folder
+only."""
 
 import logging
 import os
@@ -15,8 +16,8 @@ logger = logging.getLogger(__name__)
 def copy_example_inputs() -> list[str]:
     """Copies the example files that the input folder lacks into it, so that every example workflow runs as it opens.
 
-    Never overwrites a file, and leaves no half one. Returns the names that were copied. An input folder that may not be written
-    to, or a full disk, is told in the log: it must not keep the nodes from loading.
+    Never overwrites a file, and leaves no half one. Returns the names that were copied. An input folder that may not be
+    written to, or a full disk, is told in the log: it must not keep the nodes from loading.
     """
     copied = []
     try:

@@ -1,4 +1,5 @@
-"""Where weight files lie: the bundled miniature, and the model folders of this ComfyUI (extra_model_paths.yaml included)."""
+"""Where weight files lie: the bundled miniature, and the model folders of this ComfyUI (extra_model_paths.yaml
+included)."""
 
 import logging
 import os
@@ -29,7 +30,8 @@ def folder_key(kind: str) -> str:
 
 
 def register_folders() -> None:
-    """Make models/any2pix/imagebind and the others, and make them known to ComfyUI; paths the artist configured stay in front."""
+    """Make models/any2pix/imagebind and the others, and make them known to ComfyUI; paths the artist configured stay in
+    front."""
     for kind in LOADED_KINDS + SAVED_KINDS:
         key = folder_key(kind)
         place = os.path.join(folder_paths.models_dir, *KINDS[kind].folder.split("/"))
@@ -40,7 +42,8 @@ def register_folders() -> None:
 
 
 def list_names(kind: str) -> list[str]:
-    """What a loader's widget offers: the miniature first, so that a shared workflow opens and runs on a fresh machine."""
+    """What a loader's widget offers: the miniature first, so that a shared workflow opens and runs on a fresh
+    machine."""
     folders, files = set(), set()
     for root in folder_paths.get_folder_paths(folder_key(kind)):
         found = list_folder(root, WEIGHT_SUFFIXES, FOLDER_MARKS.get(kind))
@@ -52,8 +55,8 @@ def list_names(kind: str) -> list[str]:
 def find_weights(kind: str, name: str) -> Path:
     """The file or folder behind a name of ``list_names``; raises FileNotFoundError with the folder and the source.
 
-    A name never leads out of the model folders. A link that lies in one is followed: the artist put it there, and what it leads
-    to has to be a weight file like any other.
+    A name never leads out of the model folders. A link that lies in one is followed: the artist put it there, and what
+    it leads to has to be a weight file like any other.
     """
     if name == MINIATURE:
         path = MINIATURE_FOLDER / f"{kind}.safetensors"
@@ -99,7 +102,8 @@ def _make_folder(place: str) -> None:
 
 
 def _inside(name: str) -> tuple[str, ...]:
-    """The parts of a name below a model folder, whichever system the workflow was saved on; none where it leads out of it."""
+    """The parts of a name below a model folder, whichever system the workflow was saved on; none where it leads out of
+    it."""
     if not isinstance(name, str):
         return ()
     path = PureWindowsPath(name)  # knows both separators

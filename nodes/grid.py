@@ -130,7 +130,8 @@ def read_cells(images: Any) -> list[Tensor]:
         other = next((row for row in rows if row.shape != rows[0].shape), None)
         if other is not None:
             raise ValueError(
-                f"Cell {number} of {len(cells)} of Labelled Grid has pictures of {_sides(rows[0])} and {_sides(other)}. All need one size."
+                f"Cell {number} of {len(cells)} of Labelled Grid has pictures of {_sides(rows[0])} and "
+                f"{_sides(other)}. All need one size."
             )
         pictures.append(torch.stack(rows))
     return pictures
@@ -162,7 +163,8 @@ def parse_values(widget: str, text: str) -> tuple[float, ...]:
             value = _float(part)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(
-                f"{widget} holds {described(part.strip())}, which is no number. Write numbers with commas between them: 3, 7.5, 12"
+                f"{widget} holds {described(part.strip())}, which is no number. Write numbers with commas between "
+                f"them: 3, 7.5, 12"
             )
         if abs(value) > LARGEST:
             raise ValueError(
@@ -173,10 +175,14 @@ def parse_values(widget: str, text: str) -> tuple[float, ...]:
 
 
 def whole_or_blocked(axis: str, values: Sequence[float]) -> list[Any]:
-    """The numbers as whole ones; where one of them is none, ComfyUI is told to stop each node that would take them, and why."""
+    """The numbers as whole ones; where one of them is none, ComfyUI is told to stop each node that would take them, and
+    why."""
     for value in values:
         if value != int(value):
-            message = f"{axis}_values of Grid Values holds {value:g}, and {axis}_int is for whole numbers. Connect {axis}, or round it."
+            message = (
+                f"{axis}_values of Grid Values holds {value:g}, and {axis}_int is for whole numbers. Connect {axis}, "
+                "or round it."
+            )
             return [ExecutionBlocker(message)] * len(values)
     return [int(value) for value in values]
 
@@ -216,13 +222,14 @@ def draw_grid(pictures: Sequence[Tensor], axes: Axes) -> Tensor:
     sheet, corners = draw_axes(axes, width, height)
     grid = torch.from_numpy(np.array(sheet)).to(pictures[0]) / 255
     grid = grid.repeat(len(pictures[0]), 1, 1, 1)
-    for picture, (x, y) in zip(pictures, corners):
+    for picture, (x, y) in zip(pictures, corners, strict=True):
         grid[:, y : y + height, x : x + width] = picture
     return grid
 
 
 def draw_axes(axes: Axes, width: int, height: int) -> tuple[Image.Image, list[tuple[int, int]]]:
-    """Size of a cell in pixels -> names and numbers around empty cells, and the cells' upper left corners row by row."""
+    """Size of a cell in pixels -> names and numbers around empty cells, and the cells' upper left corners row by
+    row."""
     size = max(SMALLEST_LETTERS, min(height, width) // CELL_TO_LETTERS)
     font = _font(size)
     gap, line = size // 2, size + size // 2
@@ -272,7 +279,8 @@ def _require_cells(pictures: Sequence[Tensor], axes: Axes) -> None:
     columns, rows = len(axes.x_values), len(axes.y_values)
     if len(pictures) != axes.cells:
         raise ValueError(
-            f"Labelled Grid has {columns} x {rows} = {axes.cells} cells and got {len(pictures)} pictures. Connect x and y "
+            f"Labelled Grid has {columns} x {rows} = {axes.cells} cells and got {len(pictures)} pictures. Connect x "
+            f"and y "
             "of Grid Values to the widgets that vary, and what comes of them to images, one by one and not as a batch."
         )
     for number, picture in enumerate(pictures, start=1):

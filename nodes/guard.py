@@ -1,4 +1,5 @@
-"""What every node does before and after its own work: look at what came in, and say in an error which run of several it was.
+"""What every node does before and after its own work: look at what came in, and say in an error which run of several it
+was.
 
 ComfyUI holds a widget's range and type where it is typed, and lets everything pass where it is linked.
 """
@@ -20,10 +21,11 @@ NO_LIMIT = float("inf")
 
 
 def guard(nodes: Sequence[type[io.ComfyNode]]) -> None:
-    """Has each node check numbers, texts, references and embeddings against its schema before it runs, and number its runs.
+    """Has each node check numbers, texts, references and embeddings against its schema before it runs, and number its
+    runs.
 
-    Pictures, sounds, latents and what is in a conditioning are the node's own to look at. The first run of several has no number: ComfyUI
-    tells its place alone, and an only run has the same.
+    Pictures, sounds, latents and what is in a conditioning are the node's own to look at. The first run of several has
+    no number: ComfyUI tells its place alone, and an only run has the same.
     """
     for node in nodes:
         node.execute = classmethod(_guarded(node.execute.__func__))
@@ -88,7 +90,10 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
         raise ValueError(
             f"The {entry.id} input of {node} is {described(value)}. Connect CONDITIONING, as CLIP Text Encode gives it."
         )
-    if kind in NETWORKS and isinstance(value, NO_NETWORK):  # a graph in API format may have a value where a wire belongs
-        gave = "None: the node it comes from gave nothing" if value is None else f"{described(value)}, which is no {kind}"
+    # a graph in API format may have a value where a wire belongs
+    if kind in NETWORKS and isinstance(value, NO_NETWORK):
+        gave = (
+            "None: the node it comes from gave nothing" if value is None else f"{described(value)}, which is no {kind}"
+        )
         raise ValueError(f"The {entry.id} input of {node} is {gave}. Connect its loader.")
     return value

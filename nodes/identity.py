@@ -1,4 +1,5 @@
-"""Which network made something, told from a few of its weights: cheap, wherever the weights are, and without loading them."""
+"""Which network made something, told from a few of its weights: cheap, wherever the weights are, and without loading
+them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from .networks import TITLES
 
 SAMPLED_WEIGHTS, NUMBERS_EACH = 24, 8
-# Relative distance of the sampled numbers of one file in two precisions: 0.0002 in fp16, 0.002 in bf16. Fine-tuned weights are
-# farther; 8-bit floats (0.03) count as another model, and paint differently too.
+# Relative distance of the sampled numbers of one file in two precisions: 0.0002 in fp16, 0.002 in bf16. Fine-tuned
+# weights are farther; 8-bit floats (0.03) count as another model, and paint differently too.
 SAME_WEIGHTS = 0.006
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """``family``: ComfyUI's name of the architecture. ``weights`` (N,): sampled numbers, in float32, of the unpatched weights.
+    """``family``: ComfyUI's name of the architecture. ``weights`` (N,): sampled numbers, in float32, of the unpatched
+    weights.
     ``patches``: a digest of what LoRAs and their kind add, "" without any."""
 
     family: str
@@ -55,7 +57,8 @@ def _family_of(config: Any) -> str:
 
 
 def sample_weights(module: nn.Module, originals: dict[str, Tensor] | None = None) -> Tensor:
-    """A few numbers of some weights, spread over the network: (N,) float32 on the CPU. ``originals`` stand for changed ones.
+    """A few numbers of some weights, spread over the network: (N,) float32 on the CPU. ``originals`` stand for changed
+    ones.
 
     Weights of other packs' and hosts' own quantised types are passed over: they may have no single numbers to look at.
     """
@@ -77,8 +80,8 @@ def _first_numbers(weight: Tensor) -> Tensor:
 
 
 def describe_origin(network: nn.Module) -> str:
-    """An embedding network in words: "ImageBind, 64 numbers, 1.41 million parameters, #1a2b3c4d". The digest is of weights as they
-    are kept: one file in two precisions has two."""
+    """An embedding network in words: "ImageBind, 64 numbers, 1.41 million parameters, #1a2b3c4d". The digest is of
+    weights as they are kept: one file in two precisions has two."""
     kind = type(network).__name__
     millions = sum(weight.numel() for weight in network.parameters()) / 1e6
     digest = hashlib.sha256(sample_weights(network).numpy().tobytes()).hexdigest()[:8]
@@ -96,8 +99,8 @@ def _digest_of_patches(patches: dict[str, list]) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str | bytes]:
-    """What a patch is made of, whichever way ComfyUI and packs nest it: shapes and first numbers of tensors, plain values, and
-    the names of everything else."""
+    """What a patch is made of, whichever way ComfyUI and packs nest it: shapes and first numbers of tensors, plain
+    values, and the names of everything else."""
     if isinstance(value, Tensor):
         yield str(tuple(value.shape))
         yield value.detach().reshape(-1)[:NUMBERS_EACH].to("cpu", torch.float32).numpy().tobytes()

@@ -102,7 +102,8 @@ class Instruct(io.ComfyNode):
         max_new_tokens: int,
         references: References = (),
     ) -> io.NodeOutput:
-        check_instruction(llm.module, references, instruction, temperature, max_new_tokens)  # before gigabytes are moved
+        # before gigabytes are moved
+        check_instruction(llm.module, references, instruction, temperature, max_new_tokens)
         llama = llm.module.dims.llama
         tokens = PROMPT_TOKENS + max_new_tokens
         network = llm.load(transformer_activations(tokens, llama["hidden_size"], llama["num_hidden_layers"]))

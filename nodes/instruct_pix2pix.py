@@ -113,7 +113,8 @@ class InstructPix2PixGuider(io.ComfyNode):
 
 
 class Pix2PixGuider(comfy.samplers.CFGGuider):
-    """ComfyUI's guider with three predictions instead of two: (no picture, no text), (picture, no text), (picture, text).
+    """ComfyUI's guider with three predictions instead of two: (no picture, no text), (picture, no text), (picture,
+    text).
 
     ``source``: (B, 4, h, w), the picture as a VAE encodes it. ComfyUI's models know what scale each wants it in.
     """
@@ -148,11 +149,11 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
         return painted
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None) -> Tensor:
-        """The denoised latent. The text's guidance is ComfyUI's own, with whatever other nodes hang on it (RescaleCFG, APG,
-        perturbed attention): they see the model's predictions for the picture with and without text, as in a guider of two, and so
-        what they change is what they change there. The picture's guidance is added to it."""
-        # ComfyUI's batch begins with the last. Nodes that look at one negative row of it (SelfAttentionGuidance) look at the
-        # first, and want the one that counts as negative below: with the picture.
+        """The denoised latent. The text's guidance is ComfyUI's own, with whatever other nodes hang on it (RescaleCFG,
+        APG, perturbed attention): they see the model's predictions for the picture with and without text, as in a
+        guider of two, and so what they change is what they change there. The picture's guidance is added to it."""
+        # ComfyUI's batch begins with the last. Nodes that look at one negative row of it (SelfAttentionGuidance) look
+        # at the first, and want the one that counts as negative below: with the picture.
         conds = self._needed([self.conds["positive"], self.conds["negative"], self.conds["middle"]], model_options)
         told = {"model": self.inner_model, "input": x, "sigma": timestep, "model_options": model_options}
         text, plain, image = _predictions(conds, told)
@@ -181,8 +182,8 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
 
 
 def _predictions(conds: list, told: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """What the model predicts for (text, no picture, picture). One that is None is left out, and the next stands in for it: ComfyUI
-    would give zeros, and NaN in 16 bits."""
+    """What the model predicts for (text, no picture, picture). One that is None is left out, and the next stands in for
+    it: ComfyUI would give zeros, and NaN in 16 bits."""
     model, x, sigma, options = (told[name] for name in ("model", "input", "sigma", "model_options"))
     if "sampler_calc_cond_batch_function" in options:  # another pack's, which knows of two
         text, image = options["sampler_calc_cond_batch_function"]({**told, "conds": conds[::2]})[:2]
@@ -206,7 +207,8 @@ def _beside(source: Tensor, latent: Tensor) -> Tensor:
     """The source once for each sample of the latent. ComfyUI would stretch what does not fit, and shift the pixels."""
     if source.shape[1:] != latent.shape[1:]:
         raise ValueError(
-            f"The latent to sample is {_size(latent)}, the picture of InstructPix2Pix Guidance {_size(source)}. Connect "
+            f"The latent to sample is {_size(latent)}, the picture of InstructPix2Pix Guidance {_size(source)}. "
+            f"Connect "
             "the latent output of InstructPix2Pix Guidance to the sampler, or scale the picture before VAE Encode."
         )
     copies, rest = divmod(len(latent), len(source))
@@ -219,7 +221,8 @@ def _beside(source: Tensor, latent: Tensor) -> Tensor:
 
 
 def _to_sample(image: dict[str, Any], samples: Tensor, mask: Tensor | None) -> dict[str, Any]:
-    """The picture's LATENT with zeros in it. Under a soft or open part of the mask the picture stays: the sampler shows it."""
+    """The picture's LATENT with zeros in it. Under a soft or open part of the mask the picture stays: the sampler shows
+    it."""
     if mask is None:
         return {**image, "samples": torch.zeros_like(samples)}
     kept = prepare_mask(mask, samples.shape, samples.device) < 1.0
@@ -247,8 +250,10 @@ def _require_no_control_lora(conditionings: list) -> None:
         while control is not None:
             if isinstance(control, comfy.controlnet.ControlLora):
                 raise ValueError(
-                    "The ControlNet is a Control-LoRA, which copies its layers from the model: an InstructPix2Pix model's "
-                    f"first layer reads {PIX2PIX_CHANNELS} channels, a ControlNet is given the noisy latent alone. Load a "
+                    "The ControlNet is a Control-LoRA, which copies its layers from the model: an InstructPix2Pix "
+                    "model's "
+                    f"first layer reads {PIX2PIX_CHANNELS} channels, a ControlNet is given the noisy latent alone. "
+                    f"Load a "
                     "full ControlNet of the same family (SD 1.5, SDXL)."
                 )
             control = control.previous_controlnet

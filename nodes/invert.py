@@ -91,7 +91,8 @@ class DDIMInvert(io.ComfyNode):
                     min=0,
                     max=10000,
                     optional=True,
-                    tooltip="The step at which the sampler will begin, as on KSampler (Advanced). 0 inverts all the way "
+                    tooltip="The step at which the sampler will begin, as on KSampler (Advanced). 0 inverts all the "
+                    "way "
                     "to noise; higher stops below, so that an edit stays closer to the picture.",
                     **where_known(io.Int.Input, advanced=True),
                 ),

@@ -14,8 +14,8 @@ from .identity import ModelIdentity
 from .latents import require_finite, samples_of
 
 INVERSION_KEY = "any2pix_inversion"
-# A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1: above
-# a share of sigma it is noise, where that share is high enough to tell the two apart.
+# A latent that still is noise of level sigma has a deviation of about sigma in model space, a clean one of about 1:
+# above a share of sigma it is noise, where that share is high enough to tell the two apart.
 NOISE_SHARE = 0.5
 LEAST_NOISE_DEVIATION = 2.0
 MAX_SIGMA_TOLERANCE = 1e-5  # relative; comfy.samplers.Sampler.max_denoise
@@ -26,10 +26,11 @@ SIGMA_TOLERANCE = 1e-4  # relative; the same schedule computed on two devices di
 class Inversion:
     """``samples``: the very tensor this describes, so that a node which replaced the LATENT's samples is noticed.
 
-    ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0: those of
-    ``steps`` steps from step ``start_step`` on; ``sigma_max``: the model's highest noise level.
-    ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``: set by the
-    noise mix, for the record, as are ``model``, which made it, and ``settings``, the other knobs by their names.
+    ``clean``: the LATENT before inversion. ``sigmas``: falling, as the sampler will use them, with the final 0: those
+    of ``steps`` steps from step ``start_step`` on; ``sigma_max``: the model's highest noise level.
+    ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``:
+    set by the noise mix, for the record, as are ``model``, which made it, and ``settings``, the other knobs by their
+    names.
     """
 
     samples: Tensor
@@ -56,15 +57,16 @@ class Inversion:
 
     @property
     def noise_scale(self) -> float:
-        """What ComfyUI multiplies noise with at the first step: sigma, but sqrt(1 + sigma^2) from the highest level on."""
+        """What ComfyUI multiplies noise with at the first step: sigma, but sqrt(1 + sigma^2) from the highest level
+        on."""
         at_top = self.start_sigma > self.sigma_max * (1 - MAX_SIGMA_TOLERANCE)
         return self.vp_scale if at_top else self.start_sigma
 
     def noise(self) -> Tensor:
         """What the noise mix blends with fresh noise, of unit variance, in model space.
 
-        Inverted all the way up: the whole latent in the variance-preserving scale, as in the paper. Inverted up to a step in
-        between the picture still shows in the latent, and it is the noise on top of the clean picture.
+        Inverted all the way up: the whole latent in the variance-preserving scale, as in the paper. Inverted up to a
+        step in between the picture still shows in the latent, and it is the noise on top of the clean picture.
         """
         start = self.latent_format.process_in(self.samples)
         if self.start_step == 0:
@@ -77,7 +79,8 @@ class Inversion:
         return replace(self, samples=self.latent_format.process_out(start), alpha=alpha)
 
     def with_noise_outside(self, mask: Tensor, noise: Tensor) -> "Inversion":
-        """Where ``mask`` (B, 1 or C, h, w) is 0, the clean picture under ``noise``, as a sampler with this mask puts it."""
+        """Where ``mask`` (B, 1 or C, h, w) is 0, the clean picture under ``noise``, as a sampler with this mask puts
+        it."""
         start = self.latent_format.process_in(self.samples)
         outside = self._clean(start) + self.noise_scale * noise.to(start)
         samples = self.latent_format.process_out(torch.where(mask.to(start.device) > 0, start, outside))
@@ -98,7 +101,8 @@ def detach(latent: dict[str, Any], samples: Tensor) -> dict[str, Any]:
 
 
 def inversion_of(latent: dict[str, Any], what: str = "latent") -> Inversion | None:
-    """The record of an inverted LATENT, None for any other; an error where a node changed the noise after the inversion.
+    """The record of an inverted LATENT, None for any other; an error where a node changed the noise after the
+    inversion.
 
     ``what``: the input, for messages: "latent of Latent Noise Mix".
     """
@@ -133,7 +137,8 @@ def _is_copy(samples: Tensor, inverted: Tensor) -> bool:
 def sampler_sigmas(model: Any, scheduler: str, steps: int, node: str, sampler_name: str = "euler") -> Tensor:
     """The falling noise levels that ComfyUI's KSampler uses for these widgets, with the final 0, on the CPU.
 
-    ComfyUI takes its first scheduler and sampler for names that it does not have; here they are errors. ``node``: whose widgets.
+    ComfyUI takes its first scheduler and sampler for names that it does not have; here they are errors. ``node``: whose
+    widgets.
     """
     require_choice(f"scheduler of {node}", scheduler, schedulers())
     require_choice(f"sampler_name of {node}", sampler_name, samplers())
@@ -193,10 +198,11 @@ def _same_levels(sigmas: Tensor, others: Tensor) -> bool:
 
 
 class InvertedNoise:
-    """An inverted or mixed latent as ComfyUI's NOISE: together with the latent it is given, it starts the sampler there.
+    """An inverted or mixed latent as ComfyUI's NOISE: together with the latent it is given, it starts the sampler
+    there.
 
-    Handing the noise and the clean latent over apart lets a stock sampler honour a noise mask: outside the mask it puts the
-    clean latent back, and there the result is the VAE round trip, exactly.
+    Handing the noise and the clean latent over apart lets a stock sampler honour a noise mask: outside the mask it puts
+    the clean latent back, and there the result is the VAE round trip, exactly.
     """
 
     def __init__(self, inversion: Inversion, seed: int):

@@ -14,7 +14,8 @@ OVERFLOW_REMEDY = (
 )
 # The inputs were looked at before, so it is the network.
 NETWORK_REMEDY = (
-    "The diffusion model overflowed: start ComfyUI with --bf16-unet or --fp32-unet, and look at the LoRAs, ControlNets and "
+    "The diffusion model overflowed: start ComfyUI with --bf16-unet or --fp32-unet, and look at the LoRAs, "
+    "ControlNets and "
     "guidances in front of it."
 )
 DIMENSIONS = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
@@ -35,9 +36,11 @@ def samples_of(latent: Any, what: str) -> Tensor:
 
 
 def samples_for(model: Any, latent: Any, what: str) -> Tensor:
-    """The LATENT's samples (B, C, h, w) as the model takes them, in float32: noise levels above 100 do not fit into fp16.
+    """The LATENT's samples (B, C, h, w) as the model takes them, in float32: noise levels above 100 do not fit into
+    fp16.
 
-    An empty latent gets the model's number of channels, as in ComfyUI's samplers. ValueError where it is another kind's.
+    An empty latent gets the model's number of channels, as in ComfyUI's samplers. ValueError where it is another
+    kind's.
     """
     samples, wanted = samples_of(latent, what), model.get_model_object("latent_format")
     if samples.ndim >= 4:
@@ -46,7 +49,8 @@ def samples_for(model: Any, latent: Any, what: str) -> Tensor:
     if samples.ndim != 2 + len(sides) or samples.shape[1] != wanted.latent_channels:
         kind = OTHER_KINDS.get(samples.ndim, "another model's") if samples.ndim != 2 + len(sides) else "another model's"
         raise ValueError(
-            f"The {what} is a latent of shape {tuple(samples.shape)}; this model needs (batch, {wanted.latent_channels}, "
+            f"The {what} is a latent of shape {tuple(samples.shape)}; this model needs (batch, "
+            f"{wanted.latent_channels}, "
             f"{', '.join(sides)}). It is {kind}: encode the picture with the VAE that belongs to the model."
         )
     if 0 in samples.shape:
@@ -55,7 +59,8 @@ def samples_for(model: Any, latent: Any, what: str) -> Tensor:
 
 
 def require_finite(samples: Tensor, what: str, remedy: str = OVERFLOW_REMEDY) -> None:
-    """ValueError where samples (B, ...) hold NaN or infinite values; in a batch it says in which rows, counted from 1."""
+    """ValueError where samples (B, ...) hold NaN or infinite values; in a batch it says in which rows, counted from
+    1."""
     check_finite(samples, what, remedy, in_rows=True)
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 def _whole(layer: type[nn.Module]) -> type[nn.Module]:
     """The layer with torch's own way to take a state dict.
 
-    With dynamic VRAM comfy.ops builds layers without weights and lets them take whatever a file holds, of any shape and type:
-    a strict check then has nothing to check against. It leaves layers alone that bring a loader of their own. Ours come up on
-    the meta device, where a weight costs nothing either.
+    With dynamic VRAM comfy.ops builds layers without weights and lets them take whatever a file holds, of any shape and
+    type: a strict check then has nothing to check against. It leaves layers alone that bring a loader of their own.
+    Ours come up on the meta device, where a weight costs nothing either.
     """
     load = getattr(nn, layer.__name__, nn.Module)._load_from_state_dict
     return type(layer.__name__, (layer,), {"_load_from_state_dict": load, "__module__": __name__})

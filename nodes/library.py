@@ -27,7 +27,8 @@ class SaveReferences(SavingNode):
             node_id="Any2PixSaveReferences",
             display_name="Save References",
             category=f"{CATEGORY}/references",
-            description="Saves a chain of references, their pictures included, so that another workflow can use them without "
+            description="Saves a chain of references, their pictures included, so that another workflow can use them "
+            "without "
             "ImageBind.",
         )
 
@@ -53,7 +54,8 @@ class LoadReferences(LoadingNode):
             outputs=[
                 ReferencesSocket.Output(
                     display_name="references",
-                    tooltip="All references so far. For the LLM, Base Retrieval, Pick Reference, or the next node of the chain.",
+                    tooltip="All references so far. For the LLM, Base Retrieval, Pick Reference, or the next node of "
+                    "the chain.",
                 )
             ],
             search_aliases=["reference library", "load embedding", "import references"],
@@ -80,7 +82,8 @@ class PickReference(io.ComfyNode):
             node_id="Any2PixPickReference",
             display_name="Pick Reference",
             category=f"{CATEGORY}/references",
-            description="Takes one reference by hand, as the picture to edit or as what to paint: no language model is asked.",
+            description="Takes one reference by hand, as the picture to edit or as what to paint: no language model "
+            "is asked.",
             **where_known(
                 io.Schema,
                 search_aliases=["choose reference", "edit without llm", "select embedding"],
@@ -92,14 +95,16 @@ class PickReference(io.ComfyNode):
                 io.String.Input(
                     "mark",
                     default="image1",
-                    tooltip="Which one: image1 is the first picture of the chain, audio2 the second sound, text1 the first text. "
+                    tooltip="Which one: image1 is the first picture of the chain, audio2 the second sound, text1 the "
+                    "first text. "
                     "With brackets or without.",
                 ),
             ],
             outputs=[
                 EmbeddingSocket.Output(
                     display_name="embedding",
-                    tooltip="Its embedding: for Refinement Prior, Embedding Mix, Apply Embedding or DDIM Invert's base.",
+                    tooltip="Its embedding: for Refinement Prior, Embedding Mix, Apply Embedding or DDIM Invert's "
+                    "base.",
                 ),
                 io.Image.Output(
                     display_name="image",
@@ -120,7 +125,7 @@ class PickReference(io.ComfyNode):
 def _describe(references: References, first: int = 0, picked: int | None = None) -> str:
     """One reference a line, from ``first`` on: its mark, what it is, its label; an arrow at the ``picked`` one."""
     lines = []
-    for index, (mark, reference) in enumerate(zip(marks_of(references), references)):
+    for index, (mark, reference) in enumerate(zip(marks_of(references), references, strict=True)):
         if index < first:
             continue
         size = "" if reference.image is None else "{1} x {0}".format(*reference.image.shape)

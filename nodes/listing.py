@@ -1,7 +1,7 @@
 """What lies in the model folders. No entry can stop the reading, whatever it is, and no folder can stall it for long.
 
-As ComfyUI's own lists: links are followed, and a list is kept until one of its folders changes. Beyond them: folders that
-contain themselves through a link, pipes, folders that may not be read or answer slowly.
+As ComfyUI's own lists: links are followed, and a list is kept until one of its folders changes. Beyond them: folders
+that contain themselves through a link, pipes, folders that may not be read or answer slowly.
 """
 
 import logging
@@ -30,7 +30,8 @@ FRESH = 2 * 10**9  # nanoseconds: a folder that changed so lately may change aga
 
 @dataclass
 class Listing:
-    """Of one model folder, relative names. ``folders``: those with a config.json that holds the mark, or cannot be read."""
+    """Of one model folder, relative names. ``folders``: those with a config.json that holds the mark, or cannot be
+    read."""
 
     files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -43,7 +44,8 @@ _told: set[str] = set()
 
 
 def list_folder(root: str, endings: Collection[str], mark: str | None = None) -> Listing:
-    """The files below ``root`` with one of these ``endings`` and, with ``mark``, the folders whose config.json has it in it.
+    """The files below ``root`` with one of these ``endings`` and, with ``mark``, the folders whose config.json has it
+    in it.
 
     A folder that is offered by its own name is not looked into. What cannot be read is told in the log, once.
     """
@@ -132,7 +134,8 @@ class _Walk:
                     self.entries += 1
                     if self.entries > MOST_ENTRIES or time.monotonic() > self.deadline:
                         _tell(
-                            f"{self.root} has more than {MOST_ENTRIES} entries, or is too slow: not all of it is offered. "
+                            f"{self.root} has more than {MOST_ENTRIES} entries, or is too slow: not all of it is "
+                            f"offered. "
                             "Keep models only in it. A name that is not offered still loads."
                         )
                         self._take(folder, files)

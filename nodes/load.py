@@ -37,13 +37,15 @@ def _precision_input(sizes: str) -> io.Combo.Input:
         options=PRECISIONS,
         default="auto",
         optional=True,  # graphs in API format made before there was this widget still run
-        tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. fp8 takes half "
+        tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. fp8 takes "
+        "half "
         f"the memory of half precision and loses a little. {sizes}",
     )
 
 
 def clip_tokenizer() -> Tokenizer:
-    """CLIP's tokenizer, which ComfyUI ships for Stable Diffusion: the published ImageBind and prior come without one."""
+    """CLIP's tokenizer, which ComfyUI ships for Stable Diffusion: the published ImageBind and prior come without
+    one."""
     folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
     return load_clip_tokenizer(folder)
 
@@ -108,7 +110,8 @@ class LoadLLM(io.ComfyNode):
                     options=MERGES,
                     default=AS_TRAINED,
                     optional=True,
-                    tooltip="How the embedding of a reference enters the sentence. auto: as these weights were trained. "
+                    tooltip="How the embedding of a reference enters the sentence. auto: as these weights were "
+                    "trained. "
                     "add: added to the word that stands for it, as the released code does. substitute: in the place of "
                     "that word, as the paper says.",
                     **where_known(io.Combo.Input, advanced=True),

@@ -22,7 +22,8 @@ from .precision import PRECISIONS
 from .sockets import CATEGORY
 
 OUR_TEXT_ENCODER = "pix2pix_text_encoder.safetensors"
-PIPELINE_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")  # folders beside a diffusers pipeline's unet/; SD 1.5 has one
+# folders beside a diffusers pipeline's unet/; SD 1.5 has one
+PIPELINE_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 PIPELINE_WEIGHTS = ("model.safetensors", "model.fp16.safetensors")
 
 
@@ -88,7 +89,8 @@ class LoadInstructPix2Pix(io.ComfyNode):
 
 
 def load_clip(unet: Path, name: str, pipeline: Sequence[str]) -> comfy.sd.CLIP | None:
-    """The text encoder that belongs to a UNet: ours, or those in the ``pipeline``'s folders; None where there is none."""
+    """The text encoder that belongs to a UNet: ours, or those in the ``pipeline``'s folders; None where there is
+    none."""
     folders = [MINIATURE_FOLDER] if name == MINIATURE else [unet, unet.parent]
     for folder in folders:
         if (ours := folder / OUR_TEXT_ENCODER).is_file():

@@ -1,4 +1,5 @@
-"""Our networks under ComfyUI's model manager: built from its operations, loaded before every run, freed when it says so."""
+"""Our networks under ComfyUI's model manager: built from its operations, loaded before every run, freed when it says
+so."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -38,7 +39,8 @@ BYTES = ("B", "kB", "MB", "GB")
 
 @dataclass(frozen=True)
 class Network:
-    """A network and its ModelPatcher. The object lives on the loader's output and nowhere else, so /free can drop it."""
+    """A network and its ModelPatcher. The object lives on the loader's output and nowhere else, so /free can drop
+    it."""
 
     module: nn.Module
     patcher: ModelPatcher
@@ -49,7 +51,8 @@ class Network:
         return self.patcher.load_device
 
     def is_dynamic(self) -> bool:
-        """Asked by ComfyUI's caches, as of its own CLIP and VAE: the weights are streamed, so that dropping them frees little."""
+        """Asked by ComfyUI's caches, as of its own CLIP and VAE: the weights are streamed, so that dropping them frees
+        little."""
         return is_dynamic(self.patcher)
 
     def load(self, activations: int = 0) -> Any:
@@ -66,7 +69,8 @@ def wrap_network(module: nn.Module, disable_dynamic: bool = False) -> Network:
 
 
 def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "auto", **options: Any) -> Network:
-    """The network that ``load`` (a ``load_*`` of the loading room) reads from ``path``, its weights kept in ``precision``.
+    """The network that ``load`` (a ``load_*`` of the loading room) reads from ``path``, its weights kept in
+    ``precision``.
 
     8-bit weights are made layer by layer out of half precision, so that there is never a second whole copy.
     """
@@ -85,7 +89,8 @@ def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "a
 
 
 def cancellable_progress() -> Callable[[int, int], None]:
-    """What a loader or a stage tells its progress to, ``(done, total)``: a bar; raises when the artist presses cancel."""
+    """What a loader or a stage tells its progress to, ``(done, total)``: a bar; raises when the artist presses
+    cancel."""
     bar = comfy.utils.ProgressBar(1)  # each call names the total anew
 
     def update(done: int, total: int) -> None:
@@ -96,8 +101,8 @@ def cancellable_progress() -> Callable[[int, int], None]:
 
 
 def describe(loaded: Any, path: Path, *notes: str) -> str:
-    """What a loader shows on its node: kind, parameters, precision and size, file, device. ``loaded``: a Network, a MODEL
-    or a VAE."""
+    """What a loader shows on its node: kind, parameters, precision and size, file, device. ``loaded``: a Network, a
+    MODEL or a VAE."""
     patcher: ModelPatcher = getattr(loaded, "patcher", loaded)
     numbers, sizes = Counter(), Counter()
     for parameter in patcher.model.parameters():
@@ -128,7 +133,7 @@ def _rounded(number: float, units: tuple[str, ...]) -> str:
 
 
 def transformer_activations(tokens: int, width: int, layers: int = 0, vocabulary: int = 0) -> int:
-    """Bytes a transformer needs to read ``tokens``: one block's intermediates, ``layers`` of key-value cache, the logits,
-    and the largest weight while it is cast. Compared with full-size runs in benchmarks/results/memory.md."""
+    """Bytes a transformer needs to read ``tokens``: one block's intermediates, ``layers`` of key-value cache, the
+    logits, and the largest weight while it is cast. Compared with full-size runs in benchmarks/results/memory.md."""
     per_token = ACTIVATIONS_PER_TOKEN * width + 2 * layers * width + vocabulary
     return BYTES_PER_NUMBER * (tokens * per_token + MLP_RATIO * width**2)

@@ -14,8 +14,8 @@ def new_patcher(
 ) -> comfy.model_patcher.ModelPatcher:
     """A patcher of the kind this ComfyUI gives to its own models, so that ours share the card with them.
 
-    A plain patcher beside dynamic ones evicts them each time it loads, and is never streamed. ``disable_dynamic``: a plain one
-    all the same, for nodes that change weights in place (torch.compile, CLIP hooks).
+    A plain patcher beside dynamic ones evicts them each time it loads, and is never streamed. ``disable_dynamic``: a
+    plain one all the same, for nodes that change weights in place (torch.compile, CLIP hooks).
     """
     if archive := getattr(management, "archive_model_dtypes", None):
         archive(module)  # the types that weights have on the card, whatever they are kept in
@@ -33,7 +33,8 @@ def is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
 def reloads(patcher: Any, load: Callable[..., Any], *args: Any) -> Any:
     """``patcher``, with what makes it anew: ``load(*args, disable_dynamic=...)`` gives another with weights of its own.
 
-    ComfyUI asks for that where one model has to lie on two devices, or unstreamed: Set CLIP Hooks, torch.compile, MultiGPU.
+    ComfyUI asks for that where one model has to lie on two devices, or unstreamed: Set CLIP Hooks, torch.compile,
+    MultiGPU.
     """
     patcher.cached_patcher_init = (load, args)
     return patcher

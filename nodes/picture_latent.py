@@ -11,7 +11,8 @@ from .latents import ENCODE, require_finite
 
 
 def require_picture(latent: dict[str, Any], samples: Tensor, what: str) -> None:
-    """ValueError where a LATENT with these samples is no clean picture: inverted, empty, or with values that are no numbers."""
+    """ValueError where a LATENT with these samples is no clean picture: inverted, empty, or with values that are no
+    numbers."""
     require_finite(samples, what)
     if inversion_of(latent, what) is not None:
         raise ValueError(f"The {what} is an inverted latent, which is noise. {ENCODE}")
@@ -20,6 +21,7 @@ def require_picture(latent: dict[str, Any], samples: Tensor, what: str) -> None:
         raise ValueError(f"The {what} is an empty latent: there is no picture in it. {ENCODE}")
     if empty:
         raise ValueError(
-            f"The {what} is a batch of {len(samples)}, and {name_rows(empty)} of it is an empty latent: there is no picture in it. "
+            f"The {what} is a batch of {len(samples)}, and {name_rows(empty)} of it is an empty latent: there is no "
+            f"picture in it. "
             "Take it out of the batch."
         )

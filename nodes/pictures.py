@@ -11,18 +11,20 @@ from ..stages.preprocess import as_rgb
 from .reading import described
 
 CHANNELS = (1, 2, 3, 4)  # grey, grey with alpha, RGB, RGBA
-# A picture brighter than that on average is one in 0 to 255. A few bright places, cut at GLARE, are light that a camera measured.
+# A picture brighter than that on average is one in 0 to 255. A few bright places, cut at GLARE, are light that a camera
+# measured.
 BRIGHTEST_MEAN, GLARE = 2.0, 8.0
 RANGES = {torch.uint8: 255, torch.bool: 1}  # what stands for white in numbers that are whole
 
 
 def read_pictures(value: Any, what: str, on_white: bool = True) -> list[Tensor]:
-    """Pictures (H, W, 3) in float32 on the CPU, as they are seen: grey in three channels, what is cut out on white, or, without
+    """Pictures (H, W, 3) in float32 on the CPU, as they are seen: grey in three channels, what is cut out on white, or,
+    without
     ``on_white``, as if nothing were cut out.
 
-    ``value``: an IMAGE (B, H, W, C) with C of 1 to 4, one picture (H, W, C), or a list of both, of any sizes; of any dtype. ``what``:
-    the input, for the message: "image of Load Image Embedding". ValueError where there is none, where it is no picture, and
-    where a picture holds NaN or infinite numbers; of several, its number is named.
+    ``value``: an IMAGE (B, H, W, C) with C of 1 to 4, one picture (H, W, C), or a list of both, of any sizes; of any
+    dtype. ``what``: the input, for the message: "image of Load Image Embedding". ValueError where there is none, where
+    it is no picture, and where a picture holds NaN or infinite numbers; of several, its number is named.
     """
     pictures = [picture for batch in _batches(value, what) for picture in batch]
     if not pictures:
@@ -49,7 +51,8 @@ def _batches(value: Any, what: str) -> list[Tensor]:
         shape = tuple(value.shape)
         mask = " A MASK becomes a picture with Convert Mask to Image." if value.ndim in (2, 3) else ""
         raise ValueError(
-            f"The {what} has the shape {shape}; a picture has (batch, height, width, channels), with 1 to 4 channels.{mask}"
+            f"The {what} has the shape {shape}; a picture has (batch, height, width, channels), with 1 to 4 "
+            f"channels.{mask}"
         )
     if 0 in batch.shape[1:3]:
         raise ValueError(
@@ -71,7 +74,8 @@ def _seen(picture: Tensor, what: str, on_white: bool) -> Tensor:
     check_finite(picture, what)
     if float(picture.clamp(max=GLARE).mean()) > BRIGHTEST_MEAN:
         raise ValueError(
-            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. Those of a picture lie between 0 and "
+            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. Those of "
+            f"a picture lie between 0 and "
             "1: divide them by 255."
         )
     return as_rgb(picture if on_white or picture.shape[-1] in (1, 3) else picture[..., :-1])

@@ -33,8 +33,8 @@ class Fp8Layers(Layers):
             self.register_parameter("scale", None)  # not in the state dict until the weight is kept in 8 bits
 
         def keep_in_fp8(self) -> None:
-            """Replace the weight (out, in). Each row is stretched to the whole range of the 8 bits: as they are, weights
-            below 2^-6 would be e4m3's subnormals, whose steps do not shrink with them."""
+            """Replace the weight (out, in). Each row is stretched to the whole range of the 8 bits: as they are,
+            weights below 2^-6 would be e4m3's subnormals, whose steps do not shrink with them."""
             rows = self.weight.detach().float()
             scale = rows.abs().amax(dim=1).clamp_min(1e-12) / FP8_MAX  # a row may be all zeros
             self.weight = nn.Parameter((rows / scale[:, None]).to(torch.float8_e4m3fn), requires_grad=False)
@@ -44,13 +44,14 @@ class Fp8Layers(Layers):
             if self.scale is None:
                 return super().forward_comfy_cast_weights(input)
             with cast_weights(self, input) as (weight, bias):
-                # on the weight and not on the result, which could overflow fp16 before it is scaled; the cast one is a copy
+                # on the weight and not on the result, which could overflow fp16 before it is scaled; the cast one is a
+                # copy
                 return F.linear(input, weight.mul_(self.scale.to(input)[:, None]), bias)
 
 
 def choose_precision(precision: str = "auto") -> str:
-    """A name of DTYPES. auto: what ComfyUI was told for text encoders; else fp16 where this device computes in it (finer
-    than bf16), else bf16, else fp32. ValueError where the device cannot hold what was asked for."""
+    """A name of DTYPES. auto: what ComfyUI was told for text encoders; else fp16 where this device computes in it
+    (finer than bf16), else bf16, else fp32. ValueError where the device cannot hold what was asked for."""
     device = management.get_torch_device()
     if precision == "auto":
         precision = next((name for flag, name in FLAGS.items() if getattr(args, flag, False)), None)
@@ -68,7 +69,8 @@ def choose_dtype(precision: str = "auto") -> torch.dtype:
 
 
 def half_dtype() -> torch.dtype:
-    """What stays beside 8-bit weights: the half precision that this device computes in; bf16 where it has no favourite."""
+    """What stays beside 8-bit weights: the half precision that this device computes in; bf16 where it has no
+    favourite."""
     best = _best_of(management.get_torch_device())
     return torch.bfloat16 if best == "fp32" else DTYPES[best]
 

@@ -1,7 +1,7 @@
 """What comes in through a socket or a linked widget, where ComfyUI looks at the type's name and at nothing else.
 
-Each function returns what the node can work with, or raises a ValueError that names input and node, what came, and what belongs
-there. ``what`` is the input in words: "image of Load Image Embedding".
+Each function returns what the node can work with, or raises a ValueError that names input and node, what came, and what
+belongs there. ``what`` is the input in words: "image of Load Image Embedding".
 """
 
 from typing import Any, TypeVar

@@ -92,18 +92,20 @@ def describe(references: References, retrieval: Retrieval, base: Embedding | Non
         null = base is None or base.is_null
         return f"{'<base_null>: no base picture' if null else 'no references are connected'}, painted from noise"
     lines = []
-    for index, (mark, similarity) in enumerate(zip(marks_of(references), retrieval.similarities)):
+    for index, (mark, similarity) in enumerate(zip(marks_of(references), retrieval.similarities, strict=True)):
         lines.append(f"{'→' if index == retrieval.index else '  '} {mark}  {float(similarity):.3f}")
     return "\n".join(lines)
 
 
 def require_same_chain(base: Embedding, references: References) -> None:
-    """ValueError where the LLM got other references: its choice is a place in its own chain. Further ones behind them are fine."""
+    """ValueError where the LLM got other references: its choice is a place in its own chain. Further ones behind them
+    are fine."""
     if base.is_null or base.chain is None:
         return
     if references and not base.chain:
         raise ValueError(
-            f"Base Retrieval got {_counted(len(references))}, the LLM none, so it cannot mean any of them. Connect the chain to both."
+            f"Base Retrieval got {_counted(len(references))}, the LLM none, so it cannot mean any of them. Connect "
+            f"the chain to both."
         )
     for place, seen in enumerate(base.chain):
         if place < len(references) and _same(seen, references[place]):
@@ -112,7 +114,8 @@ def require_same_chain(base: Embedding, references: References) -> None:
         here = marks_of(references)[place] if place < len(references) else "nothing"
         other = f"another {here}" if here == theirs[place] else here
         raise ValueError(
-            f"Base Retrieval got other references than the LLM: {_counted(len(references))}, the LLM {_counted(len(base.chain))}; number "
+            f"Base Retrieval got other references than the LLM: {_counted(len(references))}, the LLM "
+            f"{_counted(len(base.chain))}; number "
             f"{place + 1} is {other} here and {theirs[place]} there. Connect the same chain to both."
         )
 
@@ -126,7 +129,8 @@ def _counted(references: int) -> str:
 
 
 def _first_picture(references: References) -> Retrieval:
-    """Without a prediction there is nothing to compare with; the similarities are those to the chosen reference itself."""
+    """Without a prediction there is nothing to compare with; the similarities are those to the chosen reference
+    itself."""
     if not references:
         raise ValueError("Base Retrieval got no references. Connect a Load Image Embedding node.")
     index = next((i for i, reference in enumerate(references) if reference.modality == "image"), 0)

@@ -50,9 +50,9 @@ def run_inversion(
 ) -> Inversion:
     """Loading, LoRA, ControlNet and previews come free with ComfyUI's sampling. All in float32: see samples_for.
 
-    With a ``mask`` the model sees what a sampler with this mask will show it: outside, the clean picture under ``noise``. The
-    part inside is then inverted against just that, and comes back. A soft edge counts as inside: there a sampler shows a
-    blend with the noise that only the inversion finds.
+    With a ``mask`` the model sees what a sampler with this mask will show it: outside, the clean picture under
+    ``noise``. The part inside is then inverted against just that, and comes back. A soft edge counts as inside: there a
+    sampler shows a blend with the noise that only the inversion finds.
     """
     for name, given in guidance.sides().items():
         require_readable(model, given, name)
@@ -88,7 +88,8 @@ def _report(solved: list[dict], witness: Witness) -> None:
     calls, moved = sum(state["calls"] for state in solved), max(float(state["change"].max()) for state in solved)
     checked = "" if witness.saw else " (another node runs the network, so that it really ran was not checked)"
     logger.info(
-        "DDIM Invert: the network ran %d times for %d steps%s; the last time of a step moved no latent by more than %.2g of "
+        "DDIM Invert: the network ran %d times for %d steps%s; the last time of a step moved no latent by more than "
+        "%.2g of "
         "its length.", calls, len(solved), checked, moved,
     )  # fmt: skip
 
@@ -96,8 +97,8 @@ def _report(solved: list[dict], witness: Witness) -> None:
 def _as_sampler(
     stage: Callable[..., Tensor], witness: Witness, observe: Callable[[dict], None]
 ) -> Callable[..., Tensor]:
-    """A stage of k-diffusion's form as ComfyUI calls samplers; every call of the network can be cancelled and is watched, and
-    ``observe`` sees what the stage tells of each step."""
+    """A stage of k-diffusion's form as ComfyUI calls samplers; every call of the network can be cancelled and is
+    watched, and ``observe`` sees what the stage tells of each step."""
 
     def sample(
         model: Callable[..., Tensor],

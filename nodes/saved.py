@@ -25,7 +25,8 @@ Content = TypeVar("Content")
 
 
 class SavingNode(io.ComfyNode):
-    """A node that saves what comes in at one socket. A subclass gives ``KIND``, of loading.kinds, and its schema by ``saver``."""
+    """A node that saves what comes in at one socket. A subclass gives ``KIND``, of loading.kinds, and its schema by
+    ``saver``."""
 
     KIND: str
 
@@ -42,13 +43,15 @@ class SavingNode(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default=default,
-                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / makes a folder: animals/cats. When the name is taken "
+                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / makes a folder: animals/cats. When "
+                    f"the name is taken "
                     "by other content, a number is put behind it.",
                 ),
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace what this node saved under the name before, in the place of putting a number behind it.",
+                    tooltip="Replace what this node saved under the name before, in the place of putting a number "
+                    "behind it.",
                 ),
             ],
             outputs=[],
@@ -72,8 +75,8 @@ class SavingNode(io.ComfyNode):
         overwrite: bool,
         shown: str,
     ) -> io.NodeOutput:
-        """Saves what came in at ``socket`` with the graph that made it, into the first folder of this kind: the artist's own where
-        extra_model_paths.yaml names one. ``shown``: what the node says before the file's place."""
+        """Saves what came in at ``socket`` with the graph that made it, into the first folder of this kind: the
+        artist's own where extra_model_paths.yaml names one. ``shown``: what the node says before the file's place."""
         folder = folder_paths.get_folder_paths(folder_key(cls.KIND))[0]
         whole = {**record, "recipe": recipe_of(cls.hidden, socket), "pack": pack_version()}
         saved = write_saved(folder, name, cls.KIND, tensors, whole, overwrite)
@@ -102,7 +105,8 @@ class LoadingNode(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=saved_names(cls.KIND),
-                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to see what was saved since the page was "
+                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to see what was saved since "
+                    f"the page was "
                     "opened.",
                 ),
                 *inputs,
@@ -128,7 +132,8 @@ class LoadingNode(io.ComfyNode):
 
     @classmethod
     def read(cls, name: str, unpack: Callable[[dict, dict], Content]) -> tuple[Content, dict[str, Any], Path]:
-        """What ``unpack`` makes of the tensors and the record -> that, the record, the file. CheckpointError where it cannot."""
+        """What ``unpack`` makes of the tensors and the record -> that, the record, the file. CheckpointError where it
+        cannot."""
         path = find_saved(cls.KIND, name)
         tensors, record = read_saved(path, cls.KIND)
         try:
@@ -160,7 +165,8 @@ def _describe_saved(saved: Saved) -> str:
 
 
 def describe_file(path: Path, record: Mapping[str, Any]) -> str:
-    """When it was saved, and by which version. The date is the file's own: inside it would make equal contents unequal."""
+    """When it was saved, and by which version. The date is the file's own: inside it would make equal contents
+    unequal."""
     return f"saved {datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M} by version {record.get('pack', '?')}"
 
 
@@ -170,8 +176,8 @@ def pack_version() -> str:
 
 
 def recipe_of(hidden: Any, socket: str) -> dict[str, Any]:
-    """The part of the graph (API format) that made what comes in at ``socket``, as ComfyUI's own nodes keep the graph in what they
-    save; empty with --disable-metadata, and where the graph is not known."""
+    """The part of the graph (API format) that made what comes in at ``socket``, as ComfyUI's own nodes keep the graph
+    in what they save; empty with --disable-metadata, and where the graph is not known."""
     prompt, unique_id = getattr(hidden, "prompt", None), getattr(hidden, "unique_id", None)
     if args.disable_metadata or not prompt or unique_id not in prompt:
         return {}

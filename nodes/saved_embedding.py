@@ -27,7 +27,8 @@ class SaveEmbedding(SavingNode):
             node_id="Any2PixSaveEmbedding",
             display_name="Save Embedding",
             category=CATEGORY,
-            description="Saves an embedding, predicted, refined or mixed, so that it can be painted again without the networks "
+            description="Saves an embedding, predicted, refined or mixed, so that it can be painted again without the "
+            "networks "
             "that made it.",
         )
 
@@ -53,7 +54,8 @@ class LoadEmbedding(LoadingNode):
             node_id="Any2PixLoadEmbedding",
             display_name="Load Embedding",
             category=CATEGORY,
-            description="Loads an embedding that was saved. Neither ImageBind, nor the LLM, nor the prior is needed for it.",
+            description="Loads an embedding that was saved. Neither ImageBind, nor the LLM, nor the prior is needed "
+            "for it.",
         )
 
     @classmethod

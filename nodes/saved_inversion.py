@@ -38,7 +38,8 @@ KINDS_OF_ENTRIES = {  # of a record; a dict: the fields of a part
 
 @dataclass(frozen=True)
 class SavedInversion:
-    """``extras``: the plain entries of the LATENT beside samples, mask and record. ``left_out``: names of those no file can hold."""
+    """``extras``: the plain entries of the LATENT beside samples, mask and record. ``left_out``: names of those no file
+    can hold."""
 
     inversion: Inversion
     mask: Tensor | None
@@ -62,7 +63,8 @@ class SaveInversion(SavingNode):
             node_id="Any2PixSaveInversion",
             display_name="Save Inversion",
             category=f"{CATEGORY}/sampling",
-            description="Saves the inversion of a picture, so that editing it another day needs no inversion and gives the same "
+            description="Saves the inversion of a picture, so that editing it another day needs no inversion and "
+            "gives the same "
             "picture, bit for bit.",
         )
 
@@ -85,14 +87,16 @@ class LoadInversion(LoadingNode):
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that DDIM Invert had, with its LoRAs. Connected, it is compared with the one that made the "
+                    tooltip="The model that DDIM Invert had, with its LoRAs. Connected, it is compared with the one "
+                    "that made the "
                     "inversion; another one is an error.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="The inverted latent: for Latent Noise Mix, our sampler, or KSampler (Advanced) with add_noise "
+                    tooltip="The inverted latent: for Latent Noise Mix, our sampler, or KSampler (Advanced) with "
+                    "add_noise "
                     "disabled.",
                 ),
                 io.Noise.Output(
@@ -116,7 +120,8 @@ class LoadInversion(LoadingNode):
         inversion = inverted.inversion
         if model is not None and inversion.model is not None and (other := inversion.model.difference(identify(model))):
             raise ValueError(
-                f"The inversion {name} was made with {other}. Connect the model that DDIM Invert had, or leave model of Load "
+                f"The inversion {name} was made with {other}. Connect the model that DDIM Invert had, or leave model "
+                f"of Load "
                 "Inversion unconnected: the picture may then come back less exactly."
             )
         shown = ui.PreviewText(f"{describe(inversion)}\n{describe_file(path, record)}")
@@ -152,7 +157,8 @@ def saved_inversion_of(latent: dict[str, Any]) -> SavedInversion:
         again.process_in(inversion.samples), inversion.latent_format.process_in(inversion.samples)
     ):
         raise ValueError(
-            f"The latent format {type(inversion.latent_format).__name__} is none of ComfyUI's own, so that a file cannot say what "
+            f"The latent format {type(inversion.latent_format).__name__} is none of ComfyUI's own, so that a file "
+            f"cannot say what "
             "it is. This inversion can be used in this graph only."
         )
     rest = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask", INVERSION_KEY)}
@@ -183,7 +189,8 @@ def pack_inversion(saved: SavedInversion) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def unpack_inversion(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> SavedInversion:
-    """The reverse, on the device where ComfyUI keeps latents; ValueError where tensors and record do not fit together."""
+    """The reverse, on the device where ComfyUI keeps latents; ValueError where tensors and record do not fit
+    together."""
     entries = _entries(record)
     tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
     latent_format = _latent_format(**entries.pop("latent_format"))

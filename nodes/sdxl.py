@@ -1,4 +1,5 @@
-"""A diffusers SDXL UNet of any size as a genuine ComfyUI MODEL, so that every stock sampler, LoRA and ControlNet takes it.
+"""A diffusers SDXL UNet of any size as a genuine ComfyUI MODEL, so that every stock sampler, LoRA and ControlNet takes
+it.
 
 An InstructPix2Pix may also be of Stable Diffusion 1's build, which ComfyUI itself loads in its own layout only."""
 
@@ -24,8 +25,9 @@ PIX2PIX_CHANNELS = 8  # InstructPix2Pix: 4 of the noisy latent, 4 of the source 
 
 
 class ChannelMultiple(Fraction):
-    """A level's width over the first level's where that is no whole number, 128/96. comfy's UNetModel knows widths only as
-    multiples of the first and does nothing with them but multiply; times the first width this is the exact integer."""
+    """A level's width over the first level's where that is no whole number, 128/96. comfy's UNetModel knows widths only
+    as multiples of the first and does nothing with them but multiply; times the first width this is the exact
+    integer."""
 
     def __mul__(self, channels: int) -> int:
         return int(Fraction.__mul__(self, channels))
@@ -68,8 +70,8 @@ def build_model(
     patcher = new_patcher(model.to(offload), device, offload, disable_dynamic)
     assign = is_dynamic(patcher)
     if assign or layout.keys() != model.diffusion_model.state_dict().keys():
-        # Assigned, or into empty layers, tensors stay as they are instead of being cast to the layer's own type. From 0.16 to
-        # 0.32 only Windows has empty layers.
+        # Assigned, or into empty layers, tensors stay as they are instead of being cast to the layer's own type. From
+        # 0.16 to 0.32 only Windows has empty layers.
         weights = {key: value.to(dtype) for key, value in weights.items()}
     model.load_model_weights(weights, "", **({"assign": True} if assign else {}))
     return patcher
@@ -82,7 +84,8 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
     resnets = _per_level(config.get("layers_per_block", 2), levels)
     attention = [kind.startswith("CrossAttn") for kind in config["down_block_types"]]
     depths = [
-        d if has else 0 for d, has in zip(_per_level(config.get("transformer_layers_per_block", 1), levels), attention)
+        d if has else 0
+        for d, has in zip(_per_level(config.get("transformer_layers_per_block", 1), levels), attention, strict=True)
     ]
     _require_known(config, source)
     sdxl = is_sdxl(config)
@@ -100,8 +103,8 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
             width // widths[0] if width % widths[0] == 0 else ChannelMultiple(width, widths[0]) for width in widths
         ],
         "num_res_blocks": resnets,
-        "transformer_depth": [d for d, n in zip(depths, resnets) for _ in range(n)],
-        "transformer_depth_output": [d for d, n in zip(depths, resnets) for _ in range(n + 1)],
+        "transformer_depth": [d for d, n in zip(depths, resnets, strict=True) for _ in range(n)],
+        "transformer_depth_output": [d for d, n in zip(depths, resnets, strict=True) for _ in range(n + 1)],
         "transformer_depth_middle": _per_level(config.get("transformer_layers_per_block", 1), levels)[-1],
         "use_linear_in_transformer": config.get("use_linear_projection", False),
         "context_dim": config["cross_attention_dim"],
@@ -112,7 +115,8 @@ def comfy_unet_config(config: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def is_sdxl(config: dict[str, Any]) -> bool:
-    """Whether the UNet reads a pooled text and sizes beside its context, as SDXL's does and Stable Diffusion 1's does not."""
+    """Whether the UNet reads a pooled text and sizes beside its context, as SDXL's does and Stable Diffusion 1's does
+    not."""
     return config.get("addition_embed_type") == "text_time"
 
 
@@ -147,7 +151,8 @@ def _require_known(config: dict[str, Any], source: str) -> None:
     kind = config.get("addition_embed_type")
     if not is_sdxl(config) and (kind is not None or config["in_channels"] != PIX2PIX_CHANNELS):
         raise ValueError(
-            f"{source} is not an SDXL UNet: its addition_embed_type is {kind!r}, not 'text_time'. Load it with ComfyUI's "
+            f"{source} is not an SDXL UNet: its addition_embed_type is {kind!r}, not 'text_time'. Load it with "
+            f"ComfyUI's "
             "own Load Diffusion Model."
         )
     for name, value in FIXED.items():
@@ -162,7 +167,7 @@ def _heads(config: dict[str, Any], widths: list[int], source: str) -> dict[str, 
     """comfy's two ways to say it: one width for all heads, as SDXL has, or one number of heads at all levels, as Stable
     Diffusion 1. diffusers' ``attention_head_dim`` holds the number of heads, a misnomer it keeps for old files."""
     heads = _per_level(config.get("num_attention_heads") or config.get("attention_head_dim", 8), len(widths))
-    head_widths = {width // count for width, count in zip(widths, heads)}
+    head_widths = {width // count for width, count in zip(widths, heads, strict=True)}
     if len(head_widths) == 1:
         return {"num_heads": -1, "num_head_channels": head_widths.pop()}
     if len(set(heads)) == 1:
@@ -178,7 +183,8 @@ def _per_level(value: Any, levels: int) -> list[int]:
 
 
 def _layout(unet: torch.nn.Module, unet_config: dict[str, Any]) -> dict[str, Tensor]:
-    """Every key of a UNet of this build and its shape, as meta tensors. With dynamic VRAM ``unet`` itself has empty layers."""
+    """Every key of a UNet of this build and its shape, as meta tensors. With dynamic VRAM ``unet`` itself has empty
+    layers."""
     options = {key: value for key, value in unet_config.items() if key not in ("device", "dtype")}
     with EmptyWeights():
         return type(unet)(**options, device="meta", operations=Layers).state_dict()

@@ -1,8 +1,8 @@
 """Nodes that skip calls of the network: EasyCache, LazyCache, TeaCache and their kind.
 
-They hang on the MODEL and give back what an earlier call gave, changed a little. A sampler bears that; an inversion does not: it
-walks up along what the network really says, and asks it several times at one noise level. So DDIM Invert takes off the wrappers
-that say what they are, and looks whether the network, block by block, ran in each of its calls.
+They hang on the MODEL and give back what an earlier call gave, changed a little. A sampler bears that; an inversion
+does not: it walks up along what the network really says, and asks it several times at one noise level. So DDIM Invert
+takes off the wrappers that say what they are, and looks whether the network, block by block, ran in each of its calls.
 """
 
 import logging
@@ -54,8 +54,8 @@ class Witness:
         return self  # clone() deep-copies what hangs on a MODEL before ComfyUI 0.13
 
     def attach(self, model: Any) -> Any:
-        """A clone of the MODEL that is watched, inside of all wrappers that are on it. A compiled one is left alone: it would
-        be compiled anew for this."""
+        """A clone of the MODEL that is watched, inside of all wrappers that are on it. A compiled one is left alone: it
+        would be compiled anew for this."""
         self.suspects = ", ".join(_suspects(model)) or "no wrapper, so a patch"
         if COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
             return model
@@ -75,8 +75,10 @@ class Witness:
                 self.first = self.ran
             if self.first != self.ran:
                 raise ValueError(
-                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or a part of "
-                    "it, and gave what an earlier call gave; an inversion needs every call. Connect DDIM Invert's model from "
+                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or "
+                    f"a part of "
+                    "it, and gave what an earlier call gave; an inversion needs every call. Connect DDIM Invert's "
+                    "model from "
                     f"before that node. On the model: {self.suspects}."
                 )
             return result
@@ -85,7 +87,8 @@ class Witness:
 
     @property
     def saw(self) -> bool:
-        """Whether there was anything to see: not in a compiled network, nor where another pack has put one in its place."""
+        """Whether there was anything to see: not in a compiled network, nor where another pack has put one in its
+        place."""
         return bool(self.first)
 
     def _see_network(self, executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -21,8 +21,8 @@ AxesSocket = io.Custom("MM_AXES")
 
 @dataclass(frozen=True)
 class Axes:
-    """What an MM_AXES socket carries: the names and numbers of a grid's columns (x) and rows (y); a number that was written
-    without a point is an int, of any size."""
+    """What an MM_AXES socket carries: the names and numbers of a grid's columns (x) and rows (y); a number that was
+    written without a point is an int, of any size."""
 
     x_name: str
     x_values: tuple[float, ...]
@@ -38,7 +38,8 @@ class Axes:
 class Embedding:
     """What an MM_EMBEDDING socket carries.
 
-    ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM wants no base picture, the edit is painted from noise.
+    ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM wants no base picture, the edit is painted from
+    noise.
     ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
     ``chain``: for a base, all references that the LLM was given, which those indices count in; None where nobody knows.
     """

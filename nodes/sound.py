@@ -1,5 +1,5 @@
-"""ComfyUI's AUDIO -> sounds. What comes over the socket in practice: None, mappings that read a film when they are asked,
-waveforms without a batch, numpy arrays."""
+"""ComfyUI's AUDIO -> sounds. What comes over the socket in practice: None, mappings that read a film when they are
+asked, waveforms without a batch, numpy arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,8 @@ def read_audio(audio: Mapping[str, Any] | None) -> tuple[Tensor, Any]:
         waveform = torch.from_numpy(np.ascontiguousarray(waveform))
     if not isinstance(waveform, Tensor) or not 1 <= waveform.ndim <= 3:
         raise ValueError(
-            f"The waveform of AUDIO is a tensor (batch, channels, samples), not {_describe(waveform)}. Look at the node it "
+            f"The waveform of AUDIO is a tensor (batch, channels, samples), not {_describe(waveform)}. Look at the "
+            f"node it "
             "comes from."
         )
     waveform = waveform[(None,) * (3 - waveform.ndim)]

@@ -25,8 +25,8 @@ def apply_two_view(
 ) -> tuple[Any, Conditioning, Conditioning]:
     """MODEL, positive and negative conditioning that paint the text and the views beside it.
 
-    At scale 0 everything comes back as it was. Views that are <base_null> or not connected are zeros; the negative side, where
-    no negative embedding is given, has the unconditional tokens, those of two zero views.
+    At scale 0 everything comes back as it was. Views that are <base_null> or not connected are zeros; the negative
+    side, where no negative embedding is given, has the unconditional tokens, those of two zero views.
     """
     _require_fit(model, adapter)
     texts = {"positive": positive, "negative": negative}
@@ -72,7 +72,8 @@ def _require_fit(model: Any, adapter: Network) -> None:
     widths = tuple(width for _, width in cross_attentions(model.get_model_object("diffusion_model")))
     if (context, widths) != (dims.context, dims.widths):
         raise ValueError(
-            f"The adapter is for a UNet with {len(dims.widths)} cross attentions, {sum(dims.widths)} channels wide together, on "
+            f"The adapter is for a UNet with {len(dims.widths)} cross attentions, {sum(dims.widths)} channels wide "
+            f"together, on "
             f"texts of {dims.context} numbers a token; the model has {len(widths)}, {sum(widths)} wide, on {context}. "
             "The published adapter is for SDXL base; connect that, or a checkpoint made from it."
         )

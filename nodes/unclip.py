@@ -36,11 +36,12 @@ def apply_unclip(
     negative: Conditioning | None,
     options: AdapterOptions,
 ) -> tuple[Any, Conditioning, Conditioning]:
-    """MODEL, positive and negative conditioning that paint the embedding. What the given conditioning holds beside its text is
-    kept. <base_null> is the unconditional token, which also stands before the range and after it."""
+    """MODEL, positive and negative conditioning that paint the embedding. What the given conditioning holds beside its
+    text is kept. <base_null> is the unconditional token, which also stands before the range and after it."""
     if painted.local is not None:
         raise ValueError(
-            "local is connected, but the unCLIP adapter has one view only. Disconnect local, or choose a two-view adapter "
+            "local is connected, but the unCLIP adapter has one view only. Disconnect local, or choose a two-view "
+            "adapter "
             "in Load Embedding Adapter."
         )
     _require_fit(model, adapter)

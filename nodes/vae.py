@@ -1,4 +1,5 @@
-"""Our autoencoder as a genuine ComfyUI VAE, so that stock VAE Encode, VAE Decode, their tiled forms and previews take it."""
+"""Our autoencoder as a genuine ComfyUI VAE, so that stock VAE Encode, VAE Decode, their tiled forms and previews take
+it."""
 
 import comfy.model_management as management
 import comfy.sd
@@ -13,7 +14,8 @@ LIVE_MAPS = 6
 
 
 class FirstStage(nn.Module):
-    """comfy's interface to a VAE network: the encoder gives the latent itself, here the mean (no noise, so runs repeat)."""
+    """comfy's interface to a VAE network: the encoder gives the latent itself, here the mean (no noise, so runs
+    repeat)."""
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()
@@ -32,7 +34,8 @@ class AutoencoderVAE(comfy.sd.VAE):
     """``disable_dynamic``: a plain ModelPatcher where the host would stream the weights."""
 
     def __init__(self, autoencoder: Autoencoder, disable_dynamic: bool = False):
-        # The smallest VAE that comfy knows: it sets every attribute that this or a later version has, then ours replace them.
+        # The smallest VAE that comfy knows: it sets every attribute that this or a later version has, then ours replace
+        # them.
         super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
         dims = autoencoder.dims
         self.downscale_ratio = self.upscale_ratio = dims.downscale

@@ -1,8 +1,8 @@
 """Answers of the instruction LLM, token by token, for one prompt or a batch of them.
 
-One pass over the prompts, then one token per row and pass on the key-value cache. Rows of different length are padded on
-the left, where the attention never looks and no position is counted, so every row says what it says alone. A row that
-has said its end token leaves the batch.
+One pass over the prompts, then one token per row and pass on the key-value cache. Rows of different length are padded
+on the left, where the attention never looks and no position is counted, so every row says what it says alone. A row
+that has said its end token leaves the batch.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def generate(
 ) -> list[Answer]:
     """One answer per question, each at most ``max_new_tokens`` long, ``end`` its last token where it came to that.
 
-    ``callback(step, total)`` runs before every token and may raise to cancel. A ``<video>`` that the model itself writes
-    keeps its plain token embedding, as in the published decoding.
+    ``callback(step, total)`` runs before every token and may raise to cancel. A ``<video>`` that the model itself
+    writes keeps its plain token embedding, as in the published decoding.
     """
     answers = [Answer() for _ in questions]
     rows = list(range(len(questions)))  # which question each row of the batch is
@@ -78,7 +78,7 @@ def generate(
         if callback is not None:
             callback(step, max_new_tokens)
         output = llm(ids, references, places, attention_mask=mask, past_key_values=cache, last_only=True)
-        for row, hidden, logits in zip(rows, output.hidden[:, -1], output.logits[:, -1]):
+        for row, hidden, logits in zip(rows, output.hidden[:, -1], output.logits[:, -1], strict=True):
             answers[row].states.append(hidden)
             answers[row].tokens.append(questions[row].choose(logits))
         going = [place for place, row in enumerate(rows) if answers[row].tokens[-1] != end]
@@ -113,5 +113,7 @@ def _references(questions: Sequence[Question], length: int, device: torch.device
     for row, question in enumerate(questions):
         used = len(question.shown)
         shown[row, :used] = question.shown
-        places[row, :used] = torch.tensor(question.prompt.positions, dtype=torch.long) + length - len(question.prompt.ids)
+        places[row, :used] = (
+            torch.tensor(question.prompt.positions, dtype=torch.long) + length - len(question.prompt.ids)
+        )
     return shown.to(device), places.to(device)

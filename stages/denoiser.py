@@ -25,9 +25,10 @@ def nearest_timestep(sigma: Tensor) -> Tensor:
 class GuidedDenoiser:
     """`denoiser(x, sigma)`: x (B, 4, h, w) = z + sigma * e -> the denoised z, guided from `negative` to `positive`.
 
-    `positive` (B, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative` (B, D) or (1, D): what
-    to lead away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt).
-    `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv 2207.12598). Both are read once, not at every step.
+    `positive` (B, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative` (B, D) or (1, D):
+    what to lead away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt).
+    `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv 2207.12598). Both are read once, not at every
+    step.
     """
 
     def __init__(
@@ -62,8 +63,8 @@ class GuidedDenoiser:
 class EditDenoiser:
     """The same for InstructPix2Pix: three predictions, with picture and instruction, the picture alone, and neither.
 
-    `tokens` (B, ...) of the instructions, `empty` (1, ...) of the empty prompt; `source` (B, 4, h, w), the pictures to edit as
-    the VAE encodes them, without its scale. The two guidances are those of `stages.guide`.
+    `tokens` (B, ...) of the instructions, `empty` (1, ...) of the empty prompt; `source` (B, 4, h, w), the pictures to
+    edit as the VAE encodes them, without its scale. The two guidances are those of `stages.guide`.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class EditDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.view(-1, 1, 1, 1)
         z = x / ve_scale(level)
-        eps = self.diffusion.predict_noise(z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.conditioning, self.source)
+        eps = self.diffusion.predict_noise(
+            z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.conditioning, self.source
+        )
         text, image, plain = eps.chunk(3)
         return x - level * guide_edit(plain, image, text, self.text_guidance, self.image_guidance)

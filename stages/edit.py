@@ -46,10 +46,10 @@ class Networks:
 class EditOptions:
     """The knobs, named as on the nodes.
 
-    `alpha` 0..1: share of the source picture's noise (1 keeps the layout). `edit_weight`, `refined_weight`, `base_weight`,
-    `norm`: the embedding mix. `negative`: what the guidance leads away from, "null" (the zeros of the unconditional model)
-    or "source" (the source picture's embedding). `inversion`: the embedding the inversion runs with. `score` 1..10 and
-    `prior_guidance`: the refinement prior. `temperature` 0: the LLM takes the likeliest token.
+    `alpha` 0..1: share of the source picture's noise (1 keeps the layout). `edit_weight`, `refined_weight`,
+    `base_weight`, `norm`: the embedding mix. `negative`: what the guidance leads away from, "null" (the zeros of the
+    unconditional model) or "source" (the source picture's embedding). `inversion`: the embedding the inversion runs
+    with. `score` 1..10 and `prior_guidance`: the refinement prior. `temperature` 0: the LLM takes the likeliest token.
     """
 
     alpha: float = 1.0
@@ -194,7 +194,8 @@ def paint(
     size: tuple[int, int] = (128, 128),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Mixed embeddings (B, D) -> pictures (B, H, W, 3) in [0, 1], from inverted latents or, without them, from noise."""
+    """Mixed embeddings (B, D) -> pictures (B, H, W, 3) in [0, 1], from inverted latents or, without them, from
+    noise."""
     like = next(networks.vae.parameters())
     shape = (
         inverted.shape

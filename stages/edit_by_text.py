@@ -1,5 +1,5 @@
-"""Edits by words alone, for work outside ComfyUI: InstructPix2Pix (arXiv 2211.09800), and SDEdit (arXiv 2108.01073), which
-has no instruction: it adds noise to the picture and paints the caption of the result from there."""
+"""Edits by words alone, for work outside ComfyUI: InstructPix2Pix (arXiv 2211.09800), and SDEdit (arXiv 2108.01073),
+which has no instruction: it adds noise to the picture and paints the caption of the result from there."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .sample import sample_euler, schedule
 
 @dataclass(frozen=True)
 class TextEditOptions:
-    """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, the best on validation edits
-    (`evaluation.pix2pix_options`). `scheduler`: one of stages.sample.SCHEDULES."""
+    """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, the best on validation
+    edits (`evaluation.pix2pix_options`). `scheduler`: one of stages.sample.SCHEDULES."""
 
     text_guidance: float = 3.0
     image_guidance: float = 2.0
@@ -32,8 +32,8 @@ class TextEditOptions:
 
 @dataclass(frozen=True)
 class SDEditOptions:
-    """`strength` in (0, 1]: the share of the steps that is painted anew; 1 leaves nothing of the picture. `cfg`: guidance
-    from the empty prompt to the caption."""
+    """`strength` in (0, 1]: the share of the steps that is painted anew; 1 leaves nothing of the picture. `cfg`:
+    guidance from the empty prompt to the caption."""
 
     strength: float = 0.6
     cfg: float = 4.0  # of the miniature; on validation edits 2 and 7 do no better
@@ -86,7 +86,8 @@ def sdedit(
     noise: Tensor,
     options: SDEditOptions | None = None,
 ) -> Tensor:
-    """Pictures (B, H, W, 3) in [0, 1] and the caption of each result -> pictures of the same size (Meng et al., alg. 1)."""
+    """Pictures (B, H, W, 3) in [0, 1] and the caption of each result -> pictures of the same size (Meng et al., alg.
+    1)."""
     _check_count(pictures, captions)
     options = options or SDEditOptions()
     latents = encode_pictures(vae, pictures)

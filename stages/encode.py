@@ -55,7 +55,8 @@ def encode_images(
 
 @torch.no_grad()
 def encode_patches(imagebind: ImageBind, images: Sequence[Tensor]) -> Tensor:
-    """Pictures as ``encode_images`` takes them -> (B, P, W): what the image tower's last layer says of each of its P patches."""
+    """Pictures as ``encode_images`` takes them -> (B, P, W): what the image tower's last layer says of each of its P
+    patches."""
     return _encode_images(imagebind, imagebind.image_patches, images)
 
 
@@ -82,8 +83,8 @@ def encode_audios(
 ) -> Tensor:
     """Sounds (C, T) of one sample rate, a batch (B, C, T) or of lengths of their own -> (B, D).
 
-    All clips of ``at_once`` sounds go through the network together; ``callback`` as in ``encode_images``. All are checked
-    before the first is encoded; an error names the sound by its number where there are several.
+    All clips of ``at_once`` sounds go through the network together; ``callback`` as in ``encode_images``. All are
+    checked before the first is encoded; an error names the sound by its number where there are several.
     """
     rate = _whole_rate(sample_rate)
     for number, waveform in enumerate(waveforms, start=1):
@@ -142,7 +143,8 @@ def _encode(
     at_once: int | None,
     callback: Progress | None,
 ) -> Tensor:
-    """Items through ``prepare`` one by one, for each may have a size of its own, and ``at_once`` through ``network``."""
+    """Items through ``prepare`` one by one, for each may have a size of its own, and ``at_once`` through
+    ``network``."""
     where = _computes_with(imagebind, device, dtype)
     at_once = items_at_once(where[0]) if at_once is None else at_once
     if at_once < 1:
@@ -182,7 +184,9 @@ def _whole_rate(sample_rate: Any) -> int:
     try:
         rate = float(sample_rate)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"The sample rate is {sample_rate!r}, not a number of Hz. Look at the node it comes from.") from error
+        raise ValueError(
+            f"The sample rate is {sample_rate!r}, not a number of Hz. Look at the node it comes from."
+        ) from error
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(
             f"The sample rate is {rate:g} Hz. Use {LOWEST_RATE} to {HIGHEST_RATE} Hz, best {SAMPLE_RATE} Hz or more."
@@ -197,7 +201,9 @@ def _check_sound(waveform: Tensor, rate: int, name: str) -> None:
         )
     channels, samples = waveform.shape
     if channels > MOST_CHANNELS:
-        raise ValueError(f"{name} has {channels} channels of {samples} samples. Its axes are (channels, samples): swap them.")
+        raise ValueError(
+            f"{name} has {channels} channels of {samples} samples. Its axes are (channels, samples): swap them."
+        )
     if waveform.dtype not in SAMPLE_TYPES:
         raise ValueError(f"{name} is of {waveform.dtype}. Use float32 numbers in [-1, 1].")
     check_length(samples, rate, name)
@@ -228,7 +234,8 @@ def _why_silent(waveform: Tensor, bounds: list[list[int]]) -> str:
 def check_finite(
     values: Tensor, what: str, remedy: str = "Look at the node it comes from.", in_rows: bool = False
 ) -> None:
-    """ValueError where values are NaN or infinite; with ``in_rows`` it says in which rows of a batch, counted from 1."""
+    """ValueError where values are NaN or infinite; with ``in_rows`` it says in which rows of a batch, counted from
+    1."""
     if values.sum().isfinite():  # a tenth of the time of looking at each value, and enough for nearly every input
         return
     broken = ~values.isfinite()

@@ -20,11 +20,10 @@ def guide_edit(
 ) -> Tensor:
     """e(0,0) + s_I (e(I,0) - e(0,0)) + s_T (e(I,T) - e(I,0)): InstructPix2Pix, arXiv 2211.09800, eq. 3.
 
-    plain e(0,0): the prediction without picture and instruction; image e(I,0): with the picture; text e(I,T): with both. All
-    (B, ...) of one shape, which is returned. The three weights add up to 1, so that eps, v and the denoised picture, each
-    a fixed line of the others at one noise level, give the same result.
-    image_guidance s_I: how much of the picture stays; text_guidance s_T: how strongly the instruction is followed; 1 is
-    no stress on either.
+    plain e(0,0): the prediction without picture and instruction; image e(I,0): with the picture; text e(I,T): with
+    both. All (B, ...) of one shape, which is returned. The three weights add up to 1, so that eps, v and the denoised
+    picture, each a fixed line of the others at one noise level, give the same result. image_guidance s_I: how much of
+    the picture stays; text_guidance s_T: how strongly the instruction is followed; 1 is no stress on either.
     """
     for name, prediction in (("with the picture", image), ("with picture and instruction", text)):
         if prediction.shape != plain.shape:

@@ -65,8 +65,8 @@ def instruct_batch(
     """The plan of every job, each what ``instruct`` gives for it alone, ``batch`` of them read at once.
 
     An answer without an edit in it does not stop the others: its place holds the ValueError that says so. What is wrong
-    with the jobs themselves (an unknown mark, a prompt too long) is raised before the LLM runs. ``callback(step, total)``
-    counts the tokens of all batches.
+    with the jobs themselves (an unknown mark, a prompt too long) is raised before the LLM runs. ``callback(step,
+    total)`` counts the tokens of all batches.
     """
     if batch < 1:
         raise ValueError(f"batch is 1 or more, not {batch}.")
@@ -75,10 +75,10 @@ def instruct_batch(
     retry = RETRY if temperature >= COLDEST else RETRY_GREEDY
     plans: list[EditPlan | ValueError] = []
     for start in range(0, len(jobs), batch):
-        chunk = questions[start : start + batch]
+        chunk = slice(start, start + batch)
         progress = _counted(callback, start // batch, -(-len(jobs) // batch))
-        answers = generate(llm, chunk, end, max_new_tokens, progress, device)
-        plans += [_plan(llm, answer, at, retry) for answer, at in zip(answers, resolved[start:])]
+        answers = generate(llm, questions[chunk], end, max_new_tokens, progress, device)
+        plans += [_plan(llm, answer, at, retry) for answer, at in zip(answers, resolved[chunk], strict=True)]
     return plans
 
 
@@ -99,7 +99,9 @@ def _prepare(
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"temperature is {temperature}; it is 0 or more, and 0.3 in the published demo.")
     if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}; it is 1 or more, {MAX_NEW_TOKENS} in the published demo.")
+        raise ValueError(
+            f"max_new_tokens is {max_new_tokens}; it is 1 or more, {MAX_NEW_TOKENS} in the published demo."
+        )
     resolved, questions = [], []
     for number, job in enumerate(jobs, start=1):
         try:
@@ -162,7 +164,8 @@ def _stack(llm: MultimodalLLM, references: References, order: Sequence[int]) -> 
             )
         if not embedding.isfinite().all():
             raise ValueError(
-                f"Reference {index + 1} of {len(references)} in the chain, {references[index].modality}, holds NaN or infinite "
+                f"Reference {index + 1} of {len(references)} in the chain, {references[index].modality}, holds NaN or "
+                f"infinite "
                 "numbers. Look at the node it comes from."
             )
     shown = [references[index].embedding.float().cpu() for index in order]
@@ -187,7 +190,11 @@ def _check_room(llm: MultimodalLLM, prompt: PromptIds, shown: int, max_new_token
 
 
 def _too_long(size: str, shown: int, context: int) -> ValueError:
-    many = f" {shown} references are part of it: name those that it needs, or shorten it." if shown > MANY_REFERENCES else ""
+    many = (
+        f" {shown} references are part of it: name those that it needs, or shorten it."
+        if shown > MANY_REFERENCES
+        else ""
+    )
     return ValueError(
         f"The instruction takes {size}, but the LLM has room for {context} in all.{many or ' Shorten the instruction.'}"
     )

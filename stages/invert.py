@@ -3,8 +3,9 @@
 A deterministic DDIM step is an Euler step in sigma (Song et al., arXiv 2010.02502, sec. 4.3). From s up to s' its exact
 inverse is the solution of x' = x + (s' - s) * eps(x', s'), which fixed-point iteration finds (Pan et al., AIDI, arXiv
 2309.04907). Two things make it cheap: a step starts from the direction of the step below, which costs no call of the
-network and is nearly right already, and the iterates are extrapolated (Anderson acceleration, Walker and Ni 2011), which
-solves the stiff lowest steps and guidance above 1. One iteration is the plain DDIM inversion of the released code.
+network and is nearly right already, and the iterates are extrapolated (Anderson acceleration, Walker and Ni 2011),
+which solves the stiff lowest steps and guidance above 1. One iteration is the plain DDIM inversion of the released
+code.
 """
 
 from collections.abc import Callable
@@ -25,9 +26,9 @@ PLAIN_ITERATIONS = 1
 class InversionOptions:
     """How well each step is solved.
 
-    `tolerance`: share of a sample's L2 norm by which one sampler step back from the raised latent may miss the latent it
-    was raised from; a sample is left alone from there on. `iterations`: calls of the network a step at most. 1 is plain
-    DDIM, which neither starts from the step below nor looks at the tolerance.
+    `tolerance`: share of a sample's L2 norm by which one sampler step back from the raised latent may miss the latent
+    it was raised from; a sample is left alone from there on. `iterations`: calls of the network a step at most. 1 is
+    plain DDIM, which neither starts from the step below nor looks at the tolerance.
     """
 
     iterations: int = DEFAULT_ITERATIONS

@@ -20,15 +20,16 @@ def require_one_size(references: References, what: str) -> int:
     sizes = sorted({len(reference.embedding) for reference in references})
     if len(sizes) > 1:
         raise ValueError(
-            f"{what} have embeddings of {' and of '.join(map(str, sizes))} numbers: they come from different ImageBinds. Keep "
+            f"{what} have embeddings of {' and of '.join(map(str, sizes))} numbers: they come from different "
+            f"ImageBinds. Keep "
             "those of one (the miniature gives 64 numbers, the published ImageBind 1024)."
         )
     return sizes[0] if sizes else 0
 
 
 def pack_references(references: References) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """-> tensors, record. A picture goes in 8 bits where these give it back exactly, as they do for one that was loaded from a
-    file and not scaled since; else as it is, in 32 bits."""
+    """-> tensors, record. A picture goes in 8 bits where these give it back exactly, as they do for one that was loaded
+    from a file and not scaled since; else as it is, in 32 bits."""
     if not 1 <= len(references) <= MOST_REFERENCES:
         raise ValueError(
             f"A reference library holds 1 to {MOST_REFERENCES} references, got {len(references)}. Connect some."

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 KIND_WORDS = {  # also with a plural s; the first is the mark's own word
     "image": (
         "image", "img", "picture", "pict", "pic", "photograph", "photo", "bild", "foto",
-        "图片", "图像", "图", "圖片", "圖像", "影像", "照片", "相片", "画像", "写真", "이미지", "사진", "изображение", "картинка", "фото",
+        "图片", "图像", "图", "圖片", "圖像", "影像", "照片", "相片", "画像", "写真", "이미지", "사진",
+        "изображение", "картинка",
+        "фото",
     ),
     "audio": (
         "audio", "aud", "sound", "snd", "wav", "clip", "son", "sonido",
@@ -40,7 +42,8 @@ UNITS = (
 
 SQUARE = "[［【〔〖「『]］】〕〗」』"  # nobody writes a kind and a number in these and means text
 OPENING, CLOSING = "[［【〔〖「『({<（｛〈《«", "]］】〕〗」』)}>）｝〉》»"
-# Full-width letters, digits and brackets as plain ones, one for one: a place in the folded text is the same place in the text.
+# Full-width letters, digits and brackets as plain ones, one for one: a place in the folded text is the same place in
+# the text.
 FOLDED = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)} | {0x3000: " "}
 # Blanks that the eye does not see, as web pages and messengers put them in.
 BLANK = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]"
@@ -107,7 +110,8 @@ def number_of(text: str) -> int:
 
 
 def slips(word: str, meant: str) -> int:
-    """Letters added, left out, changed, or swapped with their neighbour between two words (optimal string alignment)."""
+    """Letters added, left out, changed, or swapped with their neighbour between two words (optimal string
+    alignment)."""
     before, row = [], list(range(len(meant) + 1))
     for i, letter in enumerate(word, start=1):
         before, last, row = row, before, [i]

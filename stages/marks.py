@@ -4,12 +4,14 @@ The grammar, from what is sure to what is not:
 
 1. ``[image1]``: kind and number in square brackets, blanks and capitals as you like.
 2. What can only mean a mark is read as one, and a note says so:
-   - another word for the kind, another way to count, other brackets: ``[picture 1]``, ``[image #01]``, ``[first image]``,
+   - another word for the kind, another way to count, other brackets: ``[picture 1]``, ``[image #01]``, ``[first
+     image]``,
      ``(image1)``, ``{image1}``, ``【图片1】``, ``［ｉｍａｇｅ１］``;
    - one of the two brackets missing or of another kind: ``[image1``, ``image1]``, ``[image1)``;
    - none at all, where such a reference is connected: ``image1``, ``@image1``;
    - no number in square brackets, where one such reference is connected: ``[image]``.
-3. What was meant as a mark but names nothing, or might mean several things, is an error that says what to write: a number that
+3. What was meant as a mark but names nothing, or might mean several things, is an error that says what to write: a
+number that
    is not connected, ``[image]`` with two images, a slip of the keyboard (``[iamge1]``), ``[image 1 and 2]``.
 4. What may be a mark or words stays words, and a note says so: ``picture 1`` without brackets, ``[video1]``.
 5. Everything else is text: ``[sic]``, ``[a red balloon]``, ``(image quality 2)``, ``a picture 1 metre wide``.
@@ -34,7 +36,8 @@ _OPEN, _CLOSE = re.escape(OPENING), re.escape(CLOSING)
 _PAIR = re.compile(rf"[$@]?\\?(?P<open>[{_OPEN}])(?P<inner>[^{_OPEN}{_CLOSE}{MARK}]{{1,60}})\\?(?P<close>[{_CLOSE}])")
 _DRESS = re.compile(rf"^(?:{BLANK}|[\"'`|/@$“”‘’])+|(?:{BLANK}|[\"'`|/\\“”‘’])+$")  # around the inner text: <|image1|>
 _HALF = re.compile(
-    rf"[{re.escape(SQUARE[: len(SQUARE) // 2])}]{BLANK}*{words.WORD}{words.GAP}(?P<number>\d{{1,9}})(?![\w.])(?!{words.UNITS})"
+    rf"[{re.escape(SQUARE[: len(SQUARE) // 2])}]{BLANK}*{words.WORD}{words.GAP}(?P<number>\d{{1,9}})"
+    rf"(?![\w.])(?!{words.UNITS})"
     rf"|(?<!\w)(?:{words.either(words.BARE_WORDS)})\d{{1,9}}{BLANK}*[{re.escape(SQUARE[len(SQUARE) // 2 :])}]",
     re.IGNORECASE,
 )
@@ -70,8 +73,8 @@ class ResolvedInstruction:
 def resolve_marks(instruction: str, references: References) -> ResolvedInstruction:
     """Find which references the instruction shows to the LLM, and where; the grammar of a mark stands above.
 
-    ``[image2]`` is the second connected image; a reference may be named any number of times, in any order. References that
-    are not named:
+    ``[image2]`` is the second connected image; a reference may be named any number of times, in any order. References
+    that are not named:
     - no mark at all ("make it snow"): every reference goes in front of the text, in the order of connection;
     - marks, but none of an image ("add [audio1]"): the images go in front, for they are what is to be edited;
     - an image is named: what is not named stays out.
@@ -163,13 +166,15 @@ class _Reader:
         slip = words.read_slip(inner, spaced=square)
         if slip is not None and self.counts[slip.kind]:
             raise ValueError(
-                f"The instruction says {written}, which is no mark. Write {_mark(slip)} if you mean that reference, or other "
+                f"The instruction says {written}, which is no mark. Write {_mark(slip)} if you mean that reference, "
+                f"or other "
                 "words without brackets."
             )
         if square and (more := words.NAMED_AND_MORE.match(inner)):
             named = Named(words.kind_of(more["word"]), int(more["number"]))
             raise ValueError(
-                f"The instruction says {written}: more than one mark stands in these brackets. Give each mark brackets of its "
+                f"The instruction says {written}: more than one mark stands in these brackets. Give each mark "
+                f"brackets of its "
                 f"own, {_mark(named)}, or take the brackets away."
             )
         if square and _WORD_NUMBER.fullmatch(inner):
@@ -192,7 +197,8 @@ class _Reader:
         count = self.counts[kind]
         if count > 1:
             raise ValueError(
-                f"The instruction says {written}, and {count} {kind} references are connected. Write which one: [{kind}1] to "
+                f"The instruction says {written}, and {count} {kind} references are connected. Write which one: "
+                f"[{kind}1] to "
                 f"[{kind}{count}]."
             )
         if count == 1:

@@ -58,7 +58,8 @@ def image_to_tensor(image: Tensor, size: int) -> Tensor:
 
 
 def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -> Tensor:
-    """(C, T) in [-1, 1] at any rate in Hz -> (3, 1, mel_bins, mel_frames): three clips of 2 s, evenly from start to end.
+    """(C, T) in [-1, 1] at any rate in Hz -> (3, 1, mel_bins, mel_frames): three clips of 2 s, evenly from start to
+    end.
 
     A sound shorter than 2 s gives the same clip three times, filled up with frames of zeros. Below one frame (25 ms):
     ValueError. Only what the clips hold is resampled: an hour takes no longer than six seconds.
@@ -74,8 +75,8 @@ def waveform_to_clips(waveform: Tensor, sample_rate: int, dims: ImageBindDims) -
 def clip_bounds(samples: int, sample_rate: int) -> list[tuple[int, int]]:
     """First and last sample (exclusive, it may lie beyond the end) at SAMPLE_RATE of each clip of a sound.
 
-    Rounded as the published sampler does it: it divides the spare seconds, a float, as an exact fraction and cuts to whole
-    samples, so a clip can start a sample early.
+    Rounded as the published sampler does it: it divides the spare seconds, a float, as an exact fraction and cuts to
+    whole samples, so a clip can start a sample early.
     """
     length = resampled_length(samples, sample_rate, SAMPLE_RATE)
     spare = Fraction(max(length / SAMPLE_RATE - CLIP_SECONDS, 0))  # s
@@ -88,7 +89,8 @@ def check_length(samples: int, sample_rate: int, name: str = "The sound") -> Non
     length = resampled_length(samples, sample_rate, SAMPLE_RATE)
     if length < FRAME:
         raise ValueError(
-            f"{name} is {1000 * length / SAMPLE_RATE:.0f} ms long; at least {1000 * FRAME // SAMPLE_RATE} ms are needed, "
+            f"{name} is {1000 * length / SAMPLE_RATE:.0f} ms long; at least {1000 * FRAME // SAMPLE_RATE} ms are "
+            f"needed, "
             f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
         )
 
@@ -104,18 +106,21 @@ def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int, padd
     """Texts -> (B, context) int64: start, the text's tokens (cut where they are too many), end of text, ``padding``."""
     start, end = tokenizer.token_to_id(START_OF_TEXT), tokenizer.token_to_id(END_OF_TEXT)
     tokens = torch.full((len(texts), context), padding)
-    for row, text in zip(tokens, texts):
+    for row, text in zip(tokens, texts, strict=True):
         plain = _plain(text)[: context * LONGEST_TOKEN]  # a text of megabytes would take the tokenizer seconds
         ids = [start, *tokenizer.encode(plain, add_special_tokens=False).ids]
         if len(ids) > context - 1:
-            logger.warning("The text %r is long; what goes past its first %d tokens is not read.", text[:60], context - 2)
+            logger.warning(
+                "The text %r is long; what goes past its first %d tokens is not read.", text[:60], context - 2
+            )
         ids = [*ids[: context - 1], end]
         row[: len(ids)] = torch.tensor(ids)
     return tokens
 
 
 def as_rgb(image: Tensor) -> Tensor:
-    """(..., C) -> (..., 3) as it is seen: a grey picture (C = 1) in three channels, a cut-out one (C = 2 grey, 4) on white."""
+    """(..., C) -> (..., 3) as it is seen: a grey picture (C = 1) in three channels, a cut-out one (C = 2 grey, 4) on
+    white."""
     channels = image.shape[-1]
     if channels not in (1, 2, 3, 4):
         raise ValueError(f"A picture has 1 to 4 channels, this one has {channels}. Convert it to RGB first.")

@@ -10,6 +10,7 @@ types ("<base>", "</s>") can become one. Each stretch of text between two specia
 published (legacy LLaMA) tokenizer does.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -121,7 +122,8 @@ def build_target(
 
 
 def parse_answer(tokenizer: Tokenizer, ids: Sequence[int], retry: str = RETRY) -> ParsedAnswer:
-    """Find the caption and the ``<video>`` tokens in the generated ``ids``; ``retry`` is the remedy that an error names.
+    """Find the caption and the ``<video>`` tokens in the generated ``ids``; ``retry`` is the remedy that an error
+    names.
 
     The result's ``<video>`` is the first after the last ``<im_gen>``, the base's the first between ``<base>`` and the
     image. A caption without brackets is taken as it stands; an answer without its image, or that says nothing about a
@@ -149,9 +151,7 @@ def parse_answer(tokenizer: Tokenizer, ids: Sequence[int], retry: str = RETRY) -
     )
 
 
-def _base_position(
-    tokenizer: Tokenizer, before_image: list[int], error: Callable[[str], ValueError]
-) -> int | None:
+def _base_position(tokenizer: Tokenizer, before_image: list[int], error: Callable[[str], ValueError]) -> int | None:
     """The position of the base's ``<video>``; None where the answer says that there is no base."""
     base = special_id(tokenizer, BASE)
     if base in before_image:
@@ -168,7 +168,7 @@ def _base_position(
 def _additions(tokenizer: Tokenizer, ids: list[int], videos: list[int]) -> tuple[tuple[str, int], ...]:
     """(name, position) of each ``NAME:<video>`` that follows the result's ``<video>``; a nameless one is dropped."""
     found = []
-    for previous, position in zip(videos, videos[1:]):
+    for previous, position in itertools.pairwise(videos):
         name = tokenizer.decode(ids[previous + 1 : position], skip_special_tokens=True).strip().removeprefix(ADDITIONS)
         name = name.strip(" .:")
         if name:

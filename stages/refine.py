@@ -54,8 +54,8 @@ def both_passes(prior: RefinementPrior, given: Tensor, source: str, text: str, s
 def clip_prompts(tokenizer: Tokenizer | None, texts: list[str], clip: dict) -> tuple[Tensor, Tensor]:
     """Texts -> ids, mask (B, L): start token, text, end token, padded to the longest; mask 0 at the padding.
 
-    clip: the arguments of CLIPTextConfig, which name the start and end token and the longest prompt. Empty texts need no
-    tokenizer.
+    clip: the arguments of CLIPTextConfig, which name the start and end token and the longest prompt. Empty texts need
+    no tokenizer.
     """
     start, end = clip["bos_token_id"], clip["eos_token_id"]
     if tokenizer is not None:
@@ -77,7 +77,10 @@ def _input(prior: RefinementPrior, embedding: Tensor | None, text: str, source: 
     size = prior.dims.embed
     if embedding is None:
         if not text:
-            raise ValueError(f'There is nothing to refine: connect an embedding, or give a text with source "text" (source is "{source}").')
+            raise ValueError(
+                f'There is nothing to refine: connect an embedding, or give a text with source "text" (source is '
+                f'"{source}").'
+            )
         return torch.zeros(1, size, device=device)
     if embedding.shape != (size,):
         raise ValueError(
@@ -86,7 +89,9 @@ def _input(prior: RefinementPrior, embedding: Tensor | None, text: str, source: 
         )
     length = embedding.float().norm()
     if not length.isfinite():
-        raise ValueError("The embedding to refine holds NaN or infinite numbers. Check what made it, or run that in float32.")
+        raise ValueError(
+            "The embedding to refine holds NaN or infinite numbers. Check what made it, or run that in float32."
+        )
     if length == 0:
         raise ValueError("The embedding to refine is all zeros, so it says nothing. Connect another one.")
     return (embedding.float() * (INPUT_NORM / length))[None]
@@ -97,6 +102,11 @@ def _check_options(source: str, score: float, guidance: float) -> None:
         raise ValueError(f"The source of the refinement is one of {', '.join(MODALITIES)}, got {source!r}.")
     low, high = SCORE_RANGE
     if not low <= score <= high:
-        raise ValueError(f"The aesthetic score lies between {low:g} and {high:g}, got {score}. The published value is {AESTHETIC_SCORE}.")
+        raise ValueError(
+            f"The aesthetic score lies between {low:g} and {high:g}, got {score}. The published value is "
+            f"{AESTHETIC_SCORE}."
+        )
     if not (math.isfinite(guidance) and guidance >= 0.0):
-        raise ValueError(f"The guidance of the prior must be 0 or more, got {guidance}. The published value is {GUIDANCE:g}.")
+        raise ValueError(
+            f"The guidance of the prior must be 0 or more, got {guidance}. The published value is {GUIDANCE:g}."
+        )

@@ -22,15 +22,16 @@ def retrieve_base(references: References, base: Tensor | None, candidates: tuple
 
     An image wins over every sound and text, whatever their cosines: only an image can be edited. ``candidates``: the
     references the instruction showed to the LLM (``EditPlan.mentioned``); None or empty means all. One candidate is the
-    base. ``base`` None (``<base_null>``) gives index None and similarities of 0. ValueError where embeddings differ in length or
-    hold NaN, or a candidate is none of the references.
+    base. ``base`` None (``<base_null>``) gives index None and similarities of 0. ValueError where embeddings differ in
+    length or hold NaN, or a candidate is none of the references.
     """
     if base is None or not references:
         return Retrieval(None, torch.zeros(len(references)))
     similarities = similarities_to(references, base)
     if beyond := [index for index in candidates or () if not 0 <= index < len(references)]:
         raise ValueError(
-            f"The instruction showed reference {beyond[0] + 1} to the LLM, and here are {len(references)}. Connect the chain that "
+            f"The instruction showed reference {beyond[0] + 1} to the LLM, and here are {len(references)}. Connect "
+            f"the chain that "
             "the LLM got."
         )
     allowed = list(dict.fromkeys(candidates)) if candidates else list(range(len(references)))
@@ -45,12 +46,15 @@ def similarities_to(references: References, embedding: Tensor) -> Tensor:
     for number, reference in enumerate(references, start=1):
         if reference.embedding.shape != embedding.shape:
             raise ValueError(
-                f"Reference {number} of {len(references)} has {reference.embedding.shape[-1]} numbers, the embedding to find "
-                f"{embedding.shape[-1]}. Load an ImageBind and an LLM that belong together (both miniature, or both published)."
+                f"Reference {number} of {len(references)} has {reference.embedding.shape[-1]} numbers, the embedding "
+                f"to find "
+                f"{embedding.shape[-1]}. Load an ImageBind and an LLM that belong together (both miniature, or both "
+                f"published)."
             )
         if not reference.embedding.isfinite().all():
             raise ValueError(
-                f"Reference {number} of {len(references)} holds NaN or infinite numbers. Look at the node it comes from."
+                f"Reference {number} of {len(references)} holds NaN or infinite numbers. Look at the node it comes "
+                f"from."
             )
     if not embedding.isfinite().all():
         raise ValueError("The embedding to find holds NaN or infinite numbers. Look at the node it comes from.")

@@ -4,6 +4,7 @@
 (Karras et al., arXiv 2206.00364). In ComfyUI its own samplers and schedulers take this place.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -76,7 +77,7 @@ def sample_euler(
 ) -> Tensor:
     """Deterministic DDIM: Euler steps along falling `sigmas` (n+1,), from x at sigmas[0] to sigmas[-1]."""
     ones = x.new_ones(len(x))
-    for i, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:])):
+    for i, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
         denoised = model(x, sigma * ones, **(extra_args or {}))
         if callback is not None:
             callback({"i": i, "x": x, "sigma": sigma, "denoised": denoised})

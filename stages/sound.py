@@ -32,15 +32,17 @@ def resampled_length(samples: int, rate: int, target: int) -> int:
 
 
 def resample(waveform: Tensor, rate: int, target: int, start: int = 0, end: int | None = None) -> Tensor:
-    """(C, T) at ``rate`` Hz -> its channels' mean at ``target`` Hz, samples ``start`` to ``end``: (end - start,) float32.
+    """(C, T) at ``rate`` Hz -> its channels' mean at ``target`` Hz, samples ``start`` to ``end``: (end - start,)
+    float32.
 
     Windowed-sinc interpolation with torchaudio's kernel. Time and memory follow what is asked for: each sample costs
-    12 * max(1, rate / target) multiplications, however long the sound is and whatever the two rates share, and some 50 MB
-    are taken beside the samples that are heard.
+    12 * max(1, rate / target) multiplications, however long the sound is and whatever the two rates share, and some 50
+    MB are taken beside the samples that are heard.
 
-    Where the rates stand to each other as whole numbers up to 1000 (8, 11.025, 22.05, 24, 32, 44.1, 48, 96 kHz to 16 kHz),
-    the result is torchaudio's, its rounding included. At any other rate, 42777 or 96001 Hz, torchaudio takes gigabytes, and
-    its rounding costs it 4e-4 at 9001 Hz; here the result is within 1e-6 of the same sum of sincs in double precision.
+    Where the rates stand to each other as whole numbers up to 1000 (8, 11.025, 22.05, 24, 32, 44.1, 48, 96 kHz to 16
+    kHz), the result is torchaudio's, its rounding included. At any other rate, 42777 or 96001 Hz, torchaudio takes
+    gigabytes, and its rounding costs it 4e-4 at 9001 Hz; here the result is within 1e-6 of the same sum of sincs in
+    double precision.
     """
     end = resampled_length(waveform.shape[-1], rate, target) if end is None else end
     if rate == target:
@@ -64,7 +66,8 @@ def _in_blocks(waveform: Tensor, up: int, down: int, reach: int, start: int, end
 
 
 def _one_by_one(waveform: Tensor, up: int, down: int, reach: int, start: int, end: int) -> Tensor:
-    """``resample`` at rates that share little, where a block would be seconds long: each sample from its neighbours alone."""
+    """``resample`` at rates that share little, where a block would be seconds long: each sample from its neighbours
+    alone."""
     first = start * down // up - reach
     heard = _padded(waveform, first, (end - 1) * down // up + reach + 2)
     taps = torch.arange(-reach, reach + 2)
@@ -80,7 +83,8 @@ def _one_by_one(waveform: Tensor, up: int, down: int, reach: int, start: int, en
 
 
 def filter_bank(clip: Tensor, rate: int, bands: int, frame: int, shift: int) -> Tensor:
-    """(T,) at ``rate`` Hz, T >= ``frame`` -> (frames, bands): the logarithm of the energy in each mel band, as Kaldi has it.
+    """(T,) at ``rate`` Hz, T >= ``frame`` -> (frames, bands): the logarithm of the energy in each mel band, as Kaldi
+    has it.
 
     ``frame`` and ``shift`` in samples. Hann windows without the mean, with preemphasis; only whole frames.
     """
@@ -127,8 +131,8 @@ def _sinc(places: Tensor, up: int, down: int) -> Tensor:
 
 
 def _mel_bands(bands: int, size: int, rate: int) -> Tensor:
-    """(bands, size / 2 + 1): triangles in mel from LOWEST_MEL_HZ to half the rate, each from its neighbour's peak to the
-    other's. The highest frequency belongs to none."""
+    """(bands, size / 2 + 1): triangles in mel from LOWEST_MEL_HZ to half the rate, each from its neighbour's peak to
+    the other's. The highest frequency belongs to none."""
     low, high = (1127.0 * math.log(1.0 + hertz / 700.0) for hertz in (LOWEST_MEL_HZ, rate / 2))
     step = (high - low) / (bands + 1)
     left = low + torch.arange(bands)[:, None] * step

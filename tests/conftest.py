@@ -18,7 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """`make test` has two processes, and what a test needs is set up in one of them: a server, a server with a browser, a host."""
+    """`make test` has two processes, and what a test needs is set up in one of them: a server, a server with a browser,
+    a host."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByWhatIsShared(LoadScopeScheduling):
@@ -52,7 +53,8 @@ def write_text_encoder():
         tokens = tokenizer.get_vocab_size()
         dims = TextEncoderDims(
             vocab_size=tokens, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-            num_attention_heads=width // 16, max_position_embeddings=length, bos_token_id=tokens - 2, eos_token_id=tokens - 1,
+            num_attention_heads=width // 16, max_position_embeddings=length, bos_token_id=tokens - 2,
+            eos_token_id=tokens - 1,
         )  # fmt: skip
         state_dict = TextEncoder(dims).state_dict()
         write_network_file(path, "text_encoder", state_dict, dims.to_dict(), tokenizer.to_str(), **options)
@@ -75,10 +77,17 @@ def write_sdxl_pipeline():
             CLIPTokenizer.from_pretrained(tokenizer, pad_token=padding, model_max_length=length)
             for padding in ("<|endoftext|>", "!")
         )
-        sizes = {"vocab_size": len(first), "max_position_embeddings": length, "num_hidden_layers": 3, "num_attention_heads": 2}
+        sizes = {
+            "vocab_size": len(first),
+            "max_position_embeddings": length,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+        }
         sizes |= {"bos_token_id": len(first) - 2, "eos_token_id": len(first) - 1}
         small, large = (
-            CLIPTextConfig(**sizes, hidden_size=width, projection_dim=width, intermediate_size=2 * width, hidden_act=act)
+            CLIPTextConfig(
+                **sizes, hidden_size=width, projection_dim=width, intermediate_size=2 * width, hidden_act=act
+            )
             for width, act in ((16, "quick_gelu"), (32, "gelu"))
         )
         dims = DiffusionDims((32, 64), (0, 1), 1, 16, context=16 + 32, pooled=32, sample_size=16)

@@ -3,9 +3,9 @@
 import os
 import re
 import subprocess
-import tomllib
 
 import comfy_server
+import tomllib
 import workspace
 
 

@@ -75,8 +75,8 @@ def test_the_nodes_import_only_what_the_pack_asks_for(root, ours):
 
 
 def would_install(path) -> list[str]:
-    """The resolver's dry run into the Python that runs ComfyUI. Without a registry: what is missing is an error then, and
-    what is there is not looked up."""
+    """The resolver's dry run into the Python that runs ComfyUI. Without a registry: what is missing is an error then,
+    and what is there is not looked up."""
     command = [workspace.comfyui_python(), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     command += ["--dry-run", "--no-index", "--report", "-", "-r", path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)

@@ -1,7 +1,8 @@
-"""Writes subgraphs/*.json from workflow_blueprints.py, and the workflow that uses one: the files are what ComfyUI's page saves.
+"""Writes subgraphs/*.json from workflow_blueprints.py, and the workflow that uses one: the files are what ComfyUI's
+page saves.
 
-ComfyUI offers what lies in a pack's folder `subgraphs` in its node library. Run it when a plan, a note or a node's inputs have
-changed: python tools/build_blueprints.py
+ComfyUI offers what lies in a pack's folder `subgraphs` in its node library. Run it when a plan, a note or a node's
+inputs have changed: python tools/build_blueprints.py
 """
 
 import uuid
@@ -112,7 +113,7 @@ def lead_wires(inside: dict, drawn: dict, layout: Layout, ids: dict[str, int]) -
     """Leads the wires around nodes and notes, those from the inputs and to the outputs too."""
     wires = [Wire(**{**wire, "start": tuple(wire["start"]), "end": tuple(wire["end"])}) for wire in drawn["wires"]]
     taken = {ids.get(name, name): box for name, box in layout.taken().items()}
-    for end, (x, y, width, height) in zip((ENTRY, EXIT), drawn["ends"]):
+    for end, (x, y, width, height) in zip((ENTRY, EXIT), drawn["ends"], strict=True):
         taken[end] = (x, y, x + width, y + height)
     saved = as_saved(wires, route(wires, taken, layout.titles()))
     parents = {end["id"]: end["parentId"] for end in saved.get("linkExtensions", ())}

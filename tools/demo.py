@@ -52,7 +52,8 @@ def bring_sound(folder: Path, path: str) -> str:
 
 
 def bring_picture(folder: Path, path: str, example: str) -> str:
-    """Crops and scales a picture to the size of the example's, which is the miniature's, into ComfyUI's input folder."""
+    """Crops and scales a picture to the size of the example's, which is the miniature's, into ComfyUI's input
+    folder."""
     source, name = existing(path, "IMAGE"), "demo_picture.png"
     with Image.open(folder / example) as model:
         size = model.size
@@ -65,8 +66,8 @@ def bring_picture(folder: Path, path: str, example: str) -> str:
 
 
 def fill_in(server: comfy_server.ComfyServer, graph: dict, wishes: dict[str, str]) -> dict:
-    """Puts the user's wishes into the graph, and a node that shows the caption. Returns what the edit is made from: the picture
-    as it was cropped, the sound under the user's own name."""
+    """Puts the user's wishes into the graph, and a node that shows the caption. Returns what the edit is made from: the
+    picture as it was cropped, the sound under the user's own name."""
     image, audio = graph[the_node(graph, "LoadImage")]["inputs"], graph[the_node(graph, "LoadAudio")]["inputs"]
     instruct, folder = the_node(graph, "Any2PixInstruct"), server.base / "input"
     sound = folder / audio["audio"]

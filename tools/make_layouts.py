@@ -1,11 +1,11 @@
-"""Writes what the published checkpoints hold, key by key, as the authors' own classes build them: tests/loading/layouts.
+"""Writes what the published checkpoints hold, key by key, as the authors' own classes build them:
+tests/loading/layouts.
 
     python tools/make_layouts.py --imagebind DIR --instructany2pix DIR
 
-The folders are checkouts of github.com/facebookresearch/ImageBind and jacklishufan/InstructAny2Pix. It needs the libraries
-that the latter names: transformers 4.34.1, diffusers 0.26.3. The classes are built at
-the published sizes on the meta device: no weight is made. Where they would download a part, they get a network of that
-part's public config.
+The folders are checkouts of github.com/facebookresearch/ImageBind and jacklishufan/InstructAny2Pix. It needs the
+libraries that the latter names: transformers 4.34.1, diffusers 0.26.3. The classes are built at the published sizes on
+the meta device: no weight is made. Where they would download a part, they get a network of that part's public config.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 LAYOUTS = Path(__file__).resolve().parent.parent / "tests" / "loading" / "layouts"
 VOCABULARY = 32000 + 9  # Vicuna's, and the tokens the released training script adds
-# Public configs of what the classes would download: Vicuna-7B-v1.5, CLIP ViT-H/14 (laion2B), GPT-2 medium, SDXL base 1.0.
+# Public configs of what the classes would download: Vicuna-7B-v1.5, CLIP ViT-H/14 (laion2B), GPT-2 medium, SDXL base
+# 1.0.
 VICUNA = dict(
     vocab_size=VOCABULARY, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
     num_key_value_heads=32, max_position_embeddings=4096, rms_norm_eps=1e-5,
@@ -33,7 +34,8 @@ CLIP_TEXT = dict(
     hidden_act="gelu",
 )
 CLIP_VISION = dict(
-    hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14, hidden_act="gelu",
+    hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14,
+    hidden_act="gelu",
     projection_dim=1024,
 )  # fmt: skip
 GPT2_MEDIUM = dict(n_embd=1024, n_layer=24, n_head=16)
@@ -42,8 +44,10 @@ SDXL = dict(
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     mid_block_type="UNetMidBlock2DCrossAttn",
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    block_out_channels=(320, 640, 1280), layers_per_block=2, cross_attention_dim=2048, transformer_layers_per_block=(1, 2, 10),
-    attention_head_dim=(5, 10, 20), use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
+    block_out_channels=(320, 640, 1280), layers_per_block=2, cross_attention_dim=2048, transformer_layers_per_block=(1,
+    2, 10),
+    attention_head_dim=(5, 10, 20), use_linear_projection=True, addition_embed_type="text_time",
+    addition_time_embed_dim=256,
     projection_class_embeddings_input_dim=2816,
 )  # fmt: skip
 
@@ -112,7 +116,8 @@ def unclip_unet(options) -> dict[str, Tensor]:
 
 
 def two_view(options) -> dict[str, Tensor]:
-    """The file that IPAdapterXL reads: its projection model, and its processors in the order of ``unet.attn_processors``."""
+    """The file that IPAdapterXL reads: its projection model, and its processors in the order of
+    ``unet.attn_processors``."""
     _import_released(options)
     from diffusers import UNet2DConditionModel
     from instructany2pix.diffusion.ip_adapter import ip_adapter

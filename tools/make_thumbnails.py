@@ -1,5 +1,5 @@
-"""Draws workflows/*.jpg from what the workflows really give: source, result, what it was made with, instruction. Those for the
-published weights cannot run here: in the place of their result stands what paints it.
+"""Draws workflows/*.jpg from what the workflows really give: source, result, what it was made with, instruction. Those
+for the published weights cannot run here: in the place of their result stands what paints it.
 
 Run it after the miniature or a workflow has changed: python tools/make_thumbnails.py [NAME ...]
 """
@@ -37,7 +37,8 @@ FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def picture_tile(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture as large as it fits, on the ground. Scaled smoothly: a picture's pixels rarely go evenly into the tile."""
+    """The picture as large as it fits, on the ground. Scaled smoothly: a picture's pixels rarely go evenly into the
+    tile."""
     picture = show_mask(picture)
     scale = min(width / picture.width, height / picture.height)
     tile = Image.new("RGB", (width, height), GROUND)
@@ -81,7 +82,8 @@ def reference_tile(kind: str, content: str, width: int) -> Image.Image:
 
 
 def references(graph: dict) -> list[tuple[str, str]]:
-    """(kind, file or text) of every reference, in the order of the nodes; words that come from another node are asked for."""
+    """(kind, file or text) of every reference, in the order of the nodes; words that come from another node are asked
+    for."""
     kinds = (("LoadImage", "image"), ("LoadAudio", "audio"), ("Any2PixTextEmbedding", "text"))
     found = [(kind, graph[node]["inputs"][kind]) for class_type, kind in kinds for node in nodes_of(graph, class_type)]
     return [(kind, content) for kind, content in found if isinstance(content, str)]

@@ -1,9 +1,11 @@
-"""Writes benchmarks/results/memory.md: what the published networks weigh, and what the whole chain needs on a small GPU.
+"""Writes benchmarks/results/memory.md: what the published networks weigh, and what the whole chain needs on a small
+GPU.
 
-`python tools/memory_table.py`, with `--check` to compare instead of write. Another ComfyUI than the page's asks for other room:
-with one, `--check` only holds that every stage fits its card. Nothing is estimated where it can be run: the networks are built at
-their published sizes on a pretended card (tools/pretend_card.py), loaded by ComfyUI's own model manager, and run once, stage after
-stage, with every byte on the card counted. No weights are needed, no GPU, and little memory.
+`python tools/memory_table.py`, with `--check` to compare instead of write. Another ComfyUI than the page's asks for
+other room: with one, `--check` only holds that every stage fits its card. Nothing is estimated where it can be run: the
+networks are built at their published sizes on a pretended card (tools/pretend_card.py), loaded by ComfyUI's own model
+manager, and run once, stage after stage, with every byte on the card counted. No weights are needed, no GPU, and little
+memory.
 """
 
 import argparse
@@ -72,8 +74,9 @@ def start_comfyui() -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage on the card, bytes. ``resident``: its own weights, beside those of ``others``. ``estimate``: what the model
-    manager was asked to keep free for the run; ``used``: what the run took, weights brought in layer by layer included."""
+    """One stage on the card, bytes. ``resident``: its own weights, beside those of ``others``. ``estimate``: what the
+    model manager was asked to keep free for the run; ``used``: what the run took, weights brought in layer by layer
+    included."""
 
     name: str
     weights: int
@@ -334,7 +337,15 @@ def weights_table(rows: list[tuple[str, float, dict[str, float | None]]]) -> str
 def stages_table(stages: list[Stage]) -> str:
     from any2pix.evaluation.metrics import markdown_table
 
-    head = ("stage", "its weights", "of them on the card", "other networks there", "asked to be free", "the run took", "peak")
+    head = (
+        "stage",
+        "its weights",
+        "of them on the card",
+        "other networks there",
+        "asked to be free",
+        "the run took",
+        "peak",
+    )
     columns = ("weights", "resident", "others", "estimate", "used", "peak")
     rows = [(stage.name, *(f"{getattr(stage, name) / GIB:.2f}" for name in columns)) for stage in stages]
     return markdown_table(head, rows)

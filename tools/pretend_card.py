@@ -1,8 +1,8 @@
 """A graphics card that is not there: ComfyUI's own model manager at work on a pretended GPU of any size.
 
-Tensors are torch's FakeTensors. Their devices, dtypes and shapes are real, their numbers are not: networks of full size take
-no memory, every byte on the card is counted, and an operation between a tensor on the card and one beside it is the error that
-it would be. ComfyUI has to be importable.
+Tensors are torch's FakeTensors. Their devices, dtypes and shapes are real, their numbers are not: networks of full size
+take no memory, every byte on the card is counted, and an operation between a tensor on the card and one beside it is
+the error that it would be. ComfyUI has to be importable.
 """
 
 import weakref
@@ -92,12 +92,16 @@ class PretendCard:
         for name, value in pretended.items():
             self._stack.enter_context(mock.patch.object(management, name, value))
         if hasattr(management, "cuda_device_context"):  # ComfyUI from 0.16 on makes the card current around a run
-            self._stack.enter_context(mock.patch.object(management, "cuda_device_context", lambda device: nullcontext()))
+            self._stack.enter_context(
+                mock.patch.object(management, "cuda_device_context", lambda device: nullcontext())
+            )
         self._stack.enter_context(mock.patch.object(torch.cuda, "synchronize", lambda *_: None))
         # ComfyUI loads the networks of one run in the order of a set: by their addresses, another one each time
         numbers = count()
         self._stack.enter_context(
-            mock.patch.object(ModelPatcher, "__hash__", lambda patcher: vars(patcher).setdefault("number", next(numbers)))
+            mock.patch.object(
+                ModelPatcher, "__hash__", lambda patcher: vars(patcher).setdefault("number", next(numbers))
+            )
         )
         self._stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         # a FakeTensorMode keeps single numbers real, and would send them to a real card

@@ -19,7 +19,8 @@ PADDING, NODE_GAP, COLUMN_GAP, GROUP_GAP, ROW_GAP = 30, 48, 80, 80, 110  # wires
 
 @dataclass(frozen=True)
 class Box:
-    """`pos`: the corner at the top left, below the title of a node; `size`: width, height; `room`: height drawn either way."""
+    """`pos`: the corner at the top left, below the title of a node; `size`: width, height; `room`: height drawn either
+    way."""
 
     pos: tuple[float, float]
     size: tuple[float, float]

@@ -1,8 +1,8 @@
 """The published weight files that the workflows name: what the page's missing-model dialog shows, and where it leads.
 
-The dialog asks for a file when its name is chosen in a widget and its folder lacks it. It lists .safetensors only, offers a
-download from a few hosts only, and knows two files with one address for one: hence the converted names, and a fragment in the
-addresses of files that lie on one page.
+The dialog asks for a file when its name is chosen in a widget and its folder lacks it. It lists .safetensors only,
+offers a download from a few hosts only, and knows two files with one address for one: hence the converted names, and a
+fragment in the addresses of files that lie on one page.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ STABILITY = "https://huggingface.co/stabilityai"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """``name``: the file as a loader lists it. ``url``: it, or the page of the file it is converted from. ``directory``: the key
-    of the model folder."""
+    """``name``: the file as a loader lists it. ``url``: it, or the page of the file it is converted from.
+    ``directory``: the key of the model folder."""
 
     name: str
     url: str
@@ -53,8 +53,8 @@ LCM_LORA = ModelFile(
     "loras",
 )
 
-# Our loaders carry their file even while they say miniature: whoever chooses it and passes the workflow on, passes on where
-# it comes from. Load Embedding Diffusion has none: the UNet of the first release is no longer to be had.
+# Our loaders carry their file even while they say miniature: whoever chooses it and passes the workflow on, passes on
+# where it comes from. Load Embedding Diffusion has none: the UNet of the first release is no longer to be had.
 OF_LOADERS = {
     "Any2PixLoadImageBind": (IMAGEBIND,),
     "Any2PixLoadLLM": (LLM,),

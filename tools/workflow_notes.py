@@ -1,5 +1,5 @@
-"""What the notes in the example workflows say, in plain words for artists. Markdown, without inline code: Vue nodes write it in
-dark blue on dark."""
+"""What the notes in the example workflows say, in plain words for artists. Markdown, without inline code: Vue nodes
+write it in dark blue on dark."""
 
 from any2pix.stages.edit_by_text import TextEditOptions
 from workflow_blueprints import notes as notes_of_blueprints

@@ -153,7 +153,8 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
 def add_sampler(
     plan: Plan, sampled: Link | None = None, extra: tuple[tuple[str, ...], ...] = (), mask: Link | None = None
 ) -> Group:
-    """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes in the columns `extra`)."""
+    """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes in the columns
+    `extra`)."""
     if sampled is None:
         plan.add(
             "sampled",
@@ -220,7 +221,8 @@ def add_comparison(
     title: str = "6 · Look",
     shown: str = "Before and after",
 ) -> Group:
-    """Before and after in one picture, of a size to look at, however small or large the result is. `between`: other results."""
+    """Before and after in one picture, of a size to look at, however small or large the result is. `between`: other
+    results."""
     row, names = before, []
     for place, picture in enumerate((*between, plan.result), start=1):
         names.append("stitched" if place == 1 else f"stitched {place}")

@@ -1,4 +1,5 @@
-"""The example workflows for InstructPix2Pix: one edit by text, a grid over both guidances, and both systems side by side."""
+"""The example workflows for InstructPix2Pix: one edit by text, a grid over both guidances, and both systems side by
+side."""
 
 from dataclasses import replace
 
@@ -73,7 +74,7 @@ def beside_plan(name: str, instruction: str, source: Source) -> Plan:
         add_sampler(plan),
     ]
     titles = ("the instruction", "what the result shows", "the picture as noise", "paint")
-    planned = [replace(group, title=f"InstructAny2Pix: {title}") for group, title in zip(planned, titles)]
+    planned = [replace(group, title=f"InstructAny2Pix: {title}") for group, title in zip(planned, titles, strict=True)]
     plan.rows += [planned[:2], planned[2:]]
     theirs, plan.result = plan.result, ("edited", "IMAGE")
 
@@ -82,7 +83,7 @@ def beside_plan(name: str, instruction: str, source: Source) -> Plan:
     words = replace(words, columns=((network,), (pixels,), *words.columns))
     groups = [words, add_guidance(plan), add_paint(plan, names=("painted", "edited", "kept"))]
     titles = ("the instruction", "knobs", "paint")
-    groups = [replace(group, title=f"InstructPix2Pix: {title}") for group, title in zip(groups, titles)]
+    groups = [replace(group, title=f"InstructPix2Pix: {title}") for group, title in zip(groups, titles, strict=True)]
     look = add_comparison(
         plan, PICTURE, theirs, title="3 · Look", shown="Your picture, InstructAny2Pix, InstructPix2Pix"
     )

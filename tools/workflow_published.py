@@ -196,7 +196,8 @@ def add_published_comparison(plan: Plan, number: int) -> Group:
 
 
 def published_plan(name: str, instruction: str, *sources: Source, lcm: bool = False, refined: bool = False) -> Plan:
-    """The whole edit on the retrained release. `lcm`: few steps with the LCM LoRA. `refined`: the SDXL refiner after it."""
+    """The whole edit on the retrained release. `lcm`: few steps with the LCM LoRA. `refined`: the SDXL refiner after
+    it."""
     plan = Plan(name)
     brought, references = add_published_references(plan, *sources)
     asked, shown = add_published_instruction(plan, references, instruction)

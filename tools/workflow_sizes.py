@@ -1,4 +1,5 @@
-"""How much room a node takes on the page: it draws nodes in two ways, and they differ. All numbers are pixels at zoom 1."""
+"""How much room a node takes on the page: it draws nodes in two ways, and they differ. All numbers are pixels at zoom
+1."""
 
 import math
 import re
@@ -17,8 +18,8 @@ WIDTHS = {
 WIDTHS |= {"InstructAny2Pix Edit": 340}
 WIDTHS |= {"CheckpointLoaderSimple": 300, "LoraLoaderModelOnly": 300}
 WIDTHS |= dict.fromkeys(("Any2PixImageEmbedding", "Any2PixAudioEmbedding", "Any2PixTextEmbedding"), 300)
-# Nodes that show a picture, a player or a text need more room than their widgets; at least what the page will ask for once
-# they show it, or a building would depend on how fast a picture came.
+# Nodes that show a picture, a player or a text need more room than their widgets; at least what the page will ask for
+# once they show it, or a building would depend on how fast a picture came.
 HEIGHTS = {
     "LoadImage": 322,
     "LoadAudio": 140,
@@ -32,8 +33,8 @@ HEIGHTS = {
     "Any2PixPickReference": 200,
     "Any2PixTextEmbedding": 146,
 }
-# What a node grows to when it is drawn with Vue nodes (front end 1.58.1), with the pack's badge below it, and a loader with the
-# line that says that its file is missing.
+# What a node grows to when it is drawn with Vue nodes (front end 1.58.1), with the pack's badge below it, and a loader
+# with the line that says that its file is missing.
 VUE_HEIGHTS = {
     "Any2PixApplyEmbedding": 318,
     "Any2PixAudioEmbedding": 98,

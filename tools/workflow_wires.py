@@ -1,10 +1,11 @@
 """Leads the wires of a workflow around its nodes, along points that the page calls reroutes.
 
-The page draws wires below nodes, as one curve from point to point: what runs under a node cannot be followed. A wire whose plain
-curve meets no node stays as it is. Numbers are the page's pixels at zoom 1.
+The page draws wires below nodes, as one curve from point to point: what runs under a node cannot be followed. A wire
+whose plain curve meets no node stays as it is. Numbers are the page's pixels at zoom 1.
 """
 
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ CLEAR = 14  # a wire keeps this far from a node
 NEAR = 8  # so near to a node a curve counts as under it: front ends differ by some pixels
 PORT = 14  # this much of its own node a wire may cross: from the socket to the edge
 SAMPLES = 60  # points looked at on a curve
-SPLINE, MAX_SPLINE = 0.25, 20  # the page's: how far a curve's handles reach, as a share of its length; at most, at a reroute
+# the page's: how far a curve's handles reach, as a share of its length; at most, at a reroute
+SPLINE, MAX_SPLINE = 0.25, 20
 # What a way costs a cell: along an empty one, along another wire, along a group's title. And a turn, and a crossing.
 STEP, BESIDE, TITLE, TURN, CROSSING = 1.0, 4.0, 2.0, 15.0, 2.0
 HOLD = 3 * CELL  # so near a corner a wire is held, where its curve would swing out
@@ -28,7 +30,8 @@ MOVES = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 @dataclass(frozen=True)
 class Wire:
-    """`start`, `end`: where its sockets are; `source`, `target`: the ids of their nodes; `slot`: the output it comes from."""
+    """`start`, `end`: where its sockets are; `source`, `target`: the ids of their nodes; `slot`: the output it comes
+    from."""
 
     id: int
     source: int
@@ -42,7 +45,8 @@ Chains = dict[int, list[Point]]  # the id of a wire -> the points that it is led
 
 
 def route(wires: Iterable[Wire], nodes: dict[int, Rect], titles: Iterable[Rect] = ()) -> Chains:
-    """The points of every wire that needs some. `nodes`: their boxes with the titles; `titles`: what is better not crossed."""
+    """The points of every wire that needs some. `nodes`: their boxes with the titles; `titles`: what is better not
+    crossed."""
     grid, chains = Grid(nodes.values(), titles), {}
     outputs: dict[tuple[int, int], list[Wire]] = {}
     for wire in wires:
@@ -92,7 +96,7 @@ def fits(bundle: list[Wire], chains: Chains, nodes: dict[int, Rect]) -> bool:
 def held(corners: list[Point]) -> list[Point]:
     """With more points on the way from corner to corner, so that the curve keeps to it."""
     points = corners[:1]
-    for (x, y), (to_x, to_y) in zip(corners, corners[1:]):
+    for (x, y), (to_x, to_y) in itertools.pairwise(corners):
         length = math.dist((x, y), (to_x, to_y))
         for share in (HOLD / length, 1 - HOLD / length) if length > 2 * HOLD else ():
             points.append((x + share * (to_x - x), y + share * (to_y - y)))
@@ -101,7 +105,8 @@ def held(corners: list[Point]) -> list[Point]:
 
 
 def simplest(chain: list[Point], kept: int, good: Callable[[list[Point]], bool]) -> list[Point]:
-    """Leaves out points, all but the first `kept`, as long as the chain stays good; their neighbours may step aside for it."""
+    """Leaves out points, all but the first `kept`, as long as the chain stays good; their neighbours may step aside for
+    it."""
     shorter = chain
     while shorter is not None:
         chain = shorter
@@ -174,7 +179,9 @@ def bezier(start: Point, out: Point, back: Point, end: Point) -> list[Point]:
     for step in range(SAMPLES + 1):
         t = step / SAMPLES
         weights = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
-        points.append(tuple(sum(w * corner[axis] for w, corner in zip(weights, corners)) for axis in (0, 1)))
+        points.append(
+            tuple(sum(w * corner[axis] for w, corner in zip(weights, corners, strict=True)) for axis in (0, 1))
+        )
     return points
 
 
@@ -205,7 +212,8 @@ class Grid:
         return ((x, y) for x in range(left, right + 1) for y in range(top, bottom + 1))
 
     def path(self, starts: dict[tuple[Point, ...], Point], end: Point) -> tuple[tuple[Point, ...], list[Point]]:
-        """The cheapest way from one of the starts (what leads there -> where it is) -> what leads there, corners from there."""
+        """The cheapest way from one of the starts (what leads there -> where it is) -> what leads there, corners from
+        there."""
         goal = self.cell(end)
         heap = [(0.0, self.cell(point), 0, shared) for shared, point in starts.items()]
         came: dict[tuple, tuple | None] = {(cell, move, shared): None for _, cell, move, shared in heap}
@@ -248,7 +256,7 @@ class Grid:
         while (state := came[state]) is not None:
             states.append(state)
         states.reverse()
-        turns = [one[0] for one, after in zip(states, states[1:]) if one[1] != after[1]]
+        turns = [one[0] for one, after in itertools.pairwise(states) if one[1] != after[1]]
         if states[0][2] and turns and turns[0] == states[0][0]:
             turns = turns[1:]  # it turns off at a point that is there
         return [self.point(cell) for cell in turns]
@@ -257,7 +265,7 @@ class Grid:
         """Keeps others from running along these wires."""
         for wire in bundle:
             stops = [wire.start, *chains[wire.id], wire.end]
-            for (from_x, from_y), (to_x, to_y) in zip(map(self.cell, stops), map(self.cell, stops[1:])):
+            for (from_x, from_y), (to_x, to_y) in itertools.pairwise(map(self.cell, stops)):
                 if from_y == to_y:
                     for x in range(min(from_x, to_x), max(from_x, to_x) + 1):
                         self.used.setdefault((x, from_y), set()).add(False)
@@ -267,7 +275,8 @@ class Grid:
 
 
 def as_saved(wires: Iterable[Wire], chains: Chains) -> dict[str, list[dict]]:
-    """The points as the page saves them in a workflow's `extra`: wires of one output share those they have in common."""
+    """The points as the page saves them in a workflow's `extra`: wires of one output share those they have in
+    common."""
     reroutes: list[dict] = []
     known: dict[tuple, dict] = {}
     extensions = []

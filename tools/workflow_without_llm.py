@@ -1,4 +1,5 @@
-"""The example workflow of an edit without the language model: the base is picked by hand, the result described in words."""
+"""The example workflow of an edit without the language model: the base is picked by hand, the result described in
+words."""
 
 from dataclasses import replace
 
@@ -44,8 +45,8 @@ def add_pick(plan: Plan, references: Link) -> Group:
 
 
 def add_mix(plan: Plan) -> Group:
-    """The picked words, as the prior sees them in a picture, and a share of the picture to edit: in the place of the LLM's
-    prediction."""
+    """The picked words, as the prior sees them in a picture, and a share of the picture to edit: in the place of the
+    LLM's prediction."""
     picked = ("picked", "embedding")
     plan.add("prior", "Any2PixLoadPrior")
     plan.add(

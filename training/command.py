@@ -50,7 +50,9 @@ def read_section(cls: type[Section], values: Any, name: str) -> Section:
 
 def _refuse_unknown(given: Iterable[Any], known: dict[str, Any], name: str | Path) -> None:
     if unknown := sorted(str(key) for key in given if key not in known):
-        raise ValueError(f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}.")
+        raise ValueError(
+            f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}."
+        )
 
 
 def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
@@ -60,7 +62,9 @@ def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
     if type(value) in types or (type(value) is int and float in types):
         return value
     wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
-    exponent = " YAML wants a point before an exponent, as in 1.0e-4." if float in types and isinstance(value, str) else ""
+    exponent = (
+        " YAML wants a point before an exponent, as in 1.0e-4." if float in types and isinstance(value, str) else ""
+    )
     raise ValueError(f"{name}: {key} is {value!r}; it must be of type {wanted}.{exponent}")
 
 
@@ -87,7 +91,9 @@ def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list
     """Parse --config, --work and --out, train, print the results as JSON."""
     parser = argparse.ArgumentParser(description=f"Train the network of configs/{name}.yaml; resumes where it stopped.")
     parser.add_argument("--config", type=Path, help=f"YAML file (default: the bundled {name}.yaml)")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for checkpoints and caches (default: %(default)s)")
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="folder for checkpoints and caches (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=MINIATURE, help="folder for the weights (default: %(default)s)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -30,16 +30,19 @@ def readout_scores(imagebind: ImageBind, bank: SceneBank, sounds: SoundBank) -> 
     captions = _texts(imagebind, [caption(Scene(*combination, seed=0)) for combination in combinations])
     answers = [combinations[i] for i in (pictures @ captions.T).argmax(dim=1)]
     right = np.array(
-        [[a == b for a, b in zip(answer, scene.combination)] for answer, scene in zip(answers, bank.scenes)]
+        [
+            [a == b for a, b in zip(answer, scene.combination, strict=True)]
+            for answer, scene in zip(answers, bank.scenes, strict=True)
+        ]
     )
     new = np.array([scene.combination in HELD_OUT for scene in bank.scenes])
     words = _texts(imagebind, [f"a {kind}" if kind in SUBJECT_SOUNDS else WEATHER_NOUNS[kind] for kind in SOUND_KINDS])
     said = [SOUND_KINDS[i] for i in (heard @ words.T).argmax(dim=1)]
     return {
-        **{name: float(share) for name, share in zip(ATTRIBUTES, right.mean(axis=0))},
+        **{name: float(share) for name, share in zip(ATTRIBUTES, right.mean(axis=0), strict=True)},
         "all": float(right.all(axis=1).mean()),
         "all, new combinations": float(right[new].all(axis=1).mean()),
-        "sound": float(np.mean([a == b for a, b in zip(said, sounds.kinds)])),
+        "sound": float(np.mean([a == b for a, b in zip(said, sounds.kinds, strict=True)])),
         "sound to picture": _finds_picture(heard, sounds.kinds, pictures, bank),
         "text to picture": _finds_picture(words, SOUND_KINDS, pictures, bank),
     }
@@ -59,4 +62,4 @@ def _texts(imagebind: ImageBind, texts: list[str]) -> Tensor:
 
 def _finds_picture(queries: Tensor, kinds: tuple[str, ...], pictures: Tensor, bank: SceneBank) -> float:
     nearest = [bank.scenes[i] for i in (queries @ pictures.T).argmax(dim=1)]
-    return float(np.mean([kind in (scene.subject, scene.weather) for kind, scene in zip(kinds, nearest)]))
+    return float(np.mean([kind in (scene.subject, scene.weather) for kind, scene in zip(kinds, nearest, strict=True)]))

@@ -26,8 +26,8 @@ class LoopConfig:
     """How long and how fast to train; one YAML section each.
 
     `steps` optimiser steps of `batch_size` samples; the learning rate rises linearly over `warmup` steps and falls
-    along a cosine to `final_lr_share` of its peak at the last step. `gradient_accumulation_steps` batches make one step: the
-    same as one batch of so many times the samples, in the memory of one.
+    along a cosine to `final_lr_share` of its peak at the last step. `gradient_accumulation_steps` batches make one
+    step: the same as one batch of so many times the samples, in the memory of one.
     """
 
     steps: int
@@ -49,7 +49,8 @@ class LoopConfig:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1.")
         if self.checkpoint_every < 1 or not 0 <= self.ema_decay < 1:
             raise ValueError(
-                f"checkpoint_every ({self.checkpoint_every}) must be at least 1, ema_decay ({self.ema_decay}) from 0 to below 1."
+                f"checkpoint_every ({self.checkpoint_every}) must be at least 1, ema_decay ({self.ema_decay}) from 0 "
+                f"to below 1."
             )
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f'mixed_precision is "{self.mixed_precision}"; it must be "no", "bf16" or "fp16".')
@@ -108,18 +109,21 @@ def fit(
 
     `make_batch(step, generator)` gives the batch of a step as CPU tensors (in tuples, lists, dicts, or an object with
     `.to(device)`); its generator is seeded by (seed, process, step), so a run that is stopped and resumed sees the same
-    batches. With gradients accumulated over n batches, their numbers are n * step, n * step + 1 and so on. `made_from` stands
-    for everything that the run depends on (`command.fingerprint`): a checkpoint of another one is put aside as former.pt, and
-    training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever else should be logged. State lives in
-    `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called by the main process with the EMA weights
-    on the CPU, every `checkpoint_every` steps and at the end, also where a run finds its training done.
+    batches. With gradients accumulated over n batches, their numbers are n * step, n * step + 1 and so on. `made_from`
+    stands for everything that the run depends on (`command.fingerprint`): a checkpoint of another one is put aside as
+    former.pt, and training starts anew. `loss(module, batch)` returns a dict with "loss" and whatever else should be
+    logged. State lives in `work/name/`: state.pt (resume), log.jsonl, loss.png. `on_checkpoint` is called by the main
+    process with the EMA weights on the CPU, every `checkpoint_every` steps and at the end, also where a run finds its
+    training done.
     """
     folder = Path(work) / name
     folder.mkdir(parents=True, exist_ok=True)
     batches = config.gradient_accumulation_steps
     accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_steps=batches)
     trainable = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(
+        trainable, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, config.lr_share)
     state_file = folder / "state.pt"
     module.to(accelerator.device)
@@ -129,7 +133,14 @@ def fit(
     objective, optimizer = accelerator.prepare(_Objective(module, loss), optimizer)
     history = _History(folder / "log.jsonl", start)
     module.train()
-    bar = tqdm(range(start, config.steps), initial=start, total=config.steps, desc=name, mininterval=5, disable=not accelerator.is_main_process)
+    bar = tqdm(
+        range(start, config.steps),
+        initial=start,
+        total=config.steps,
+        desc=name,
+        mininterval=5,
+        disable=not accelerator.is_main_process,
+    )
     for step in bar:
         values: dict[str, float] = {}
         for number in range(step * batches, (step + 1) * batches):
@@ -166,8 +177,8 @@ def fit(
 
 
 def _attention(device: torch.device) -> AbstractContextManager:
-    """torch's choice of attention, but on a CPU its plain form: the backward pass of the flash kernel takes about a quarter
-    of a step of the miniature's UNets there."""
+    """torch's choice of attention, but on a CPU its plain form: the backward pass of the flash kernel takes about a
+    quarter of a step of the miniature's UNets there."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -190,7 +201,10 @@ def _resume(path: Path, made_from: str, module, optimizer, scheduler, ema: Ema) 
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("made_from") != made_from:
         path.replace(path.with_name("former.pt"))
-        logger.warning("%s: the checkpoint belongs to another configuration or to other networks; it is former.pt now", path.parent.name)
+        logger.warning(
+            "%s: the checkpoint belongs to another configuration or to other networks; it is former.pt now",
+            path.parent.name,
+        )
         return 0
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])

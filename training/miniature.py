@@ -1,7 +1,8 @@
-"""Train the whole miniature, in order, skipping what is done: python -m any2pix.training.miniature [--work DIR] [--out DIR] [--only NAME ...].
+"""Train the whole miniature, in order, skipping what is done: python -m any2pix.training.miniature [--work DIR] [--out
+DIR] [--only NAME ...].
 
-About four and a half hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows above, so
-a row's are trained side by side when `--jobs` is 2 (one thread each is the fastest way to use two cores).
+About four and a half hours on two CPU cores, minutes on a GPU. The networks of one row need only those of the rows
+above, so a row's are trained side by side when `--jobs` is 2 (one thread each is the fastest way to use two cores).
 """
 
 import argparse
@@ -75,13 +76,23 @@ def run_stage(stage: Stage, work: Path, out: Path, threads: int) -> dict:
     started = time.monotonic()
     print(f"{stage.name}: training, see {work / stage.name}.log", flush=True)
     with open(work / f"{stage.name}.log", "a") as log:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+        )
     if done.returncode:
-        raise RuntimeError(f"Training {stage.name} ended with code {done.returncode}; the reason is at the end of {work / stage.name}.log.")
+        raise RuntimeError(
+            f"Training {stage.name} ended with code {done.returncode}; the reason is at the end of "
+            f"{work / stage.name}.log."
+        )
     results = json.loads(done.stdout)
     minutes = (time.monotonic() - started) / 60
     print(f"{stage.name}: {minutes:.1f} min, {results}", flush=True)
-    return {"results": results, "minutes": round(minutes, 1), "config": load_config(stage.name), "inputs": stage.inputs(out)}
+    return {
+        "results": results,
+        "minutes": round(minutes, 1),
+        "config": load_config(stage.name),
+        "inputs": stage.inputs(out),
+    }
 
 
 def write_result(stage: Stage, record: dict, out: Path):
@@ -106,7 +117,11 @@ def main(argv: list[str] | None = None):
             write_result(stage, record, arguments.out)
 
     for row in ROWS:
-        wanted = [stage for stage in row if (stage.name in arguments.only if arguments.only else not is_done(stage, arguments.out))]
+        wanted = [
+            stage
+            for stage in row
+            if (stage.name in arguments.only if arguments.only else not is_done(stage, arguments.out))
+        ]
         if not wanted:
             continue
         with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -1,4 +1,5 @@
-"""What the configuration of train_instructpix2pix may say: one dataclass a section, its defaults what may be left out."""
+"""What the configuration of train_instructpix2pix may say: one dataclass a section, its defaults what may be left
+out."""
 
 from dataclasses import dataclass, field
 
@@ -40,7 +41,8 @@ class Dropout:
         shares = (self.image_only, self.text_only, self.both)
         if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(
-                f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are shares of "
+                f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are "
+                f"shares of "
                 "the samples, none below 0 and at most 1 together."
             )
 
@@ -77,10 +79,10 @@ class ShardData:
 class Recipe:
     """The whole configuration. `weights`: how what was trained is stored, a key of WEIGHTS.
 
-    `unchanged`: share of the samples that keep their picture and lose their text whose target is the picture as it is. In the
-    paper none: the prediction without text is then an edit of any kind, near the picture where all edits are small.
-    `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where the
-    subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss.
+    `unchanged`: share of the samples that keep their picture and lose their text whose target is the picture as it is.
+    In the paper none: the prediction without text is then an edit of any kind, near the picture where all edits are
+    small. `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where
+    the subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss.
     """
 
     data: ToylandData | ShardData
@@ -104,7 +106,9 @@ class Recipe:
         if not 0 <= self.unchanged <= 1:
             raise ValueError(f"unchanged is {self.unchanged}; it is a share of the samples without text, from 0 to 1.")
         if self.train_text_encoder and self.start.text_encoder_2:
-            raise ValueError("SDXL's two text encoders stay as they are. Set train_text_encoder: false, as in the paper.")
+            raise ValueError(
+                "SDXL's two text encoders stay as they are. Set train_text_encoder: false, as in the paper."
+            )
 
 
 def read_recipe(config: dict) -> Recipe:

@@ -49,7 +49,7 @@ class PriorScores:
     def restored(self, embeddings: Tensor) -> Scores:
         """`cosine` to the clean picture's own embedding; `attributes`: share whose nearest caption names all four."""
         named = [self.combinations[index] for index in (embeddings @ self.captions.T).argmax(dim=1)]
-        right = [combination == scene.combination for combination, scene in zip(named, self.scenes)]
+        right = [combination == scene.combination for combination, scene in zip(named, self.scenes, strict=True)]
         return {"cosine": float((embeddings * self.clean).sum(-1).mean()), "attributes": float(np.mean(right))}
 
     def aesthetic_near(self, embeddings: Tensor) -> float:
@@ -59,7 +59,9 @@ class PriorScores:
     def heard(self, embeddings: Tensor, kinds: list[str]) -> float:
         """Share whose nearest clean picture shows the subject or weather of its sound."""
         nearest = [self.scenes[index] for index in (embeddings @ self.clean.T).argmax(dim=1)]
-        return float(np.mean([kind in (scene.subject, scene.weather) for kind, scene in zip(kinds, nearest)]))
+        return float(
+            np.mean([kind in (scene.subject, scene.weather) for kind, scene in zip(kinds, nearest, strict=True)])
+        )
 
 
 def guided(prior: RefinementPrior, embeddings: Tensor, source: str, score: float) -> dict[float, Tensor]:
@@ -72,8 +74,9 @@ def guided(prior: RefinementPrior, embeddings: Tensor, source: str, score: float
 def held_out_scores(prior: RefinementPrior, imagebind: ImageBind, scenes: int, takes: int, seed: int) -> Scores:
     """Every measurement by a name that says on what, with which guidance ("at"), and what.
 
-    "noise L ...": what `PriorScores.restored` says of clean pictures' embeddings under noise of relative length L, before and after
-    the prior. "asked S at G": the aesthetic score of the nearest pictures where score S was asked for. "sound": `PriorScores.heard`.
+    "noise L ...": what `PriorScores.restored` says of clean pictures' embeddings under noise of relative length L,
+    before and after the prior. "asked S at G": the aesthetic score of the nearest pictures where score S was asked for.
+    "sound": `PriorScores.heard`.
     """
     world, scores = PriorScores(imagebind, scenes, seed), {}
     for level in NOISE_LEVELS:

@@ -63,11 +63,13 @@ class ShardPairs:
     """The pairs of a folder of finished shards, each once an epoch, in an order that `seed` decides.
 
     `stage`: "filter", or "pictures" for what no filter has seen. `step`: the sides of the pictures must be multiples of
-    it, and all pictures of one size. `flip`: share of the pairs that are mirrored; 0 where instructions say left or right.
+    it, and all pictures of one size. `flip`: share of the pairs that are mirrored; 0 where instructions say left or
+    right.
 
     The batch of a training step depends on nothing but the step and `seed`. A run that goes on reads over the pairs
     before its place in the epoch, without decoding or encoding them. Each process of a parallel run has an order of its
-    own over all pairs. Shuffled are the shards and, as they are read, SHUFFLED pairs: shards of a few hundred pairs mix well.
+    own over all pairs. Shuffled are the shards and, as they are read, SHUFFLED pairs: shards of a few hundred pairs mix
+    well.
     """
 
     def __init__(
@@ -121,13 +123,13 @@ class ShardPairs:
     def _latents(self, rows: Sequence[dict], flips: Sequence[bool]) -> Tensor:
         """Source and target of each row: (B, 2, 4, h, w), half precision."""
         keys = [(f"{row['__url__']}/{row['__key__']}", flip) for row, flip in zip(rows, flips, strict=True)]
-        missing = {key: row for key, row in zip(keys, rows) if key not in self.held}
+        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.held}
         found = {}
         if missing:
             pixels = torch.stack([self._pixels(row, key[1]) for key, row in missing.items()])
             with torch.no_grad():
                 encoded = self.vae.encode(pixels.flatten(0, 1)).half().unflatten(0, (-1, 2))
-            found = dict(zip(missing, encoded.unbind()))
+            found = dict(zip(missing, encoded.unbind(), strict=True))
         latents = torch.stack([self.held[key] if key in self.held else found[key] for key in keys])
         for key, pair in found.items():
             if self.held_bytes + pair.nbytes <= HELD_BYTES:

@@ -1,4 +1,5 @@
-"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--config FILE] [--work DIR] [--out DIR]."""
+"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--config FILE] [--work DIR]
+[--out DIR]."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,9 @@ VAE_FILE = "vae.safetensors"
 SCALE_PICTURES = 2048  # enough to know the mean and deviation of four channels
 
 
-def picture_batch(bank: SceneBank, masks: np.ndarray, count: int, subject_weight: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def picture_batch(
+    bank: SceneBank, masks: np.ndarray, count: int, subject_weight: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Random pictures (B, 3, H, W) in [-1, 1], half of them mirrored, and the weight of their places (B, 1, H, W)."""
     index = torch.randint(len(bank.scenes), (count,), generator=generator).sort().values
     pictures = bank.batch(index) * 2 - 1
@@ -41,7 +44,8 @@ def subject_masks(bank: SceneBank, path: Path) -> np.ndarray:
 
 @torch.no_grad()
 def fit_latent_scale(network: Autoencoder, pictures: Tensor):
-    """Set shift and gain so that the training set's latents have mean 0 and standard deviation 1 / SDXL_SCALE a channel."""
+    """Set shift and gain so that the training set's latents have mean 0 and standard deviation 1 / SDXL_SCALE a
+    channel."""
     mean = torch.cat([network.encoder(chunk).chunk(2, dim=1)[0] for chunk in pictures.split(32)])
     network.latent_shift.copy_(mean.mean(dim=(0, 2, 3)))
     network.latent_gain.copy_(1 / mean.std(dim=(0, 2, 3)))

@@ -76,7 +76,7 @@ def shifted_views(pictures: Tensor, generator: torch.Generator) -> Tensor:
     padded = F.pad(pictures, (SHIFT,) * 4, mode="replicate")
     corners = torch.randint(2 * SHIFT + 1, (len(pictures), 2), generator=generator).tolist()
     return torch.stack(
-        [picture[:, top : top + size, left : left + size] for picture, (top, left) in zip(padded, corners)]
+        [picture[:, top : top + size, left : left + size] for picture, (top, left) in zip(padded, corners, strict=True)]
     )
 
 
@@ -188,7 +188,13 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         scores.update(readout_scores(imagebind, held_out, held_out_sounds))
         told = {"any2pix.scores": json.dumps(scores)}
         write_network_file(
-            out / "imagebind.safetensors", "imagebind", imagebind.state_dict(), dims.to_dict(), tokenizer.to_str(), told, torch.float16
+            out / "imagebind.safetensors",
+            "imagebind",
+            imagebind.state_dict(),
+            dims.to_dict(),
+            tokenizer.to_str(),
+            told,
+            torch.float16,
         )
         logger.info("step %d: %s", step, json.dumps({name: round(value, 3) for name, value in scores.items()}))
 

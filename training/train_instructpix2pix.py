@@ -1,10 +1,11 @@
-"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--config FILE] [--work DIR] [--out DIR].
+"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--config FILE] [--work
+DIR] [--out DIR].
 
-A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit; the
-text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that diffusers
-writes (`start` in the configuration: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and tokenizer_2, and, with
-shards, vae). Of an SDXL's text encoders no copy is written: *Load InstructPix2Pix* takes the folders text_encoder and
-text_encoder_2 beside the result.
+A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit;
+the text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that
+diffusers writes (`start` in the configuration: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and
+tokenizer_2, and, with shards, vae). Of an SDXL's text encoders no copy is written: *Load InstructPix2Pix* takes the
+folders text_encoder and text_encoder_2 beside the result.
 
 The pairs are Toyland's own (`data: {families, seed}`), or those of the data pipeline, streamed from its shards:
 `data: {shards: FOLDER}`, with `seed`, `stage` and `flip` of shard_pairs.ShardPairs where they should differ.
@@ -80,14 +81,15 @@ class ToylandPairs:
         return Edits(*self.batch(index, torch.zeros(count, dtype=torch.long)), texts)
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
-        """-> source and target of each edit, indices (count, 2), and the instruction that leads from one to the other."""
+        """-> source and target of each edit, indices (count, 2), and the instruction that leads from one to the
+        other."""
         drawn = [self.pairs[i] for i in rng.choice(len(COMPOSITION_SHARES), count, p=COMPOSITION_SHARES)]
         index = np.stack([pairs[rng.integers(len(pairs))] for pairs in drawn])
         return torch.from_numpy(index), [text_instruction(rng, *(self.scenes[i] for i in pair)) for pair in index]
 
     def batch(self, index: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices (B, 2), mirrored or not (B,) -> (source, target): the source as the VAE encodes it, the target with the
-        VAE's scale, as InstructPix2Pix takes them."""
+        """Indices (B, 2), mirrored or not (B,) -> (source, target): the source as the VAE encodes it, the target with
+        the VAE's scale, as InstructPix2Pix takes them."""
         source, target = (self.latents[flip, index[:, side]].float() for side in (0, 1))
         return source / SDXL_SCALE, target
 
@@ -112,7 +114,8 @@ def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> Toyl
     if isinstance(recipe.data, ToylandData):
         if vae.is_dir():
             raise ValueError(
-                f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave vae out "
+                f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave "
+                f"vae out "
                 "of start, or train on shards."
             )
         with process.main_process_first():  # the others read what the first one drew
@@ -129,9 +132,11 @@ def open_texts(start: Start, text_encoder: Path) -> TextEncoder | JoinedTextEnco
     if start.text_encoder_2:
         places.append((Path(start.text_encoder_2), start.tokenizer_2, "tokenizer_2"))
     parts = [load_text_encoder(place, tokenizer=tokenizer) for place, tokenizer, _ in places]
-    for part, (place, _, key) in zip(parts, places):
+    for part, (place, _, key) in zip(parts, places, strict=True):
         if part.tokenizer is None:
-            raise ValueError(f"{place} comes without a tokenizer. Name its tokenizer.json or its folder in start: {key}.")
+            raise ValueError(
+                f"{place} comes without a tokenizer. Name its tokenizer.json or its folder in start: {key}."
+            )
     return JoinedTextEncoders(parts) if len(parts) > 1 else parts[0]
 
 
@@ -153,7 +158,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     network, unet_config = build(recipe, *start)
     if isinstance(network.text_encoder, JoinedTextEncoders) and (out / PIX2PIX_TEXT_FILE).exists():
         raise ValueError(
-            f"{out} holds {PIX2PIX_TEXT_FILE} of another training; Load InstructPix2Pix would read texts with it instead of "
+            f"{out} holds {PIX2PIX_TEXT_FILE} of another training; Load InstructPix2Pix would read texts with it "
+            f"instead of "
             "SDXL's two encoders. Give --out an empty folder."
         )
     pairs = open_pairs(recipe, unet_config, vae, work)
@@ -179,7 +185,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     def save(module: TextDiffusion, step: int) -> None:
         state = fold_source_scale(module.unet.state_dict(), scale)
         write_network_file(out / PIX2PIX_FILE, "pix2pix", state, unet_config, **WEIGHTS[recipe.weights])
-        if isinstance(module.text_encoder, TextEncoder):  # SDXL's two stay the published ones: their folders are read as they are
+        # SDXL's two stay the published ones: their folders are read as they are
+        if isinstance(module.text_encoder, TextEncoder):
             write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder, **WEIGHTS[recipe.weights])
         with open(work / "instructpix2pix.log", "a") as log:
             log.write(f"step {step}: probe loss {probe(module):.4f}\n")

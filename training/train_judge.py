@@ -26,7 +26,8 @@ LABELS = toyland.ATTRIBUTES
 
 
 def soften(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """What an autoencoder and a diffusion model do to a picture: blur, grain, a shift of tone. (B, 3, H, W) in [0, 1]."""
+    """What an autoencoder and a diffusion model do to a picture: blur, grain, a shift of tone. (B, 3, H, W) in [0,
+    1]."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=generator)
@@ -63,9 +64,12 @@ def accuracy(judge: Judge, bank: SceneBank) -> dict[str, float]:
     pictures = bank.batch(range(len(bank.scenes))).movedim(1, -1)
     answers = verdicts(judge, pictures)
     right = torch.tensor(
-        [[answer[name] == getattr(scene, name) for name in ATTRIBUTES] for answer, scene in zip(answers, bank.scenes)]
+        [
+            [answer[name] == getattr(scene, name) for name in ATTRIBUTES]
+            for answer, scene in zip(answers, bank.scenes, strict=True)
+        ]
     ).float()
-    return {**dict(zip(ATTRIBUTES, right.mean(0).tolist())), "all": right.prod(1).mean().item()}
+    return {**dict(zip(ATTRIBUTES, right.mean(0).tolist(), strict=True)), "all": right.prod(1).mean().item()}
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
@@ -85,7 +89,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     torch.manual_seed(loop.seed)
     heads = tuple((name, LABELS[name]) for name in ATTRIBUTES)
     judge = Judge(JudgeDims(heads=heads, widths=tuple(config["model"]["widths"])))
-    judge = fit("judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work, fingerprint(config))
+    judge = fit(
+        "judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work, fingerprint(config)
+    )
     scores = accuracy(judge.cpu(), held_out)
     logger.info("judge on held-out seeds and combinations: %s", scores)
     write_network_file(

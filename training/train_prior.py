@@ -1,9 +1,11 @@
-"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--config FILE] [--work DIR] [--out DIR].
+"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--config FILE] [--work
+DIR] [--out DIR].
 
-The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture drawn more
-or less cleanly, score its aesthetic score. C adds Gaussian noise, or puts the embedding of a text or a sound that goes with X in the place
-of F(X); ours besides: the embedding of the same scene drawn at another cleanliness, because without it the prior hardly learns to
-read the score. Some rows see neither embedding nor score: the unconditional pass of guidance, trained as inference runs it.
+The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture
+drawn more or less cleanly, score its aesthetic score. C adds Gaussian noise, or puts the embedding of a text or a sound
+that goes with X in the place of F(X); ours besides: the embedding of the same scene drawn at another cleanliness,
+because without it the prior hardly learns to read the score. Some rows see neither embedding nor score: the
+unconditional pass of guidance, trained as inference runs it.
 """
 
 import json
@@ -42,7 +44,8 @@ PROMPTS_EVERY = 3  # batches; a prompt lengthens every row of its batch, so the 
 
 @dataclass(frozen=True)
 class PriorBank:
-    """Unit-norm embeddings: `pictures` (N, D) of `scenes` with their aesthetic `scores` (N,), `sounds` (kinds, takes, D).
+    """Unit-norm embeddings: `pictures` (N, D) of `scenes` with their aesthetic `scores` (N,), `sounds` (kinds, takes,
+    D).
 
     `twins` (T, D): the first T scenes, drawn again at another cleanliness.
     """
@@ -72,7 +75,12 @@ def prior_bank(imagebind: ImageBind, weights: Path, work: Path, data: dict) -> P
 def _embed_twins(imagebind: ImageBind, scenes: tuple[Scene, ...], seed: int) -> Tensor:
     """The scenes at a cleanliness of their own each, uniform from 0 to 1 -> (T, D), unit norm."""
     cleanliness = np.random.default_rng(seed).uniform(size=len(scenes)).astype(np.float32)
-    images = np.stack([render(scene, float(c)) for scene, c in zip(tqdm(scenes, desc="drawing twins", mininterval=5), cleanliness)])
+    images = np.stack(
+        [
+            render(scene, float(c))
+            for scene, c in zip(tqdm(scenes, desc="drawing twins", mininterval=5), cleanliness, strict=True)
+        ]
+    )
     return F.normalize(embed_bank(imagebind, SceneBank(images, scenes, cleanliness)), dim=-1)
 
 
@@ -98,12 +106,14 @@ class Batches:
         texts = [""] * self.size
         said = text.nonzero().flatten().tolist()
         with_prompts = step % PROMPTS_EVERY == 0
-        for row, (embedding, words) in zip(said, self._texts([self.bank.scenes[int(index[row])] for row in said], with_prompts, rng)):
+        for row, (embedding, words) in zip(
+            said, self._texts([self.bank.scenes[int(index[row])] for row in said], with_prompts, rng), strict=True
+        ):
             corrupted[row], texts[row], modality[row] = embedding, words, MODALITIES["text"]
         for row in sound.nonzero().flatten().tolist():
             corrupted[row], modality[row] = self._sound(self.bank.scenes[int(index[row])], rng), MODALITIES["audio"]
         unconditional = torch.rand(self.size, generator=generator) < self.dropped
-        texts = ["" if skip else text for text, skip in zip(texts, unconditional.tolist())]
+        texts = ["" if skip else text for text, skip in zip(texts, unconditional.tolist(), strict=True)]
         ids, mask = clip_prompts(self.imagebind.tokenizer, texts, self.clip)
         return {
             "target": TARGET_NORM * target,
@@ -116,8 +126,8 @@ class Batches:
         }
 
     def _noisy(self, start: Tensor, most: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Embeddings (B, D) with noise of a length from 0 to `most` (B,), and a modality: a picture, or (as at inference) what an
-        LLM predicted."""
+        """Embeddings (B, D) with noise of a length from 0 to `most` (B,), and a modality: a picture, or (as at
+        inference) what an LLM predicted."""
         count, size = start.shape
         length = most[:, None] * torch.rand(count, 1, generator=generator)
         noise = torch.randn(count, size, generator=generator) / size**0.5  # of length 1
@@ -126,7 +136,8 @@ class Batches:
 
     @torch.no_grad()
     def _texts(self, scenes: list[Scene], with_prompts: bool, rng: np.random.Generator) -> list[tuple[Tensor, str]]:
-        """A true text for every scene: its embedding; with prompts, the words too, or with a zero embedding (as released)."""
+        """A true text for every scene: its embedding; with prompts, the words too, or with a zero embedding (as
+        released)."""
         if not scenes:
             return []
         texts = [draw_phrase(scene, rng).text for scene in scenes]
@@ -134,7 +145,7 @@ class Batches:
         embeddings = F.normalize(self.imagebind.encode_text(tokens), dim=-1)
         if not with_prompts:
             return [(embedding, "") for embedding in embeddings]
-        return [(embedding * int(rng.integers(2)), text) for embedding, text in zip(embeddings, texts)]
+        return [(embedding * int(rng.integers(2)), text) for embedding, text in zip(embeddings, texts, strict=True)]
 
     def _sound(self, scene: Scene, rng: np.random.Generator) -> Tensor:
         """A sound of the scene's subject or weather."""
@@ -169,7 +180,15 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     bank = prior_bank(imagebind, weights, work, data)
     torch.manual_seed(loop.seed)
     prior = RefinementPrior(dims_for(imagebind, config["network"]))
-    prior = fit("prior", prior, Batches(config, bank, imagebind, prior.dims), loss_of, loop, work, fingerprint(config, [weights]))
+    prior = fit(
+        "prior",
+        prior,
+        Batches(config, bank, imagebind, prior.dims),
+        loss_of,
+        loop,
+        work,
+        fingerprint(config, [weights]),
+    )
 
     prior = prior.cpu().half().float().requires_grad_(False)  # measured as it is stored
     prior.tokenizer = imagebind.tokenizer
@@ -178,7 +197,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     logger.info("prior on held-out seeds and combinations: %s", json.dumps(scores))
     metadata = {"any2pix.scores": json.dumps(scores)}
     path = Path(out) / "prior.safetensors"
-    write_network_file(path, "prior", prior.state_dict(), prior.dims.to_dict(), prior.tokenizer.to_str(), metadata, torch.float16)
+    write_network_file(
+        path, "prior", prior.state_dict(), prior.dims.to_dict(), prior.tokenizer.to_str(), metadata, torch.float16
+    )
     return scores
 
 

@@ -1,6 +1,8 @@
-"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--config FILE] [--work DIR] [--out DIR].
+"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--config
+FILE] [--work DIR] [--out DIR].
 
-Toyland's captions and descriptions; an empty prompt trains the unconditional model. Needs the frozen VAE of the miniature.
+Toyland's captions and descriptions; an empty prompt trains the unconditional model. Needs the frozen VAE of the
+miniature.
 """
 
 from pathlib import Path
@@ -88,7 +90,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         flip = torch.randint(2, (count,), generator=generator)
         rng = numpy_generator(generator)
         texts = [describe(bank.scenes[i], rng) for i in index.tolist()]
-        texts = [mirrored_text(text) if mirror else text for text, mirror in zip(texts, flip.tolist())]
+        texts = [mirrored_text(text) if mirror else text for text, mirror in zip(texts, flip.tolist(), strict=True)]
         texts = without_some(texts, torch.rand(count, generator=generator) < config["condition_dropout"])
         weight = place_weights(masks, index, flip, side, config["subject_weight"])
         z = latents[flip, index].float()

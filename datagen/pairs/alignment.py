@@ -14,7 +14,8 @@ class Alignment:
 
     `mapper` (L, L): injected[:, n] = sum over w of map[:, w] * mapper[w, n].
     `share` (L,) in [0, 1]: how much of the injected map a token gets; the rest is its own.
-    `weight` (L,): factor of a token's map, 1 where nothing is re-weighted (Hertz et al., sec. 3.2, "attention re-weighting").
+    `weight` (L,): factor of a token's map, 1 where nothing is re-weighted (Hertz et al., sec. 3.2, "attention
+    re-weighting").
     """
 
     mapper: Tensor
@@ -32,11 +33,13 @@ def choose_method(source: str, edited: str) -> str:
     return "swap" if len(source.split()) == len(edited.split()) else "refine"
 
 
-def align(source: Sequence[int], edited: Sequence[int], length: int, method: str, weight: Tensor | None = None) -> Alignment:
+def align(
+    source: Sequence[int], edited: Sequence[int], length: int, method: str, weight: Tensor | None = None
+) -> Alignment:
     """Token ids of both captions, start and end token included and padding not, of a text encoder of `length` tokens.
 
-    What both captions say takes the first one's maps. "swap": so does a replaced word, its map divided among its new tokens.
-    "refine": replaced and added words keep their own maps. Padding is aligned with padding.
+    What both captions say takes the first one's maps. "swap": so does a replaced word, its map divided among its new
+    tokens. "refine": replaced and added words keep their own maps. Padding is aligned with padding.
     """
     if method not in ("swap", "refine"):
         raise ValueError(f'There is no alignment "{method}". Choose one of: swap, refine.')
@@ -59,12 +62,17 @@ def align(source: Sequence[int], edited: Sequence[int], length: int, method: str
 
 
 def token_weights(edited: Sequence[int], phrases: Mapping[tuple[int, ...], float], length: int) -> Tensor:
-    """(L,) factors: those of each phrase (its token ids without start and end) wherever the edited caption has it, else 1."""
+    """(L,) factors: those of each phrase (its token ids without start and end) wherever the edited caption has it, else
+    1."""
     weight = torch.ones(length)
     for phrase, factor in phrases.items():
-        starts = [i for i in range(len(edited) - len(phrase) + 1) if tuple(edited[i : i + len(phrase)]) == tuple(phrase)]
+        starts = [
+            i for i in range(len(edited) - len(phrase) + 1) if tuple(edited[i : i + len(phrase)]) == tuple(phrase)
+        ]
         if not phrase or not starts:
-            raise ValueError("A phrase to re-weight does not occur in the edited caption. Take words from that caption.")
+            raise ValueError(
+                "A phrase to re-weight does not occur in the edited caption. Take words from that caption."
+            )
         for start in starts:
             weight[start : start + len(phrase)] = factor
     return weight

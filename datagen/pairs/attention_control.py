@@ -40,7 +40,11 @@ class Control:
 
     def takes(self, is_cross: bool) -> bool:
         """Whether maps of this kind are replaced in this pass."""
-        return self.active is not None and bool(self.active.any()) and self.maps in ("both", "cross" if is_cross else "self")
+        return (
+            self.active is not None
+            and bool(self.active.any())
+            and self.maps in ("both", "cross" if is_cross else "self")
+        )
 
     def inject(self, layer: str, probabilities: Tensor, heads: int, is_cross: bool) -> Tensor:
         """(rows * heads, pixels, tokens) -> the same, the edited rows of active candidates with the source's maps.
@@ -70,12 +74,15 @@ class ControlledAttention:
 
     def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
                  attention_mask: Tensor | None = None, *args, **kwargs) -> Tensor:  # fmt: skip
-        """Hidden states (rows, pixels, C), context (rows, tokens, D) or None for self-attention -> (rows, pixels, C)."""
+        """Hidden states (rows, pixels, C), context (rows, tokens, D) or None for self-attention -> (rows, pixels,
+        C)."""
         is_cross = encoder_hidden_states is not None
         if not self.control.takes(is_cross):
             return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
         if hidden_states.ndim != 3 or attn.group_norm is not None or attn.spatial_norm is not None:
-            raise ValueError(f"{self.name} is no attention of a transformer block; Prompt-to-Prompt cannot read its maps.")
+            raise ValueError(
+                f"{self.name} is no attention of a transformer block; Prompt-to-Prompt cannot read its maps."
+            )
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if is_cross and attn.norm_cross:
             context = attn.norm_encoder_hidden_states(context)

@@ -4,9 +4,9 @@
     python -m any2pix.datagen.pairs.captions --toyland 2000 --out data/captions
     python -m any2pix.datagen.pairs.captions --pairs written.jsonl --out data/captions
 
-Each shard answers `--shard-size` captions. A record: {"source", "instruction", "edited"}, and where a line of `--pairs` has
-it "weights": words of the edited caption with the factor of their attention. Pairs that exist, such as those published
-with InstructPix2Pix, go through the same checks as a model's.
+Each shard answers `--shard-size` captions. A record: {"source", "instruction", "edited"}, and where a line of `--pairs`
+has it "weights": words of the edited caption with the factor of their attention. Pairs that exist, such as those
+published with InstructPix2Pix, go through the same checks as a model's.
 """
 
 import argparse
@@ -29,7 +29,11 @@ from .writers import BETWEEN, PROMPTS, STOP, TEMPERATURE, CausalWriter, Writer, 
 NAME = "captions"
 PAIRS_A_SHARD = 100_000  # no shard holds more: the number of a pair tells its shard
 # What a line of written pairs may call each part: our names, and those of the authors' files of prompts
-PARTS = {"source": ("source", "caption", "input"), "instruction": ("instruction", "edit"), "edited": ("edited", "output")}
+PARTS = {
+    "source": ("source", "caption", "input"),
+    "instruction": ("instruction", "edit"),
+    "edited": ("edited", "output"),
+}
 LONGEST = 300  # characters of an instruction or a caption; CLIP reads 77 tokens, about as much
 Parse = Callable[[str, str], tuple[dict | None, str]]  # (caption, answer) -> (record, "") or (None, reason)
 
@@ -81,7 +85,13 @@ def key_of(record: dict[str, str]) -> tuple[str, str]:
 
 
 def write_captions(
-    shards: ShardFolder, captions: Sequence[str], writer: Writer, size: int, batch: int, seed: int, parse: Parse = parse_answer
+    shards: ShardFolder,
+    captions: Sequence[str],
+    writer: Writer,
+    size: int,
+    batch: int,
+    seed: int,
+    parse: Parse = parse_answer,
 ) -> Counter:
     """Answer all captions, shard by shard in order, so that a stopped run drops the same duplicates as a whole one."""
     seen: set[tuple[str, str]] = set()
@@ -97,8 +107,10 @@ def write_captions(
             texts = part[start : start + batch]
             answers = writer(texts, _seed(seed, index, start))
             if len(answers) != len(texts):
-                raise ValueError(f"The writer gave {len(answers)} answers to {len(texts)} captions; it must give one each.")
-            for text, answer in zip(texts, answers):
+                raise ValueError(
+                    f"The writer gave {len(answers)} answers to {len(texts)} captions; it must give one each."
+                )
+            for text, answer in zip(texts, answers, strict=True):
                 record, reason = parse(text, answer)
                 if record and key_of(record) in seen:
                     record, reason = None, "duplicate"
@@ -131,15 +143,23 @@ def _seed(*parts: int) -> int:
 
 def main(argv: list[str] | None = None) -> Counter:
     """The command line of this stage."""
-    parser = argparse.ArgumentParser(description="Captions to instructions and edited captions; goes on where it stopped.")
+    parser = argparse.ArgumentParser(
+        description="Captions to instructions and edited captions; goes on where it stopped."
+    )
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--captions", type=Path, help="text file, one caption a line")
     given.add_argument("--pairs", type=Path, help="JSON lines with source, instruction and edited; no model is asked")
     given.add_argument("--toyland", type=positive, metavar="N", help="captions of N random scenes of Toyland")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
-    parser.add_argument("--writer", default="toyland", help="folder of a transformers causal model (default: Toyland's grammar)")
-    parser.add_argument("--form", default="few-shot", choices=PROMPTS, help="how the model is asked (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="0: likeliest token (default: %(default)s)")
+    parser.add_argument(
+        "--writer", default="toyland", help="folder of a transformers causal model (default: Toyland's grammar)"
+    )
+    parser.add_argument(
+        "--form", default="few-shot", choices=PROMPTS, help="how the model is asked (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="0: likeliest token (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu")
     # the pictures of a shard come as one: with the published 100 candidates each, 100 captions are a day of a GPU
     parser.add_argument("--shard-size", type=positive, default=100, help="captions a shard (default: %(default)s)")
@@ -151,7 +171,11 @@ def main(argv: list[str] | None = None) -> Counter:
     if options.pairs and options.writer != "toyland":
         parser.error("--pairs are written already; leave out --writer, or give their captions with --captions")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    captions = toyland_captions(options.toyland, options.seed) if options.toyland else read_lines(options.captions or options.pairs)
+    captions = (
+        toyland_captions(options.toyland, options.seed)
+        if options.toyland
+        else read_lines(options.captions or options.pairs)
+    )
     shards = ShardFolder(options.out, NAME, ".jsonl")
     names = ("toyland", "writer", "form", "temperature", "shard_size", "batch", "seed")
     digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:12]

@@ -61,7 +61,9 @@ def choose(found: Sequence[Similarity], thresholds: Thresholds, counts: Counter)
     return passed[: thresholds.best]
 
 
-def filter_shards(pictures: ShardFolder, shards: ShardFolder, indices: Iterable[int], embedder: Embedder, thresholds: Thresholds) -> Counter:
+def filter_shards(
+    pictures: ShardFolder, shards: ShardFolder, indices: Iterable[int], embedder: Embedder, thresholds: Thresholds
+) -> Counter:
     """Filter finished shards of candidates, a caption pair at a time."""
 
     def make(index: int, counts: Counter) -> Iterator[dict]:
@@ -83,18 +85,34 @@ def filter_shards(pictures: ShardFolder, shards: ShardFolder, indices: Iterable[
 def main(argv: list[str] | None = None) -> Counter:
     """The command line of this stage."""
     plain = Thresholds()
-    parser = argparse.ArgumentParser(description="Keep the best candidates of each caption pair; goes on where it stopped.")
+    parser = argparse.ArgumentParser(
+        description="Keep the best candidates of each caption pair; goes on where it stopped."
+    )
     parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures stage")
     add_shard_work(parser)
-    parser.add_argument("--embedder", default="miniature", help=f"transformers CLIP such as {PUBLISHED_CLIP} (default: %(default)s)")
+    parser.add_argument(
+        "--embedder", default="miniature", help=f"transformers CLIP such as {PUBLISHED_CLIP} (default: %(default)s)"
+    )
     for name in ("image_image", "image_caption", "direction"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(plain, name), help="least similarity, default: %(default)s")
-    parser.add_argument("--best", type=positive, default=plain.best, help="kept of each caption pair (default: %(default)s)")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=getattr(plain, name),
+            help="least similarity, default: %(default)s",
+        )
+    parser.add_argument(
+        "--best", type=positive, default=plain.best, help="kept of each caption pair (default: %(default)s)"
+    )
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     thresholds = Thresholds(given.image_image, given.image_caption, given.direction, given.best)
     pictures, shards = ShardFolder(given.pictures, PICTURES, ".tar"), ShardFolder(given.out, NAME, ".tar")
-    settings = {"pictures": pictures.settings(), "embedder": str(given.embedder), "dtype": given.dtype, **asdict(thresholds)}
+    settings = {
+        "pictures": pictures.settings(),
+        "embedder": str(given.embedder),
+        "dtype": given.dtype,
+        **asdict(thresholds),
+    }
     embedder = load_embedder(given.embedder, given.device, getattr(torch, given.dtype))
     shards.begin(settings)  # once the networks are there
     totals = filter_shards(pictures, shards, own_shards(pictures.finished(), given.part), embedder, thresholds)

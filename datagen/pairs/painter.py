@@ -1,4 +1,5 @@
-"""The networks of stage 2, from a diffusers pipeline's folder or from our miniature: texts to conditioning, latents to pictures."""
+"""The networks of stage 2, from a diffusers pipeline's folder or from our miniature: texts to conditioning, latents to
+pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ def load_painter(place: str | Path, device="cpu", dtype=torch.float32, size: int
         return load_miniature(folder, device, dtype, size)
     if not (folder / "model_index.json").exists():
         raise FileNotFoundError(
-            f"{folder} is no model to paint with: there is neither model_index.json nor {TEXT_UNET} in it. Give the folder "
+            f"{folder} is no model to paint with: there is neither model_index.json nor {TEXT_UNET} in it. Give the "
+            f"folder "
             "of a Stable Diffusion or SDXL pipeline in diffusers' format."
         )
     pipeline = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype).to(device)

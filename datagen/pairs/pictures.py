@@ -46,7 +46,9 @@ class PaintOptions:
 
     def __post_init__(self):
         if not 0.0 <= self.shares[0] <= self.shares[1] <= 1.0:
-            raise ValueError(f"The shares of the steps are {self.shares}; give a range within 0 and 1, the lower end first.")
+            raise ValueError(
+                f"The shares of the steps are {self.shares}; give a range within 0 and 1, the lower end first."
+            )
 
 
 def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int) -> Iterator[dict]:
@@ -71,11 +73,13 @@ def paint_pair(painter: Painter, record: dict, options: PaintOptions, seed: int)
             painter.unet, painter.scheduler, texts, alignment, noise.to(painter.device), shares,
             guidance, options.steps, options.maps,
         )  # fmt: skip
-        for number, share, scale, pair in zip(seeds, shares.tolist(), guidance.tolist(), latents):
+        for number, share, scale, pair in zip(seeds, shares.tolist(), guidance.tolist(), latents, strict=True):
             yield {"seed": number, "share": share, "guidance": scale, "pictures": painter.pictures(pair)}
 
 
-def paint_shards(captions: ShardFolder, shards: ShardFolder, indices: Iterable[int], painter: Painter, options: PaintOptions) -> Counter:
+def paint_shards(
+    captions: ShardFolder, shards: ShardFolder, indices: Iterable[int], painter: Painter, options: PaintOptions
+) -> Counter:
     """Paint shards of captions. A pair that cannot be painted is dropped and counted."""
 
     with torch.no_grad():
@@ -90,7 +94,12 @@ def paint_shards(captions: ShardFolder, shards: ShardFolder, indices: Iterable[i
             for candidate, found in enumerate(paint_pair(painter, record, options, _seed(options.seed, number))):
                 before, after = found.pop("pictures")
                 about = {**record, "pair": number, **found}
-                yield {"__key__": f"{number:09d}_{candidate:03d}", "source.png": before, "edited.png": after, "json": about}
+                yield {
+                    "__key__": f"{number:09d}_{candidate:03d}",
+                    "source.png": before,
+                    "edited.png": after,
+                    "json": about,
+                }
 
     return shards.run(indices, make)
 
@@ -125,15 +134,27 @@ def main(argv: list[str] | None = None) -> Counter:
     parser = argparse.ArgumentParser(description="Caption pairs to candidate picture pairs; goes on where it stopped.")
     parser.add_argument("--captions", type=Path, required=True, help="folder of the captions stage")
     add_shard_work(parser)
-    parser.add_argument("--model", default="miniature", help="folder of the miniature, or of SD or SDXL in diffusers' format (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        default="miniature",
+        help="folder of the miniature, or of SD or SDXL in diffusers' format (default: %(default)s)",
+    )
     parser.add_argument("--size", type=positive, help="pixels of a side (default: what the UNet was made for)")
     for name in ("candidates", "at_once", "steps"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=positive, default=getattr(plain, name), help="default: %(default)s")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=positive, default=getattr(plain, name), help="default: %(default)s"
+        )
     parser.add_argument("--seed", type=int, default=plain.seed)
     for name in ("shares", "guidance"):
-        parser.add_argument(f"--{name}", type=float, nargs=2, default=getattr(plain, name), help="range, default: %(default)s")
-    parser.add_argument("--maps", choices=MAPS, default=plain.maps, help="attention maps injected (default: %(default)s)")
-    parser.add_argument("--method", choices=("auto", "swap", "refine"), default=plain.method, help="default: %(default)s")
+        parser.add_argument(
+            f"--{name}", type=float, nargs=2, default=getattr(plain, name), help="range, default: %(default)s"
+        )
+    parser.add_argument(
+        "--maps", choices=MAPS, default=plain.maps, help="attention maps injected (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--method", choices=("auto", "swap", "refine"), default=plain.method, help="default: %(default)s"
+    )
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = PaintOptions(
@@ -141,7 +162,13 @@ def main(argv: list[str] | None = None) -> Counter:
         given.method, given.seed,
     )  # fmt: skip
     captions, shards = ShardFolder(given.captions, CAPTIONS, ".jsonl"), ShardFolder(given.out, NAME, ".tar")
-    settings = {"captions": captions.settings(), "model": str(given.model), "size": given.size, "dtype": given.dtype, **vars(options)}
+    settings = {
+        "captions": captions.settings(),
+        "model": str(given.model),
+        "size": given.size,
+        "dtype": given.dtype,
+        **vars(options),
+    }
     painter = load_painter(given.model, given.device, getattr(torch, given.dtype), given.size)
     shards.begin(settings)  # once the networks are there
     totals = paint_shards(captions, shards, own_shards(captions.finished(), given.part), painter, options)

@@ -30,10 +30,10 @@ def sample_pairs(
 ) -> Tensor:
     """Clean latents of N candidates (N, 2, c, h, w), float32: the source caption's picture, then the edited one's.
 
-    `texts`: the empty prompt, the source caption, the edited caption. `noise` (N, c, h, w) of unit variance: both pictures
-    of a candidate start from one. `shares` (N,) in [0, 1]: the part of the steps, from the first on, in which the source's
-    attention maps are injected. `guidance` (N,): classifier-free guidance scales. `scheduler`: a diffusers scheduler that
-    draws no noise of its own, such as DDIM. `progress(step, steps)` may raise to stop.
+    `texts`: the empty prompt, the source caption, the edited caption. `noise` (N, c, h, w) of unit variance: both
+    pictures of a candidate start from one. `shares` (N,) in [0, 1]: the part of the steps, from the first on, in which
+    the source's attention maps are injected. `guidance` (N,): classifier-free guidance scales. `scheduler`: a diffusers
+    scheduler that draws no noise of its own, such as DDIM. `progress(step, steps)` may raise to stop.
     """
     _check(texts, noise, shares, guidance, steps)
     count = len(noise)
@@ -64,9 +64,14 @@ def draw(count: int, span: tuple[float, float], generator: torch.Generator) -> T
 
 def _check(texts: Conditioning, noise: Tensor, shares: Tensor, guidance: Tensor, steps: int) -> None:
     if len(texts.context) != 3:
-        raise ValueError(f"{len(texts.context)} texts were given; three are needed: the empty prompt, source and edited caption.")
+        raise ValueError(
+            f"{len(texts.context)} texts were given; three are needed: the empty prompt, source and edited caption."
+        )
     if not len(noise) == len(shares) == len(guidance):
-        raise ValueError(f"{len(noise)} noises, {len(shares)} shares and {len(guidance)} guidance scales: give one of each a candidate.")
+        raise ValueError(
+            f"{len(noise)} noises, {len(shares)} shares and {len(guidance)} guidance scales: give one of each a "
+            f"candidate."
+        )
     if ((shares < 0) | (shares > 1)).any():
         raise ValueError(f"The shares of injected steps {shares.tolist()} are not all between 0 and 1.")
     if steps < 1:

@@ -56,7 +56,9 @@ class ShardFolder:
         """What the stage was run with. Raises FileNotFoundError where it never ran."""
         place = self.folder / "stage.json"
         if not place.exists():
-            raise FileNotFoundError(f"{self.folder} holds no shards: {place.name} is missing. Run the stage before this one.")
+            raise FileNotFoundError(
+                f"{self.folder} holds no shards: {place.name} is missing. Run the stage before this one."
+            )
         return json.loads(place.read_text(encoding="utf-8"))
 
     def begin(self, settings: dict) -> None:
@@ -69,7 +71,9 @@ class ShardFolder:
         before = self.settings()  # another machine may have been as quick
         if changed := sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key)):
             told = ", ".join(f"{key} {before.get(key)!r} -> {settings.get(key)!r}" for key in changed)
-            raise ValueError(f"{self.folder} was begun with other settings ({told}). Use those, or another --out folder.")
+            raise ValueError(
+                f"{self.folder} was begun with other settings ({told}). Use those, or another --out folder."
+            )
 
     def run(self, indices: Iterable[int], make: Make) -> Counter:
         """Write the shards that are not finished; `make(index, counts)` yields their samples and counts what it drops.
@@ -129,7 +133,8 @@ def read_tar(path: str | Path) -> Iterator[Sample]:
 def stream(folder: str | Path, name: str = "filter"):
     """The finished shards of a picture stage as a `datasets` IterableDataset: columns json, source.png, edited.png.
 
-    Shuffle, split among workers and decode as `datasets` does: `.shuffle(buffer_size=...)`, a torch DataLoader around it.
+    Shuffle, split among workers and decode as `datasets` does: `.shuffle(buffer_size=...)`, a torch DataLoader around
+    it.
     """
     from datasets import load_dataset  # of the [train] extra; only the trainer streams
 
@@ -177,7 +182,8 @@ def _write_tar(place: Path, samples: Iterable[Sample]) -> int:
 
 
 def _part_of(place: Path) -> Path:
-    """Where a file is written until it is whole; a name of its own for each writer, should two be at work by mistake."""
+    """Where a file is written until it is whole; a name of its own for each writer, should two be at work by
+    mistake."""
     return place.with_name(f"{place.name}.{uuid4().hex}.part")
 
 

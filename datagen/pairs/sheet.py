@@ -1,4 +1,5 @@
-"""Stage 4: a page to look at: samples of finished pairs with their words and similarities, and what was dropped and why.
+"""Stage 4: a page to look at: samples of finished pairs with their words and similarities, and what was dropped and
+why.
 
     python -m any2pix.datagen.pairs.sheet --pairs data/pairs --out sheet.html
 """
@@ -20,7 +21,8 @@ from .shards import ShardFolder, told
 SIDE = 256  # pixels of a picture on the page
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Training pairs</title>
-<style>body {{ font-family: sans-serif; margin: 2em }} figure {{ display: inline-block; width: {width}px; margin: .5em }}
+<style>body {{ font-family: sans-serif; margin: 2em }}
+figure {{ display: inline-block; width: {width}px; margin: .5em }}
 img {{ width: {side}px }} figcaption {{ font-size: 85% }}</style>
 <h1>Training pairs</h1><p>{counts}</p>
 {figures}
@@ -72,7 +74,9 @@ def _inline(picture: Image.Image) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line of this stage."""
-    parser = argparse.ArgumentParser(description="A page of samples of finished pairs, with the counts of what was dropped.")
+    parser = argparse.ArgumentParser(
+        description="A page of samples of finished pairs, with the counts of what was dropped."
+    )
     parser.add_argument("--pairs", type=Path, required=True, help="folder of a stage with pictures")
     parser.add_argument("--stage", default=FILTERED, choices=(FILTERED, "pictures"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("sheet.html"), help="default: %(default)s")

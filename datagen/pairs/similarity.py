@@ -1,4 +1,5 @@
-"""CLIP similarities of picture pairs and their captions, with whatever network embeds both (InstructPix2Pix sec. 3.1.2)."""
+"""CLIP similarities of picture pairs and their captions, with whatever network embeds both (InstructPix2Pix sec.
+3.1.2)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class Embedder:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Cosines in [-1, 1]: between the pictures, of each with its caption, and of the change in pictures with that in captions."""
+    """Cosines in [-1, 1]: between the pictures, of each with its caption, and of the change in pictures with that in
+    captions."""
 
     image_image: float
     source_caption: float
@@ -39,7 +41,9 @@ class Similarity:
     direction: float
 
 
-def measure(embedder: Embedder, pairs: Sequence[tuple[Image.Image, Image.Image]], source: str, edited: str) -> list[Similarity]:
+def measure(
+    embedder: Embedder, pairs: Sequence[tuple[Image.Image, Image.Image]], source: str, edited: str
+) -> list[Similarity]:
     """The similarities of some candidates of one caption pair."""
     images = F.normalize(embedder.pictures([picture for pair in pairs for picture in pair]).float(), dim=-1)
     before, after = images[0::2], images[1::2]
@@ -54,17 +58,22 @@ def measure(embedder: Embedder, pairs: Sequence[tuple[Image.Image, Image.Image]]
 
 
 def patch_similarity(embedder: Embedder, before: Image.Image, after: Image.Image) -> float:
-    """How alike two pictures are place by place: the cosine of their patches, the mean over all. 1 for the same picture."""
+    """How alike two pictures are place by place: the cosine of their patches, the mean over all. 1 for the same
+    picture."""
     return float(F.cosine_similarity(*embedder.patches([before, after]).float(), dim=-1).mean())
 
 
 def load_embedder(place: str | Path, device="cpu", dtype=torch.float32) -> Embedder:
     """`place`: "miniature", an ImageBind file, or a folder or name of a transformers CLIP."""
     if place == "miniature" or Path(place).is_file():
-        return imagebind_embedder(load_imagebind(MINIATURE if place == "miniature" else place, device=device, dtype=dtype))
+        return imagebind_embedder(
+            load_imagebind(MINIATURE if place == "miniature" else place, device=device, dtype=dtype)
+        )
     from transformers import CLIPModel, CLIPProcessor
 
-    return clip_embedder(CLIPModel.from_pretrained(place).to(device, dtype).eval(), CLIPProcessor.from_pretrained(place))
+    return clip_embedder(
+        CLIPModel.from_pretrained(place).to(device, dtype).eval(), CLIPProcessor.from_pretrained(place)
+    )
 
 
 def clip_embedder(model, processor) -> Embedder:

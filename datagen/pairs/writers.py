@@ -25,7 +25,8 @@ Writer = Callable[[Sequence[str], int], list[str]]
 FEW_SHOTS = (
     ("a girl riding a horse", "have her ride a dragon", "a girl riding a dragon"),
     ("a photograph of a city skyline at noon", "make it night", "a photograph of a city skyline at night"),
-    ("a bowl of fruit on a wooden table, oil painting", "as a pencil drawing", "a bowl of fruit on a wooden table, pencil drawing"),
+    ("a bowl of fruit on a wooden table, oil painting", "as a pencil drawing",
+    "a bowl of fruit on a wooden table, pencil drawing"),
     ("a dog sleeping on a sofa", "add a cat beside it", "a dog and a cat sleeping on a sofa"),
     ("a portrait of an old fisherman", "turn him into a robot", "a portrait of an old robot fisherman"),
 )  # fmt: skip
@@ -38,7 +39,8 @@ def fine_tuned_prompt(text: str) -> str:
 
 
 def few_shot_prompt(text: str, shots: Sequence[tuple[str, str, str]] = FEW_SHOTS) -> str:
-    """What any other causal language model reads: the task, examples (caption, instruction, edited caption), the caption."""
+    """What any other causal language model reads: the task, examples (caption, instruction, edited caption), the
+    caption."""
     examples = [shot + ASK + instruction + BETWEEN + edited + STOP for shot, instruction, edited in shots]
     return "\n\n".join([TASK, *examples, text + ASK])
 
@@ -57,7 +59,9 @@ class CausalWriter:
     max_new_tokens: int = MAX_NEW_TOKENS
 
     @classmethod
-    def load(cls, folder: str | Path, form: str = "few-shot", device="cpu", dtype: torch.dtype | str = "auto", **options):
+    def load(
+        cls, folder: str | Path, form: str = "few-shot", device="cpu", dtype: torch.dtype | str = "auto", **options
+    ):
         """From a transformers folder; `form` "few-shot" or "fine-tuned"."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -74,11 +78,16 @@ class CausalWriter:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         device = next(self.model.parameters()).device
         inputs = self.tokenizer([self.prompt(text) for text in captions], return_tensors="pt", padding=True).to(device)
-        drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
+        drawn = (
+            {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+            if self.temperature
+            else {"do_sample": False}
+        )
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)  # transformers draws from torch's own generator and takes no other
             out = self.model.generate(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=self.max_new_tokens,
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+                max_new_tokens=self.max_new_tokens,
                 stop_strings=[STOP], tokenizer=self.tokenizer, pad_token_id=self.tokenizer.pad_token_id, **drawn,
             )  # fmt: skip
         answers = self.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -86,7 +95,8 @@ class CausalWriter:
 
 
 def toyland_writer(captions: Sequence[str], seed: int) -> list[str]:
-    """Toyland's grammar: one edit a caption, never to a held-out combination. A caption unknown to it gets an empty answer."""
+    """Toyland's grammar: one edit a caption, never to a held-out combination. A caption unknown to it gets an empty
+    answer."""
     rng = np.random.default_rng(seed)
     return [_toyland_answer(text, rng) for text in captions]
 

@@ -37,9 +37,11 @@ def test_an_error_in_a_process_is_raised_here_and_the_process_lives(sides, tmp_p
 
 
 def test_a_dead_process_is_named_with_its_log(tmp_path):
-    with against_upstream.two_sides(("nobody", "ours"), [], {}) as (dead, _):
-        with pytest.raises(RuntimeError, match="(?s)process of nobody has ended.*duel_nobody"):
-            dead.ask("check")
+    with (
+        against_upstream.two_sides(("nobody", "ours"), [], {}) as (dead, _),
+        pytest.raises(RuntimeError, match="(?s)process of nobody has ended.*duel_nobody"),
+    ):
+        dead.ask("check")
 
 
 @torch.no_grad()
@@ -128,7 +130,17 @@ def test_the_whole_command_with_our_own_code_on_both_sides(tmp_path, monkeypatch
     real = against_upstream.two_sides
     monkeypatch.setattr(against_upstream, "two_sides", lambda _, *rest: real(("ours", "ours"), *rest))
     against_upstream.main(
-        ["--upstream", str(tmp_path), "--quick", "--repeats", "1", "--only", "prior", "--json", str(tmp_path / "r.json")]
+        [
+            "--upstream",
+            str(tmp_path),
+            "--quick",
+            "--repeats",
+            "1",
+            "--only",
+            "prior",
+            "--json",
+            str(tmp_path / "r.json"),
+        ]
     )
     assert "| prior |" in caplog.text
     written = json.loads(Path(tmp_path, "r.json").read_text())

@@ -24,8 +24,8 @@ def server(tmp_path_factory):
     base = workspace.make_base(tmp_path_factory.mktemp("comfyui"))
     shutil.copytree(Path(__file__).parent / "packs", base / "custom_nodes", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        # What is freed goes back to the system, so that its memory tells what the server holds: glibc raises this threshold by
-        # itself once larger blocks were freed, and then keeps the smaller ones.
+        # What is freed goes back to the system, so that its memory tells what the server holds: glibc raises this
+        # threshold by itself once larger blocks were freed, and then keeps the smaller ones.
         patch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**20))
         if os.environ.get("DYNAMIC_VRAM"):  # by hand: the nodes' own tests run with it in any case
             patch.setenv("ANY2PIX_DYNAMIC_VRAM", str(Path(__file__).parent / "harness" / "dynamic_vram.py"))

@@ -21,7 +21,8 @@ def test_the_normal_guider(client, painting):
 
 
 def test_dual_cfg_guider(client, painting):
-    """Its three sides come in another order than the normal guider's two. Where two of them are the same it is that guider."""
+    """Its three sides come in another order than the normal guider's two. Where two of them are the same it is that
+    guider."""
     model, positive, negative = painting.apply()
     _, middle, _ = painting.apply_again((model, painting.other_text, painting.away), painting.other_vector)
 

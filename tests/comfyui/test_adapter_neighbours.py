@@ -106,7 +106,8 @@ def test_a_controlnet_in_either_order(client, painting, made_for_stock_nodes):
 
 @pytest.fixture(scope="module")
 def doubling_unet(server):
-    """A random UNet whose levels are 2 and 4 times as wide as the first, as SDXL's are and FreeU wants them, and its adapter."""
+    """A random UNet whose levels are 2 and 4 times as wide as the first, as SDXL's are and FreeU wants them, and its
+    adapter."""
     dims = DiffusionDims(widths=(32, 64, 128), transformers=(0, 1, 2), resnets=1, head_width=16, context=128, pooled=64)
     torch.manual_seed(4)
     unet = server.base / "models" / KINDS["unet"].folder / DOUBLING_FILE
@@ -141,8 +142,10 @@ def test_patches_of_attention_and_guidance_in_either_order(client, painting):
 
 @pytest.mark.parametrize("again", [False, True])
 def test_another_packs_ip_adapter_in_either_order(client, painting, again):
-    """That pack leaves an object in the model's patches and adds to whatever it finds there; ours must not be in its way."""
-    client.free()  # since 0.13 a clone has that object too, so that adding to it changes models of its own that are cached
+    """That pack leaves an object in the model's patches and adds to whatever it finds there; ours must not be in its
+    way."""
+    # since 0.13 a clone has that object too, so that adding to it changes models of its own that are cached
+    client.free()
 
     def other(model, seed):
         return painting.add("Any2PixTestOtherAdapter", model=model, seed=seed, weight=0.5)
@@ -156,7 +159,8 @@ def test_another_packs_ip_adapter_in_either_order(client, painting, again):
 
 
 def compare(client, painting, before: tuple, after: tuple, without: tuple) -> dict:
-    """Both orders paint the same, batched or split, and something else than without the neighbour -> all that was painted."""
+    """Both orders paint the same, batched or split, and something else than without the neighbour -> all that was
+    painted."""
     names = [painting.sample(*applied) for applied in (before, after, without)]
     names += [painting.sample(painting.split(model), *sides) for model, *sides in (before, after)]
     found = painting.run(client)

@@ -20,7 +20,7 @@ def test_masked_regions_are_the_embeddings_side_by_side(client, painting):
     model, second, _ = painting.apply(painting.other_vector, model=model, positive=painting.other_text)
     sides = [
         painting.add("ConditioningSetMask", conditioning=side, mask=mask, strength=1.0, set_cond_area="default")
-        for side, mask in zip((first, second), masks)
+        for side, mask in zip((first, second), masks, strict=True)
     ]
     both = painting.add("ConditioningCombine", conditioning_1=sides[0], conditioning_2=sides[1])
     names = [
@@ -99,7 +99,9 @@ def test_time_ranges(client, painting):
 
     applied = painting.apply()
     off = (painting.model, painting.text, painting.away) if painting.kind == "two_view" else painting.apply(scale=0.0)
-    stock = painting.sample(applied[0], *(swapped_halfway(one, other) for one, other in zip(applied[1:], off[1:])))
+    stock = painting.sample(
+        applied[0], *(swapped_halfway(one, other) for one, other in zip(applied[1:], off[1:], strict=True))
+    )
     ours = painting.sample(*painting.apply(end_percent=0.45))
     whole = painting.sample(*applied)
     model, *sides = painting.apply(end_percent=0.45)

@@ -1,10 +1,10 @@
 """A picture of any size and shape keeps its pixels where they are: what an edit leaves alone lines up with the source.
 
-Without an edit to an eighth of a pixel, under a mask to a few tenths. Without a mask the UNet paints everything anew, and the
-miniature's has learnt 128 x 128 alone: in one scene what it repaints may lie half a pixel off either way, over several it
-does not, so a whole edit is measured over several. InstructPix2Pix's edits of whole pictures are weak ones, and found to a
-quarter of a latent place: at sizes that it has not learnt the miniature invents some of the place, and where a side is short all
-of it.
+Without an edit to an eighth of a pixel, under a mask to a few tenths. Without a mask the UNet paints everything anew,
+and the miniature's has learnt 128 x 128 alone: in one scene what it repaints may lie half a pixel off either way, over
+several it does not, so a whole edit is measured over several. InstructPix2Pix's edits of whole pictures are weak ones,
+and found to a quarter of a latent place: at sizes that it has not learnt the miniature invents some of the place, and
+where a side is short all of it.
 """
 
 import io
@@ -29,7 +29,8 @@ WINDOW, PLACES = 0.35, 5  # side of a window as a share of the picture's, and ho
 UNEDITED = 6  # windows that are taken for what the edit left alone; an edit without a mask paints all of them anew
 CFG, STEPS = 2.0, 25
 BY_TEXT_STEPS = 4
-TEXT_GUIDANCE, IMAGE_GUIDANCE = {"whole": 0.5, "masked": 1.0}, 4.0  # less of the latter: the miniature invents the place anew
+# less of the latter: the miniature invents the place anew
+TEXT_GUIDANCE, IMAGE_GUIDANCE = {"whole": 0.5, "masked": 1.0}, 4.0
 BY_TEXT_SHIFT = {"whole": LATENT_STEP / 4, "masked": LARGEST_SHIFT}
 SHORTEST = 96  # side of a picture of which a whole edit by text leaves the place as it is
 HALF, HALVES = 0.5, 3  # windows that find a shift of a latent place even in an unsharp picture
@@ -37,10 +38,11 @@ SEEN = 0.02  # mean change of a channel, 1 is white against black
 
 
 def shift_between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Phase correlation of two pictures (H, W, 3) of one size -> (down, right) in pixels that ``one`` lies from ``other``.
+    """Phase correlation of two pictures (H, W, 3) of one size -> (down, right) in pixels that ``one`` lies from
+    ``other``.
 
-    The normalised cross-power spectrum, low-passed and zero-padded, so that its inverse peaks at the shift in fractions of a
-    pixel (Kuglin and Hines 1975; upsampling as Guizar-Sicairos 2008).
+    The normalised cross-power spectrum, low-passed and zero-padded, so that its inverse peaks at the shift in fractions
+    of a pixel (Kuglin and Hines 1975; upsampling as Guizar-Sicairos 2008).
     """
     height, width = one.shape[:2]
     window = np.hanning(height)[:, None] * np.hanning(width)
@@ -89,7 +91,9 @@ def windows(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Windows of two pictures, those first whose change is the smallest against what there is to see in them."""
     height, width = (int(share * side) for side in one.shape[:2])
-    rows, columns = (np.linspace(0, side - size, places).astype(int) for side, size in zip(one.shape, (height, width)))
+    rows, columns = (
+        np.linspace(0, side - size, places).astype(int) for side, size in zip(one.shape, (height, width), strict=True)
+    )
     cut = [tuple(p[y : y + height, x : x + width] for p in (one, other)) for y in rows for x in columns]
     return sorted(cut, key=lambda pair: np.abs(pair[0] - pair[1]).mean() / pair[1].std())
 
@@ -104,7 +108,8 @@ def test_the_measure_finds_a_shift(shift):
 
 
 def result_and_source(client, graph: dict, source: np.ndarray, masked: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What a graph makes of a picture, and the part of the picture that VAE Encode keeps: both (H, W, 3), of one size."""
+    """What a graph makes of a picture, and the part of the picture that VAE Encode keeps: both (H, W, 3), of one
+    size."""
     name = client.upload(as_png(source, masked), "aligned.png")
     (result,) = client.pictures(client.run(with_inputs(graph, "picture", image=name)))
     kept = trimmed(source)
@@ -118,7 +123,8 @@ def named(size: tuple[int, int]) -> str:
 
 @pytest.mark.parametrize("size", SIZES, ids=named)
 def test_a_picture_that_nothing_edits_comes_back_where_it_was(size, client, edit):
-    """Inverted and painted with its own embedding: what is left are the shifts of the pack, of the samplers and of the VAE."""
+    """Inverted and painted with its own embedding: what is left are the shifts of the pack, of the samplers and of the
+    VAE."""
     edit["sampled"]["inputs"].pop("negative_embedding")
     edit["sampled"]["inputs"] |= {"embedding": ["base", 1], "cfg": 1.0}
     pair = result_and_source(client, edit, source_of(size), masked=False)
@@ -149,8 +155,8 @@ def test_what_is_not_edited_lines_up_with_the_source(size, masked, client, edit)
     ids=str,
 )
 def test_an_edit_by_text_lines_up_with_the_source(size, extent, client, object_info):
-    """A source that reaches the UNet one latent place off, 8 pixels, is found 7 to 8 pixels off in a whole edit of 192 x 128;
-    at 128 x 128 the miniature draws it where it always is."""
+    """A source that reaches the UNet one latent place off, 8 pixels, is found 7 to 8 pixels off in a whole edit of 192
+    x 128; at 128 x 128 the miniature draws it where it always is."""
     masked = extent == "masked"
     graph = with_inputs(text_edit(object_info), "levels", steps=BY_TEXT_STEPS)
     graph = with_inputs(graph, "guider", text_guidance=TEXT_GUIDANCE[extent], image_guidance=IMAGE_GUIDANCE)

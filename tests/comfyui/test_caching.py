@@ -26,7 +26,7 @@ def test_a_late_knob_reruns_only_what_hangs_on_it(client, edit, name, change, di
     client.run(edit)
     run = client.run(with_inputs(edit, name, **change))
     assert run.classes(run.executed) == directly | AFTER_SAMPLING
-    assert EXPENSIVE <= run.classes(run.cached)
+    assert run.classes(run.cached) >= EXPENSIVE
 
 
 def test_a_repeated_prompt_runs_nothing(client, edit):

@@ -19,7 +19,9 @@ def test_seeds_and_steps_of_stock_nodes_vary(client, object_info):
     graph["levels"]["inputs"]["steps"] = ["values", Y_INT]
     cells = client.pictures(client.run(graph), "PreviewImage")
     assert len(cells) == 4
-    for cell, (steps, seed) in zip(cells, ((steps, seed) for steps in (2, 3) for seed in (5, LARGEST_SEED))):
+    for cell, (steps, seed) in zip(
+        cells, ((steps, seed) for steps in (2, 3) for seed in (5, LARGEST_SEED)), strict=True
+    ):
         alone = with_inputs(text_edit(object_info), "guider", text_guidance=4.0, image_guidance=1.5)
         alone = with_inputs(with_inputs(alone, "drawn", noise_seed=seed), "levels", steps=steps)
         (picture,) = client.pictures(client.run(alone))

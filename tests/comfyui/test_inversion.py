@@ -1,4 +1,5 @@
-"""On a real server, stock samplers bring the picture back from what DDIM Invert found: measured against the VAE's round trip."""
+"""On a real server, stock samplers bring the picture back from what DDIM Invert found: measured against the VAE's round
+trip."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from harness.graphs import offered
 
 ROUNDING = 1.5 / 255  # a saved picture has 256 levels
 MOST_LOSS = 0.5  # dB below the VAE's own round trip
-# linear_quadratic falls to 0 from a level at which the model sees a blur: no noise at all is denoised to the exact picture.
+# linear_quadratic falls to 0 from a level at which the model sees a blur: no noise at all is denoised to the exact
+# picture.
 MOST_LOSS_FROM_AFAR = 6.0
 MOST_LOSS_GUIDED = 1.5  # guidance bends the path, and small errors grow on the way down
 START = 3

@@ -125,7 +125,8 @@ def test_back_on_its_tab_a_workflow_shows_its_texts_again(page, client, edit):
     if not returns_to(page, STOCK_TAB):
         pytest.skip("this front end does not open a tab again either that holds Load Image and Save Image alone")
     open_edit(page, edit, TAB)
-    client.queue(BUSY)  # the page forgets for its tabs what the server tells before the page knows which prompt it is of
+    # the page forgets for its tabs what the server tells before the page knows which prompt it is of
+    client.queue(BUSY)
     page.run()
     before = page.page.evaluate(SHOWN)
     assert returns_to(page, TAB)

@@ -1,4 +1,5 @@
-"""Where weights are found: an artist's extra_model_paths.yaml, nested folders, links, files that arrive while ComfyUI runs."""
+"""Where weights are found: an artist's extra_model_paths.yaml, nested folders, links, files that arrive while ComfyUI
+runs."""
 
 import json
 import os
@@ -35,7 +36,8 @@ CONFIG = """my_weights:
         gone/with/the/old/disk
         a_file
 """
-# What lies in a model folder besides models, and what choosing it says; every one of them stood in the way of a server's start.
+# What lies in a model folder besides models, and what choosing it says; every one of them stood in the way of a
+# server's start.
 ODD_FILES = {
     "dead.safetensors": "is a link to",
     "loop.safetensors": "leads back to itself",

@@ -24,7 +24,8 @@ def test_nothing_lies_on_a_node_and_no_wire_runs_under_one(opened):
 
 
 def moves_nodes(page):
-    """Front end 1.32 moves a workflow's nodes apart for Vue nodes, and its wires' points by another measure, into the nodes."""
+    """Front end 1.32 moves a workflow's nodes apart for Vue nodes, and its wires' points by another measure, into the
+    nodes."""
     return page.page.evaluate("() => LiteGraph.vueNodesMode && app.graph.extra.workflowRendererVersion === 'Vue'")
 
 

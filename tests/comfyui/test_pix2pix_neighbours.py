@@ -14,7 +14,8 @@ from test_errors import node_error
 CONTROLNET, CONTROL_LORA, LORA = (f"test_pix2pix_{kind}.safetensors" for kind in ("controlnet", "control_lora", "lora"))
 SAME = 1e-4  # relative; rows of a batch that ran together and alone
 FELT = 0.01
-PATCH_FELT = 1e-3  # perturbed attention changes a whole edit of the miniature by 0.4 %; tests/nodes holds that it is just its own
+# perturbed attention changes a whole edit of the miniature by 0.4 %; tests/nodes holds that it is just its own
+PATCH_FELT = 1e-3
 # guidances that leave one of the three predictions
 ALONE = {"no picture": (0.0, 0.0), "picture": (0.0, 1.0), "instruction": (1.0, 1.0)}
 PATCHES = ["FreeU_V2", "PerturbedAttentionGuidance", "SelfAttentionGuidance", "DifferentialDiffusion"]
@@ -53,16 +54,16 @@ def test_a_controlnet_is_felt_as_strongly_as_is_asked_for(server, client, edit):
 
     assert felt(strength=0.0) == felt(end=0.0) == 0.0
     assert FELT < felt(strength=0.5) < felt() < felt(strength=2.0)
-    assert FELT < felt(end=0.5) and FELT < felt(start=0.5)
+    assert felt(end=0.5) > FELT and felt(start=0.5) > FELT
     log = server.log.read_text(errors="replace")
     assert "missing controlnet keys" not in log and "control could not be applied" not in log
 
 
 @pytest.mark.parametrize("prediction", ALONE)
 def test_each_prediction_has_the_controlnet_of_its_conditioning(client, controlled, edit, prediction):
-    """Two without instruction have the negative's, whether the picture is in them or not. The node for positive alone reaches
-    all of them, as it does with every guider."""
-    scales = dict(zip(("text_guidance", "image_guidance"), ALONE[prediction]))
+    """Two without instruction have the negative's, whether the picture is in them or not. The node for positive alone
+    reaches all of them, as it does with every guider."""
+    scales = dict(zip(("text_guidance", "image_guidance"), ALONE[prediction], strict=True))
     without = edited(client, with_inputs(edit, "guider", **scales))
     controlled = with_inputs(controlled, "guider", **scales)
     both = edited(client, controlled)
@@ -143,7 +144,8 @@ def test_lora_controlnet_mask_and_a_batch_at_once(client, controlled):
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_nodes_that_patch_the_model_do_what_they_do_with_the_stock_guider(client, object_info, edit, patch):
-    """At image guidance 1, where the two guiders are the same; and at any other they do something. The mask has a soft edge."""
+    """At image guidance 1, where the two guiders are the same; and at any other they do something. The mask has a soft
+    edge."""
     edit["open"] = node("SolidMask", value=1.0, width=128, height=128)
     edit["soft"] = node("FeatherMask", mask=["open", 0], left=64, top=0, right=0, bottom=0)
     edit["masked"] = node("SetLatentNoiseMask", samples=["pixels", 0], mask=["soft", 0])

@@ -160,7 +160,9 @@ def test_the_grid_holds_the_edit_and_shows_what_the_guidances_do(run_workflow, j
     assert kept_more < kept_less, "a higher image_guidance keeps more of the picture"
     assert asked_more > asked_less, "a higher text_guidance changes more of it"
     for image in images:
-        assert judge(cells[0.0, image]) == scene_labels(EDITS[BY_TEXT][0]), "without text guidance the picture comes back"
+        assert judge(cells[0.0, image]) == scene_labels(EDITS[BY_TEXT][0]), (
+            "without text guidance the picture comes back"
+        )
 
 
 def the_guider(graph: dict) -> dict:

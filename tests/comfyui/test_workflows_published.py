@@ -1,5 +1,5 @@
-"""The workflows for the published weights. The files cannot be had here, so they run with stand-ins for the loaders alone; the
-page opens them as they are, and says what to download."""
+"""The workflows for the published weights. The files cannot be had here, so they run with stand-ins for the loaders
+alone; the page opens them as they are, and says what to download."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Editing instructions: every sample is a true and complete statement of its edit, and the draws keep to their split."""
+"""Editing instructions: every sample is a true and complete statement of its edit, and the draws keep to their
+split."""
 
 import itertools
 import re
@@ -7,9 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from any2pix.datagen import wording
-from any2pix.datagen.instructions import ATTRIBUTE, EDIT_KINDS, GIVEN, KINDS, MODALITIES, sample_edit, to_published_record
+from any2pix.datagen.instructions import (
+    ATTRIBUTE,
+    EDIT_KINDS,
+    GIVEN,
+    KINDS,
+    MODALITIES,
+    sample_edit,
+    to_published_record,
+)
 from any2pix.datagen.sounds import SOUND_KINDS
 from any2pix.datagen.toyland import HELD_OUT, SUBJECTS, TEST_SEEDS_FROM, WEATHERS, Scene, caption
 
@@ -46,7 +54,11 @@ def gives(content, attribute, value):
         return getattr(content, attribute) == value
     if content in SOUND_KINDS:
         return content == value
-    texts = {"subject": (f"a {value}",), "style": wording.STYLE_TEXTS.get(value, ()), "weather": wording.WEATHER_TEXTS.get(value, ())}
+    texts = {
+        "subject": (f"a {value}",),
+        "style": wording.STYLE_TEXTS.get(value, ()),
+        "weather": wording.WEATHER_TEXTS.get(value, ()),
+    }
     return content in texts[attribute]
 
 
@@ -66,7 +78,9 @@ def test_every_mark_has_its_reference(train):
 
 def test_no_slot_is_left_open(train):
     for sample in train:
-        assert "None" not in sample.instruction and not re.search(r"[{}]|  | a none|the none", sample.instruction), sample
+        assert "None" not in sample.instruction and not re.search(r"[{}]|  | a none|the none", sample.instruction), (
+            sample
+        )
 
 
 def test_references_hold_what_their_modality_says(train):
@@ -233,7 +247,9 @@ def test_published_record_of_an_edit():
     human, answer = (turn["value"] for turn in record["conversations"])
     assert record["task"] == "any2any" and record["base"] == base and record["result"] == caption(sample.target)
     assert not MARK.search(human) and base in human
-    assert record["added"] == [[name, f"[{caption(sample.references[index].content)}]"]] and record["added"][0][1] in human
+    assert (
+        record["added"] == [[name, f"[{caption(sample.references[index].content)}]"]] and record["added"][0][1] in human
+    )
     assert answer.endswith(f"<base>{base}<im_gen>[{caption(sample.target)}]")
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from any2pix.datagen.sounds import DURATION, SAMPLE_RATES, SOUND_KINDS, SUBJECT_SOUNDS, WEATHER_SOUNDS, synthesize
 from any2pix.datagen.toyland import SUBJECTS, WEATHERS
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from any2pix.datagen import toyland
 from any2pix.datagen.toyland import ATTRIBUTES, HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene
 

@@ -59,8 +59,10 @@ def tradeoff() -> dict:
     record["options"]["InstructAny2Pix"] = vars(EditOptions())
     spread = np.array([[0.01, -0.01], [0.01, -0.01]])
     curves = [
-        Curve(method, knob, values, np.array([[0.2, 0.2], [0.6, 0.6]]), 0.5 + above + spread, 0.3 + spread, 0.4 + spread)
-        for method, knob, values, above in (("InstructPix2Pix", "s_I", (2.0, 1.0), 0.1), ("SDEdit", "strength", STRENGTHS[:2], 0))
+        Curve(method, knob, values, np.array([[0.2, 0.2], [0.6, 0.6]]), 0.5 + above + spread, 0.3 + spread,
+        0.4 + spread)
+        for method, knob, values, above in (("InstructPix2Pix", "s_I", (2.0, 1.0), 0.1), ("SDEdit", "strength",
+        STRENGTHS[:2], 0))
     ]  # fmt: skip
     level = {what: Rate(0.91, 0.01, 35).to_dict() for what in ("direction", *KEPT)}
     record |= {"tradeoff": [curve.to_dict() for curve in curves], "levels": {"wanted": level}}
@@ -104,7 +106,11 @@ def measured(weights):
     record = {"seed": 3, "samples": 4, "split": "test", "iterations": 10, "tolerance": 0.003, "vae psnr": rate}
     (results / "back.json").write_text(json.dumps(record | {"inversions": [inversion]}))
     (results / "tradeoff.json").write_text(json.dumps(tradeoff()))
-    ablation = {"columns": ["pairs", "done"], "rows": [["10 %", "55.5 %"], ["100 %", "77.1 %"]], "command": "python -m x"}
+    ablation = {
+        "columns": ["pairs", "done"],
+        "rows": [["10 %", "55.5 %"], ["100 %", "77.1 %"]],
+        "command": "python -m x",
+    }
     ablation["figures"] = {"10 %": {"done": Rate(0.555, 0.05, 40).to_dict()}}  # what lies behind it
     (results / "data_ablation.json").write_text(json.dumps(ablation))
     for name in ("alpha.png", "edits.jpg", "edits_pix2pix.jpg", "back.png", "tradeoff.png"):
@@ -206,8 +212,13 @@ def test_instructpix2pix_has_its_columns_only_where_it_was_measured(measured):
 
 def test_the_tradeoff_is_told_with_its_command(measured):
     card = write_card(gather(measured))
-    command = "python -m any2pix.evaluation.tradeoff --seed 2 --samples 7 --text-options steps=9 --image-guidances 2.0 1.0"
-    assert f"{command} --strengths 0.3 0.4 --json miniature/results/tradeoff.json --plot miniature/results/tradeoff.png\n" in card
+    command = (
+        "python -m any2pix.evaluation.tradeoff --seed 2 --samples 7 --text-options steps=9 --image-guidances 2.0 1.0"
+    )
+    assert (
+        f"{command} --strengths 0.3 0.4 --json miniature/results/tradeoff.json --plot miniature/results/tradeoff.png\n"
+        in card
+    )
     assert "| image | mean |  |  | +0.100 ± " in card and "| structure | mean |  |  | +0.000 ± " in card
     assert "| InstructPix2Pix | s_I 2 | 0.200 ± " in card
     assert "image similarity of 0.91 to it, but a\npatch similarity of 0.55 and a structural similarity of 0.17" in card

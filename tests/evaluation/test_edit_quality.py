@@ -126,5 +126,5 @@ def test_options_by_name():
 
 def test_pictures_are_in_range(cases):
     picture = picture_of(cases[0].sample.target)
-    assert picture.shape == (128, 128, 3) and 0 <= picture.min() and picture.max() <= 1
+    assert picture.shape == (128, 128, 3) and picture.min() >= 0 and picture.max() <= 1
     assert picture.dtype == torch.float32

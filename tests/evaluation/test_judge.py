@@ -52,6 +52,10 @@ def test_the_bundled_judge_is_right_on_held_out_drawings():
     pictures = torch.stack([torch.from_numpy(render(scene)).float() / 255 for scene in scenes])
     answers = verdicts(judge, pictures)
     right = np.mean(
-        [answer[name] == getattr(scene, name) for answer, scene in zip(answers, scenes) for name in ATTRIBUTES]
+        [
+            answer[name] == getattr(scene, name)
+            for answer, scene in zip(answers, scenes, strict=True)
+            for name in ATTRIBUTES
+        ]
     )
     assert right >= 0.97

@@ -123,7 +123,9 @@ def test_both_stand_in_one_table_on_the_same_edits(cases, judged, monkeypatch, t
     figures = summarise(graded)
     worded = {title: summarise(of) for title, of in by_words.items()}
     table = quality_table(figures, figures, figures, {"vae psnr": Rate.of([25.0, 27.0])}, worded)
-    head, row = (next(line for line in table.splitlines() if start in line) for start in ("measured", "edit done: style"))
+    head, row = (
+        next(line for line in table.splitlines() if start in line) for start in ("measured", "edit done: style")
+    )
     cells = dict(zip(head.split("|"), row.split("|"), strict=True))
     assert cells[f" {IN_WORDS[0]} "].strip().startswith("100.0 ±") and "(n 12)" in cells[f" {IN_WORDS[0]} "]
     assert cells[f" {IN_WORDS[1]} "].strip().startswith("0.0 ±")

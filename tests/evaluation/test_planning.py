@@ -20,7 +20,7 @@ def networks():
 
 def test_plans_are_those_of_single_instructions():
     pair, cases = networks(), draw_cases(seed=6, count=1)[:5]
-    for case, edit in zip(cases, prepare(pair, cases)):
+    for case, edit in zip(cases, prepare(pair, cases), strict=True):
         alone = instruct(pair.llm, edit.references, case.sample.instruction)
         assert edit.case is case and edit.plan.answer == alone.answer
         torch.testing.assert_close(edit.plan.edit, alone.edit, rtol=1e-4, atol=1e-4)

@@ -134,7 +134,9 @@ def test_a_curve_has_a_point_for_every_value_and_each_case_is_measured_apart(ben
     for what in KEPT:
         means = [rate.mean for rate in found.rates(what)]
         assert means == sorted(means, reverse=True) and means[0] == pytest.approx(1.0, abs=1e-4)
-    assert found.direction[2].mean() == pytest.approx(levels_of(bench)["the wanted picture itself"]["direction"]["mean"], abs=1e-4)
+    assert found.direction[2].mean() == pytest.approx(
+        levels_of(bench)["the wanted picture itself"]["direction"]["mean"], abs=1e-4
+    )
 
 
 def test_captions_are_those_of_source_and_target():
@@ -189,7 +191,8 @@ def test_the_plot_takes_what_json_gives(tmp_path):
 
 
 def test_the_bundled_network_keeps_more_of_each_place_than_sdedit():
-    """What was measured on the test split: by patches and by lines; by the embedding, which hardly knows places, no less."""
+    """What was measured on the test split: by patches and by lines; by the embedding, which hardly knows places, no
+    less."""
     record = json.loads((MINIATURE / "results" / "tradeoff.json").read_text())
     means = {found["what"]: found["mean"] for found in record["at equal direction"]}
     assert record["split"] == "test" and record["edits"] == 160

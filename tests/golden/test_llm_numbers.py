@@ -92,7 +92,9 @@ def test_a_whole_greedy_edit_is_the_authors(case):
     states = llm(whole, references()[None], torch.tensor([prompt.positions])).hidden[0, len(prompt.ids) - 1 : -1]
     untouched = llm.lm_head.weight.clone()
     llm.lm_head.weight.copy_(lead(untouched, states, answer))
-    picture, sound = (Reference(row, kind, None, kind) for row, kind in zip(references(), ("image", "audio")))
+    picture, sound = (
+        Reference(row, kind, None, kind) for row, kind in zip(references(), ("image", "audio"), strict=True)
+    )
     plan = instruct(llm, (picture, sound), "add [image1] to [audio1]")
     llm.lm_head.weight.copy_(untouched)
 

@@ -19,7 +19,7 @@ def adapter():
 def same(loaded, adapter):
     assert loaded.dims == DIMS and not loaded.training
     embedding = torch.randn(2, 8)
-    for ours, theirs in zip(loaded(embedding), adapter(embedding)):
+    for ours, theirs in zip(loaded(embedding), adapter(embedding), strict=True):
         assert_close(ours, theirs)
 
 

@@ -1,4 +1,5 @@
-"""What is written is whole or is not there: full disks, folders that may not be written to, processes that are killed."""
+"""What is written is whole or is not there: full disks, folders that may not be written to, processes that are
+killed."""
 
 import errno
 import os

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 LOADERS = {
-    "imagebind": load_imagebind, "llm": load_llm, "prior": load_prior, "adapter": load_adapter, "two_view": load_adapter,
+    "imagebind": load_imagebind, "llm": load_llm, "prior": load_prior, "adapter": load_adapter,
+    "two_view": load_adapter,
     "unet": load_unet,
 }  # fmt: skip
 FOLDERS = ("llm", "unet")

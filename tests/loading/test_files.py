@@ -168,7 +168,11 @@ def test_infinite_values_are_allowed(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "title", "folder"),
     [
-        (("ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"), "an IP-Adapter of another project", "models/ipadapter"),
+        (
+            ("ip_adapter.1.to_k_ip.weight", "image_proj.proj.weight"),
+            "an IP-Adapter of another project",
+            "models/ipadapter",
+        ),
         (("ip_adapter.1.to_k_ip.weight", "image_proj.raw_embed"), "a two-view IP-Adapter", "models/any2pix/adapter"),
         (("projector_unclip.0.weight", "projector_unclip2.0.weight"), "an unCLIP projector", "models/any2pix/adapter"),
         (("lora_unet_down_blocks_0.lora_down.weight",), "a LoRA", "models/loras"),
@@ -177,7 +181,13 @@ def test_infinite_values_are_allowed(tmp_path):
         (("model.vae_projector_image.0.weight", "lm_head.weight"), "language model", "models/any2pix/llm"),
         (("conv_in.weight", "down_blocks.0.a", "time_embedding.linear_1.weight"), "a UNet", "models/any2pix/unet"),
         (
-            ("projector_unclip.0.weight", "projector_unclip2.0.weight", "conv_in.weight", "down_blocks.0.a", "time_embedding.a"),
+            (
+                "projector_unclip.0.weight",
+                "projector_unclip2.0.weight",
+                "conv_in.weight",
+                "down_blocks.0.a",
+                "time_embedding.a",
+            ),
             "a UNet",
             "models/any2pix/unet",
         ),

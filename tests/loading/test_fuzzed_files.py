@@ -1,5 +1,5 @@
-"""Damaged model files, made from whole ones by seeded changes: each is read, or is one CheckpointError, at once and in little
-memory. ``FUZZ_COUNT=5000 FUZZ_FIRST=0 pytest tests/loading/test_fuzzed_files.py`` tries more of them.
+"""Damaged model files, made from whole ones by seeded changes: each is read, or is one CheckpointError, at once and in
+little memory. ``FUZZ_COUNT=5000 FUZZ_FIRST=0 pytest tests/loading/test_fuzzed_files.py`` tries more of them.
 """
 
 import io
@@ -35,8 +35,10 @@ SLOWEST = 30  # seconds for one file
 GROWTH = 300 * 2**20  # bytes over all of them; what they hold is some megabytes
 SHOWN = 10  # failures
 EVIL = [
-    None, True, False, 0, -1, 1, 2, 7, 2**20, 2**31, 2**40, 2**63, 2**64, 10**9, 10**30, -(2**63), 0.5, 1e300, float("inf"),
-    float("nan"), "", "x", "../../etc/passwd", "/etc/passwd", "C:\\x", "\x00", "\ud800", "9" * 50, "a" * 10**5, [], {}, [[]],
+    None, True, False, 0, -1, 1, 2, 7, 2**20, 2**31, 2**40, 2**63, 2**64, 10**9, 10**30, -(2**63), 0.5, 1e300,
+    float("inf"),
+    float("nan"), "", "x", "../../etc/passwd", "/etc/passwd", "C:\\x", "\x00", "\ud800", "9" * 50, "a" * 10**5, [], {},
+    [[]],
     [1], [2**40], [-1, 3], {"a": {}}, [10**9] * 3, ["x"] * 2000, "F8_E8M0", "F4", "BOOL", "I8", "F64",
 ]  # fmt: skip
 pytestmark = pytest.mark.usefixtures("small_is_published")
@@ -47,7 +49,8 @@ def whole(published_files, publish, write_text_encoder, networks, tokenizer, roo
     """Name -> (file or folder, how it is loaded): every form of every kind."""
     folder = tmp_path_factory.mktemp("whole")
     readers = {
-        "imagebind": load_imagebind, "llm": load_llm, "prior": load_prior, "adapter": load_adapter, "two_view": load_adapter,
+        "imagebind": load_imagebind, "llm": load_llm, "prior": load_prior, "adapter": load_adapter,
+        "two_view": load_adapter,
         "unet": load_unet,
     }  # fmt: skip
     found = {name: (path, readers[name]) for name, path in published_files.items()}
@@ -74,7 +77,8 @@ def whole(published_files, publish, write_text_encoder, networks, tokenizer, roo
     return found | {
         "old torch file": (old, load_prior), "shards": (shards, load_llm), "sentencepiece": (pieces, load_llm),
         "vae": (vae, load_autoencoder), "text encoder": (encoder, load_text_encoder), "8 bits": (eight, load_prior),
-        "pipeline": (folder / "pipeline" / "unet", load_text_unet), "pix2pix": (folder / "pipeline" / "unet", load_pix2pix_unet),
+        "pipeline": (folder / "pipeline" / "unet", load_text_unet), "pix2pix": (folder / "pipeline" / "unet",
+        load_pix2pix_unet),
         "clip tokenizer": (published_files["llm"] / "tokenizer", load_clip_tokenizer),
         "conversion": (shards, lambda path: check_plan(plan_source(path))),
     }  # fmt: skip
@@ -84,23 +88,27 @@ def _small_imagebind(patch) -> None:
     from any2pix.models.imagebind import ImageBindDims
 
     small = replace(
-        ImageBindDims.published(), embed=8, vision_width=32, vision_blocks=2, audio_width=24, audio_blocks=1, text_width=16,
+        ImageBindDims.published(), embed=8, vision_width=32, vision_blocks=2, audio_width=24, audio_blocks=1,
+        text_width=16,
         text_blocks=1, text_vocab=60, image_size=28,
     )  # fmt: skip
     patch.setattr(ImageBindDims, "published", classmethod(lambda cls: small))
 
 
-# --- changes -------------------------------------------------------------------------------------------------------------------
+# --- changes
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def some_bytes(content: bytes, dice: random.Random) -> bytes:
-    """Bits turned, pieces lost, doubled, moved or made of noise; most of it near the beginning, where the tables are."""
+    """Bits turned, pieces lost, doubled, moved or made of noise; most of it near the beginning, where the tables
+    are."""
     for _ in range(dice.choice((1, 1, 1, 3, 20))):
         reach = len(content) if dice.random() < 0.4 else min(len(content), 2000)
         at, span = dice.randrange(max(1, reach)), dice.choice((1, 1, 2, 8, 100))
         piece = content[at : at + span]
         made = dice.choice((
-            bytes(byte ^ 1 << dice.randrange(8) for byte in piece), dice.randbytes(span), b"", piece * 2, b"\xff" * span, bytes(span),
+            bytes(byte ^ 1 << dice.randrange(8) for byte in piece), dice.randbytes(span), b"", piece * 2,
+            b"\xff" * span, bytes(span),
         ))  # fmt: skip
         content = content[:at] + made + content[at + span :]
     return content[: dice.randrange(len(content) + 1)] if dice.random() < 0.1 else content
@@ -183,7 +191,8 @@ def damage(source: Path, place: Path, dice: random.Random) -> Path:
     return place / "unet" if source.name == "unet" else place
 
 
-# --- the trial -----------------------------------------------------------------------------------------------------------------
+# --- the trial
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def memory() -> int:

@@ -108,7 +108,7 @@ def test_the_miniature_knows_toyland(miniature):
     texts = torch.stack([encode_text(miniature, caption(scene)) for scene in [*scenes, *others]])
     texts = texts / texts.norm(dim=-1, keepdim=True)
     named = [caption([*scenes, *others][index]) for index in (images @ texts.T).argmax(dim=1)]
-    right = sum(name == caption(scene) for name, scene in zip(named, scenes))
+    right = sum(name == caption(scene) for name, scene in zip(named, scenes, strict=True))
     assert right >= 34
 
 

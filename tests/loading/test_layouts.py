@@ -1,4 +1,5 @@
-"""Our networks at the published sizes against what the authors' classes hold, every key and shape (layouts/README.md)."""
+"""Our networks at the published sizes against what the authors' classes hold, every key and shape
+(layouts/README.md)."""
 
 import itertools
 import json
@@ -49,8 +50,7 @@ def read_layout(name) -> dict[str, torch.Tensor]:
         pattern, *shape = line.split(" ")
         runs = [range(int(a), int(b) + 1, int(step or 1)) for a, b, step in RUN.findall(pattern)]
         for numbers in itertools.product(*runs):
-            remaining = iter(numbers)
-            key = RUN.sub(lambda _: str(next(remaining)), pattern)
+            key = RUN.sub("{}", pattern).format(*numbers)
             assert key not in layout
             layout[key] = torch.empty([int(size) for size in shape], device="meta")
     assert count == f"# {len(layout)} keys"
@@ -69,7 +69,7 @@ def plan_of(tmp_path, monkeypatch):
     """A function: the plan that the loaders make of a published layout, given as a file or a folder."""
     (tmp_path / "tokenizer").mkdir()
     words = ["<unk>", "<s>", "</s>", *(f"w{index}" for index in range(32000 - 3)), *ADDED_TOKENS]
-    tokenizer = Tokenizer(models.WordLevel(dict(zip(words, range(len(words)))), unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel(dict(zip(words, range(len(words)), strict=True)), unk_token="<unk>"))
     tokenizer.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
 
     def plan(name, layout):

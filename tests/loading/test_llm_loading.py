@@ -51,7 +51,11 @@ def test_missing_shard(tmp_path, publish, llm, tokenizer):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("config.json", "config.json .*is not there"), ("pytorch_model.bin", "none of"), ("tokenizer/tokenizer.json", "has neither")],
+    [
+        ("config.json", "config.json .*is not there"),
+        ("pytorch_model.bin", "none of"),
+        ("tokenizer/tokenizer.json", "has neither"),
+    ],
 )
 def test_incomplete_folder(tmp_path, publish, llm, tokenizer, name, message):
     folder = publish(tmp_path / "llm-retrained", llm, tokenizer, shards=1)
@@ -91,7 +95,9 @@ def test_larger_tokenizer_than_embedding(tmp_path, llm, tokenizer):
     larger = type(tokenizer).from_str(tokenizer.to_str())
     larger.add_tokens([AddedToken("extra")])
     size = tokenizer.get_vocab_size()
-    with pytest.raises(CheckpointError, match=f"has {size} rows in model.embed_tokens.weight, its tokenizer {size + 1} tokens"):
+    with pytest.raises(
+        CheckpointError, match=f"has {size} rows in model.embed_tokens.weight, its tokenizer {size + 1} tokens"
+    ):
         load_llm(write(tmp_path / "llm.safetensors", llm, larger))
 
 

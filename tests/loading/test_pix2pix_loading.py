@@ -1,4 +1,5 @@
-"""Text-conditioned UNets, InstructPix2Pix UNets and text encoders: ours, and as diffusers and transformers write them."""
+"""Text-conditioned UNets, InstructPix2Pix UNets and text encoders: ours, and as diffusers and transformers write
+them."""
 
 import json
 
@@ -15,7 +16,9 @@ from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-DIMS = DiffusionDims(widths=(32, 64), transformers=(0, 1), resnets=1, head_width=16, context=32, pooled=32, sample_size=8)
+DIMS = DiffusionDims(
+    widths=(32, 64), transformers=(0, 1), resnets=1, head_width=16, context=32, pooled=32, sample_size=8
+)
 CLIP = {
     "vocab_size": 600, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
     "max_position_embeddings": 16, "projection_dim": 32, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
@@ -72,7 +75,9 @@ def test_a_unet_that_predicts_no_noise_is_named(files, tmp_path, said, words):
         load(place / "unet")
         scheduler.write_text(json.dumps(said))
         for path in (place / "unet", place / "unet" / "diffusion_pytorch_model.safetensors"):
-            with pytest.raises(CheckpointError, match=f"scheduler_config.json .*{words}.*Take a UNet that predicts the noise"):
+            with pytest.raises(
+                CheckpointError, match=f"scheduler_config.json .*{words}.*Take a UNet that predicts the noise"
+            ):
                 load(path)
 
 
@@ -153,7 +158,9 @@ def test_padding_that_the_tokenizer_does_not_know(files, tmp_path):
     load_text_encoder(files / "encoder.safetensors").tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "<pad>"}')
     CLIPTextModel(CLIPTextConfig(**CLIP)).save_pretrained(tmp_path / "encoder")
-    with pytest.raises(CheckpointError, match="tokenizer_config.json .*pads with '<pad>', which its tokenizer does not know"):
+    with pytest.raises(
+        CheckpointError, match="tokenizer_config.json .*pads with '<pad>', which its tokenizer does not know"
+    ):
         load_text_encoder(tmp_path / "encoder", tokenizer=tmp_path)
 
 

@@ -72,7 +72,8 @@ def test_the_miniatures_noise_hardly_changes(miniature, tmp_path):
     added = {"text_embeds": pooled, "time_ids": default_time_ids(4, 128, 128)}
     timesteps = torch.tensor([10, 300, 600, 990])
     eps, changed = (
-        build_unet(state, config)(z, timesteps, context, added_cond_kwargs=added).sample for state in (state_dict, stored)
+        build_unet(state, config)(z, timesteps, context, added_cond_kwargs=added).sample
+        for state in (state_dict, stored)
     )
     assert ((changed - eps).norm() / eps.norm()).item() < CHANGE_OF_EPS
 

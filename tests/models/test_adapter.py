@@ -10,7 +10,9 @@ DIMS = UnclipDims(embed=8, hidden=12, context=6, pooled=5, pooled_in=7)
 
 def test_published_layout_and_shapes():
     with torch.device("meta"):
-        shapes = {key: tuple(value.shape) for key, value in UnclipProjector(UnclipDims.published()).state_dict().items()}
+        shapes = {
+            key: tuple(value.shape) for key, value in UnclipProjector(UnclipDims.published()).state_dict().items()
+        }
     assert shapes == {
         "projector_unclip.0.weight": (4096, 1024),
         "projector_unclip.0.bias": (4096,),

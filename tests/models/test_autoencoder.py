@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
 
 DIMS = AutoencoderDims(widths=(32, 32, 64), blocks=1, patch=2)
@@ -38,7 +37,9 @@ def test_latent_scale_does_not_change_the_round_trip(network):
     scaled.latent_gain.fill_(0.5)
     scaled.latent_shift.fill_(0.25)
     torch.testing.assert_close(scaled.decode(scaled.encode(pictures)[0]), before, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(scaled.encode(pictures)[0], (network.encode(pictures)[0] * SDXL_SCALE - 0.25) * 0.5 / SDXL_SCALE)
+    torch.testing.assert_close(
+        scaled.encode(pictures)[0], (network.encode(pictures)[0] * SDXL_SCALE - 0.25) * 0.5 / SDXL_SCALE
+    )
 
 
 def test_sides_that_do_not_fit_are_named(network):

@@ -1,11 +1,12 @@
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-
 from any2pix.models.adapter import UnclipDims, UnclipProjector
 from any2pix.models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion, alphas_cumprod
+from diffusers import UNet2DConditionModel
 
-DIMS = DiffusionDims(widths=(32, 64, 64), transformers=(0, 1, 1), resnets=1, head_width=32, context=24, pooled=16, sample_size=8)
+DIMS = DiffusionDims(
+    widths=(32, 64, 64), transformers=(0, 1, 1), resnets=1, head_width=32, context=24, pooled=16, sample_size=8
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,9 @@ def network():
 
 
 def test_predicts_noise_in_the_shape_of_the_latent(network):
-    eps = network.predict_noise(torch.randn(3, 4, 8, 16), torch.tensor([0, 500, 999]), network.condition(torch.randn(3, 12)))
+    eps = network.predict_noise(
+        torch.randn(3, 4, 8, 16), torch.tensor([0, 500, 999]), network.condition(torch.randn(3, 12))
+    )
     assert eps.shape == (3, 4, 8, 16)
 
 
@@ -27,11 +30,17 @@ def test_the_embedding_reaches_the_noise(network):
 
 
 def test_loss_reaches_unet_and_projector(network):
-    loss = network.training_loss(torch.randn(2, 4, 8, 8), torch.randn(2, 12), torch.randn(2, 4, 8, 8), torch.tensor([3, 900]))
+    loss = network.training_loss(
+        torch.randn(2, 4, 8, 8), torch.randn(2, 12), torch.randn(2, 4, 8, 8), torch.tensor([3, 900])
+    )
     loss["loss"].backward()
     silent = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     # one context token: the softmax over it is 1 whatever query and key say; the pooled vector comes from zeros
-    constant = {name for name in silent if ".attn2.to_q." in name or ".attn2.to_k." in name or name == "projector.projector_unclip2.0.weight"}
+    constant = {
+        name
+        for name in silent
+        if ".attn2.to_q." in name or ".attn2.to_k." in name or name == "projector.projector_unclip2.0.weight"
+    }
     norms = {name for name in silent if ".norm2." in name}
     assert silent == constant | norms
 
@@ -40,7 +49,11 @@ def test_loss_is_the_weighted_square_error(network):
     z, noise, H = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 12)
     t = torch.tensor([100, 800])
     alpha = alphas_cumprod()[t].float().view(-1, 1, 1, 1)
-    error = (network.predict_noise(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, network.condition(H)) - noise).square().mean(dim=(1, 2, 3))
+    error = (
+        (network.predict_noise(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, network.condition(H)) - noise)
+        .square()
+        .mean(dim=(1, 2, 3))
+    )
     snr = (alpha / (1 - alpha)).flatten()
     losses = network.training_loss(z, H, noise, t)
     torch.testing.assert_close(losses["mse"], error.mean())

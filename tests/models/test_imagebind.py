@@ -156,7 +156,7 @@ def test_stored_in_half_precision_the_answer_hardly_moves(network):
     before = network.encode_image(inputs["image"]), network.encode_text(inputs["text"])
     network.bfloat16()
     after = network.encode_image(inputs["image"].bfloat16()), network.encode_text(inputs["text"])
-    for full, half in zip(before, after):
+    for full, half in zip(before, after, strict=True):
         assert half.dtype == torch.float32
         assert float(torch.cosine_similarity(full, half).detach().min()) > 0.995
 

@@ -67,7 +67,12 @@ def test_shape_and_rows_are_independent(prior):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("embedding", torch.ones(2, 8)), ("score", torch.tensor([2.0, 2.0])), ("modality", torch.tensor([1, 1])), ("text_ids", torch.tensor([[38, 9, 6, 39]] * 2))],
+    [
+        ("embedding", torch.ones(2, 8)),
+        ("score", torch.tensor([2.0, 2.0])),
+        ("modality", torch.tensor([1, 1])),
+        ("text_ids", torch.tensor([[38, 9, 6, 39]] * 2)),
+    ],
 )
 def test_every_input_matters(prior, key, value):
     assert not torch.allclose(prior(**batch()), prior(**{**batch(), key: value}), atol=1e-5)

@@ -10,7 +10,9 @@ TEXT = TextEncoderDims(
     vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
     max_position_embeddings=8, hidden_act="gelu", bos_token_id=48, eos_token_id=49,
 )  # fmt: skip
-DIMS = DiffusionDims(widths=(32, 64), transformers=(0, 1), resnets=1, head_width=16, context=32, pooled=32, sample_size=8)
+DIMS = DiffusionDims(
+    widths=(32, 64), transformers=(0, 1), resnets=1, head_width=16, context=32, pooled=32, sample_size=8
+)
 TOKENS = torch.tensor([[48, 3, 9, 49, 0, 0, 0, 0], [48, 49, 0, 0, 0, 0, 0, 0]])
 
 
@@ -70,7 +72,9 @@ def test_no_picture_is_zeros_and_pictures_count_once_trained(inputs):
     with torch.no_grad():
         trained.unet.conv_in.weight[:, 4:].normal_()
         none = trained.predict_noise(z, t, trained.condition(TOKENS))
-        torch.testing.assert_close(none, trained.predict_noise(z, t, trained.condition(TOKENS), torch.zeros_like(source)))
+        torch.testing.assert_close(
+            none, trained.predict_noise(z, t, trained.condition(TOKENS), torch.zeros_like(source))
+        )
         assert not torch.allclose(none, trained.predict_noise(z, t, trained.condition(TOKENS), source))
 
 
@@ -131,7 +135,12 @@ def test_what_does_not_fit_is_said(network, inputs):
     wrong_pooled = UNet2DConditionModel(**{**DIMS.unet_config(), "projection_class_embeddings_input_dim": 16 + 6 * 256})
     with pytest.raises(ValueError, match="pooled texts of 16 channels.*gives 32"):
         TextDiffusion(wrong_pooled, network.text_encoder)
-    for wrong in ({"min_snr": 0.0}, {"min_snr": -1.0}, {"min_snr": 0.3, "snr_floor": 0.4}, {"min_snr": 0.3, "snr_floor": -0.1}):
+    for wrong in (
+        {"min_snr": 0.0},
+        {"min_snr": -1.0},
+        {"min_snr": 0.3, "snr_floor": 0.4},
+        {"min_snr": 0.3, "snr_floor": -0.1},
+    ):
         with pytest.raises(ValueError, match="the cap must be above 0 and the floor from 0 to the cap"):
             TextDiffusion(network.unet, network.text_encoder, **wrong)
     with pytest.raises(ValueError, match="5 input and 4 output"):

@@ -54,9 +54,9 @@ def test_published_widths_are_those_of_diffusers_sdxl():
 def by_hand(adapter, whole, local, view, strength):
     """The authors' forward, view by view."""
     proj, marks, norm = adapter.image_proj.proj, adapter.image_proj.raw_embed, adapter.image_proj.norm
-    g, l = proj(whole).reshape(2, 3, 6), proj(local).reshape(2, 3, 6)
-    l = g * (1 - strength) + l * strength
-    kept = {"both": [g + marks[0], l + marks[1]], "global": [g + marks[0]], "local": [l + marks[1]]}[view]
+    g, own = proj(whole).reshape(2, 3, 6), proj(local).reshape(2, 3, 6)
+    own = g * (1 - strength) + own * strength
+    kept = {"both": [g + marks[0], own + marks[1]], "global": [g + marks[0]], "local": [own + marks[1]]}[view]
     return layer_norm(torch.cat(kept, dim=1), (6,), norm.weight, norm.bias)
 
 

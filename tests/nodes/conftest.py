@@ -12,7 +12,8 @@ from harness.coroutines import result_of
 
 COMFYUI = workspace.comfyui_path()
 IS_THERE = (COMFYUI / "main.py").is_file()
-collect_ignore_glob = [] if IS_THERE else ["test_*_nodes.py", "test_node_*.py", "fuzz/*"]  # test_comfyui_is_there.py then fails
+# test_comfyui_is_there.py then fails
+collect_ignore_glob = [] if IS_THERE else ["test_*_nodes.py", "test_node_*.py", "fuzz/*"]
 
 
 def _boot() -> None:
@@ -33,7 +34,8 @@ if IS_THERE:
 
 @pytest.fixture(scope="session", autouse=True, params=["as_it_is", "dynamic_vram"])
 def host(request):
-    """Every test of this folder runs twice: on the host as it is, and with its layers and patchers as dynamic VRAM has them."""
+    """Every test of this folder runs twice: on the host as it is, and with its layers and patchers as dynamic VRAM has
+    them."""
     if request.param == "as_it_is":
         yield None
         return

@@ -19,9 +19,9 @@ def passes(networks):
     """How many items each pass through a trunk held, from now on."""
     seen = []
     hooks = [
-        networks["imagebind"].module.modality_trunks[kind].register_forward_pre_hook(
-            lambda _, given: seen.append(len(given[0]))
-        )
+        networks["imagebind"]
+        .module.modality_trunks[kind]
+        .register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
         for kind in ("vision", "audio")
     ]
     yield seen
@@ -33,7 +33,7 @@ def test_a_batch_of_pictures_is_one_pass_and_gives_what_each_gives_alone(run, ne
     pictures = torch.rand(5, 40, 56, 3, generator=torch.Generator().manual_seed(1))
     (together,) = run(pack.ImageEmbedding, imagebind=networks["imagebind"], image=pictures)
     assert passes == [5]
-    for picture, reference in zip(pictures, together):
+    for picture, reference in zip(pictures, together, strict=True):
         ((alone,),) = run(pack.ImageEmbedding, imagebind=networks["imagebind"], image=picture[None])
         torch.testing.assert_close(reference.embedding, alone.embedding, rtol=1e-4, atol=1e-5)
         assert torch.equal(reference.image, alone.image)

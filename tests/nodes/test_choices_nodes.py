@@ -1,4 +1,5 @@
-"""Names that are not installed are errors at every widget that offers names; other packs' selectors can be linked to them."""
+"""Names that are not installed are errors at every widget that offers names; other packs' selectors can be linked to
+them."""
 
 import any2pix.nodes as pack
 import comfy.samplers

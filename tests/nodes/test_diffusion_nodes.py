@@ -1,4 +1,5 @@
-"""Load Embedding Diffusion: the first release's folder, converted files, precision, and the form ComfyUI itself makes of a UNet."""
+"""Load Embedding Diffusion: the first release's folder, converted files, precision, and the form ComfyUI itself makes
+of a UNet."""
 
 import json
 from pathlib import Path
@@ -104,7 +105,8 @@ def test_at_the_published_size_comfyui_finds_the_same_network_and_keys(tiny):
     ours = comfy_unet_config(config, "sdxl")
     assert type(theirs).__name__ == "SDXL"
     for key in ("model_channels", "channel_mult", "num_res_blocks", "transformer_depth", "transformer_depth_output",
-                "transformer_depth_middle", "context_dim", "adm_in_channels", "in_channels", "use_linear_in_transformer",
+                "transformer_depth_middle", "context_dim", "adm_in_channels", "in_channels",
+                "use_linear_in_transformer",
                 "num_head_channels", "num_classes"):  # fmt: skip
         assert (
             list(theirs.unet_config[key]) == list(ours[key])

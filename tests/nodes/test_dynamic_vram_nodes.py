@@ -1,4 +1,5 @@
-"""Our networks under a host that streams weights: what its own models have, ours have too. Each runs on both kinds of host."""
+"""Our networks under a host that streams weights: what its own models have, ours have too. Each runs on both kinds of
+host."""
 
 import any2pix.nodes as pack
 import comfy.model_base
@@ -44,7 +45,7 @@ def test_every_patcher_can_be_made_anew_with_weights_of_its_own(patchers):
         again = load(*args, disable_dynamic=True) if host_knows_plain_patchers() else load(*args)
         assert again.model is not patcher.model
         assert type(again) is comfy.model_patcher.ModelPatcher
-        pairs = zip(again.model.state_dict().items(), patcher.model.state_dict().items())
+        pairs = zip(again.model.state_dict().items(), patcher.model.state_dict().items(), strict=True)
         for (name, value), (other, expected) in pairs:
             assert name == other and value.dtype == expected.dtype
             assert torch.equal(value, expected)
@@ -56,7 +57,9 @@ def host_knows_plain_patchers():
 
 def test_a_network_says_whether_it_is_streamed(run, tiny, host):
     network = run(pack.LoadPrior, name="miniature")[0]
-    assert network.is_dynamic() == (host is not None and getattr(kind_for_models(), "__name__", "") == "StreamingPatcher")
+    assert network.is_dynamic() == (
+        host is not None and getattr(kind_for_models(), "__name__", "") == "StreamingPatcher"
+    )
 
 
 def test_the_miniatures_vae_is_loaded_in_part_where_there_is_little_room(run, tiny):
@@ -105,7 +108,8 @@ def test_a_unet_keeps_its_weights_in_the_precision_asked_for(run, tiny):
 
 
 def test_it_does_where_whole_layers_are_given_the_files_tensors(run, tiny, monkeypatch):
-    """ComfyUI 0.16 to 0.32 but on Windows: tensors are assigned with dynamic VRAM, and layers are built with weights."""
+    """ComfyUI 0.16 to 0.32 but on Windows: tensors are assigned with dynamic VRAM, and layers are built with
+    weights."""
     monkeypatch.setattr("any2pix.nodes.sdxl.is_dynamic", lambda patcher: True)
     monkeypatch.setattr(comfy.model_base.BaseModel, "load_model_weights", load_model_weights_as_newer)
     test_a_unet_keeps_its_weights_in_the_precision_asked_for(run, tiny)
@@ -117,6 +121,9 @@ def test_a_unet_that_lacks_a_weight_or_has_another_shape_is_named(run, tiny):
 
     weights, config = load_unet(find_weights("unet", tiny))
     key = "time_embedding.linear_1.weight"
-    for broken in ({name: value for name, value in weights.items() if name != key}, {**weights, key: weights[key][:, :8]}):
+    for broken in (
+        {name: value for name, value in weights.items() if name != key},
+        {**weights, key: weights[key][:, :8]},
+    ):
         with pytest.raises(ValueError, match=r"time_embed\.0\.weight"):
             build_model(broken, config, "tiny")

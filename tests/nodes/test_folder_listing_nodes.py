@@ -1,4 +1,5 @@
-"""Model folders of every kind of disorder: listed without a stop, within bounds, and named where they cannot be read."""
+"""Model folders of every kind of disorder: listed without a stop, within bounds, and named where they cannot be
+read."""
 
 import logging
 import os
@@ -193,7 +194,8 @@ def test_a_config_that_cannot_be_read_has_its_folder_offered_and_is_named(make, 
     assert "config.json (in " in caplog.text
 
 
-# --- the loaders' names -------------------------------------------------------------------------------------------------------
+# --- the loaders' names
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -240,8 +242,10 @@ def test_comfyuis_own_list_may_fail(models, monkeypatch):
 
 
 OUTSIDE = [
-    "../secret.safetensors", "sub/../../secret.safetensors", "..\\secret.safetensors", "sub\\..\\..\\secret.safetensors", "/etc/passwd",
-    "\\etc\\passwd", "C:\\secret.safetensors", "C:secret.safetensors", "//host/share/x.safetensors", "\\\\?\\C:\\x.safetensors",
+    "../secret.safetensors", "sub/../../secret.safetensors", "..\\secret.safetensors",
+    "sub\\..\\..\\secret.safetensors", "/etc/passwd",
+    "\\etc\\passwd", "C:\\secret.safetensors", "C:secret.safetensors", "//host/share/x.safetensors",
+    "\\\\?\\C:\\x.safetensors",
     "..", ".", "", "a\0b", "n" * 5000, "/".join(["n"] * 3000), None, 5, ["x"], {"a": 1}, True, 1.5,
 ]  # fmt: skip
 
@@ -286,7 +290,8 @@ def test_a_file_that_cannot_be_reached_is_named(error, models, monkeypatch):
     assert "'a.bin' in " in told and ("may not be read" in told or error.strerror in told)
 
 
-# --- the example inputs ------------------------------------------------------------------------------------------------------
+# --- the example inputs
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Full-size networks on a pretended card: where every layer computes, and that the bytes counted are those of a real run."""
+"""Full-size networks on a pretended card: where every layer computes, and that the bytes counted are those of a real
+run."""
 
 import subprocess
 import sys

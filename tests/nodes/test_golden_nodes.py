@@ -77,6 +77,6 @@ def test_unclip_eps_is_the_authors(run, model, size):
     adapter = adapter_of(UnclipProjector, dims, golden.notes["seed"])
     inputs = {"model": model, "adapter": adapter, "embedding": vector(given["whole"]), "scale": 1.0, "view": "global"}
     painting, *sides = run(ApplyEmbedding, **inputs, **WIDGETS)
-    for side, name in zip(sides, ("eps", "eps/unconditional")):
+    for side, name in zip(sides, ("eps", "eps/unconditional"), strict=True):
         error = seeded.relative_error(unet_eps(painting, side, given["latents"], unet.TIMESTEP), golden[name])
         assert error < TOLERANCE, (name, error)

@@ -1,4 +1,5 @@
-"""Grid Values and Labelled Grid: all combinations row by row, cells untouched, labels beside them, one error for bad input."""
+"""Grid Values and Labelled Grid: all combinations row by row, cells untouched, labels beside them, one error for bad
+input."""
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def found_at(picture: torch.Tensor, cell: torch.Tensor) -> tuple[int, int]:
 
 def test_every_combination_row_by_row(values):
     x, y, axes, *_ = values()
-    assert list(zip(x, y)) == [(3, 1), (7.5, 1), (12, 1), (3, 2), (7.5, 2), (12, 2)]
+    assert list(zip(x, y, strict=True)) == [(3, 1), (7.5, 1), (12, 1), (3, 2), (7.5, 2), (12, 2)]
     assert (axes.x_name, axes.y_name, axes.cells) == ("text_guidance", "image_guidance", 6)
 
 
@@ -165,7 +166,7 @@ def test_a_pillow_that_is_too_old_is_named(monkeypatch, values, grid):
 
 def test_whole_numbers_come_out_for_the_widgets_that_take_them(values):
     x, y, _, x_int, y_int = values(x_values="1, 18446744073709551615", y_values="20, 1e2, 30.0")
-    assert list(zip(x_int, y_int)) == [(x, y) for y in (20, 100, 30) for x in (1, 2**64 - 1)]
+    assert list(zip(x_int, y_int, strict=True)) == [(x, y) for y in (20, 100, 30) for x in (1, 2**64 - 1)]
     assert all(type(number) is int for number in (*x_int, *y_int)) and all(type(number) is float for number in (*x, *y))
     assert (x[:2], y[::2]) == ([1.0, 2.0**64], [20.0, 100.0, 30.0])
 

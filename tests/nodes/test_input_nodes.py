@@ -1,4 +1,5 @@
-"""What sockets and linked widgets may bring: None, nothing, other dtypes and shapes, numbers out of range. Taken, or named."""
+"""What sockets and linked widgets may bring: None, nothing, other dtypes and shapes, numbers out of range. Taken, or
+named."""
 
 import any2pix.nodes as pack
 import numpy as np

@@ -1,4 +1,5 @@
-"""InstructPix2Pix Guidance in company: ComfyUI's own nodes, masks, LoRA, ControlNet, areas, other packs' patches, bad input."""
+"""InstructPix2Pix Guidance in company: ComfyUI's own nodes, masks, LoRA, ControlNet, areas, other packs' patches, bad
+input."""
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_each_model_gets_the_picture_in_its_own_scale_and_zeros(models, guided, 
     sample(*guided(model, family), SIGMAS)
     rows = {}
     for x, kinds in calls[:1] if len(calls) == len(SIGMAS) - 1 else calls[:3]:
-        for row, kind in zip(x, kinds):
+        for row, kind in zip(x, kinds, strict=True):
             rows.setdefault(kind, []).append(row[4:])
     expected = source[0] * (LATENT_SCALES[family] if family == "cosxl" else 1.0)
     assert_close(rows[0][0], expected)
@@ -81,7 +82,7 @@ def test_what_is_left_out_changes_nothing(sdxl, guided):
     whole = sdxl.clone()
     whole.model_options["disable_cfg1_optimization"] = True
     for scales in ((6.0, 1.0), (1.0, 1.0)):
-        scales = dict(zip(("text_guidance", "image_guidance"), scales))
+        scales = dict(zip(("text_guidance", "image_guidance"), scales, strict=True))
         one, other = (sample(*guided(model, **scales), SIGMAS) for model in (sdxl, whole))
         assert relative(one, other) < SAME
 
@@ -118,7 +119,9 @@ def test_the_stock_conditionings_alone_leave_image_guidance_without_effect(sdxl,
     assert relative(ours[1.2], ours[3.0]) > 0.01
     assert relative(ignored, ours[1.0]) < SAME, "it is what image_guidance 1 is"
     plain = CFGGuider(sdxl)
-    plain.set_conds(*(node_helpers.conditioning_set_values(c, {"concat_latent_image": source}) for c in prompts("sdxl")))
+    plain.set_conds(
+        *(node_helpers.conditioning_set_values(c, {"concat_latent_image": source}) for c in prompts("sdxl"))
+    )
     plain.set_cfg(6.0)
     assert relative(sample(plain, weak[1], SIGMAS), ours[1.0]) < SAME
 
@@ -217,7 +220,9 @@ def test_a_text_for_one_area_sees_its_part_of_the_picture(sdxl, guided, source):
     model, calls = record(sdxl)
     both = positive + node_helpers.conditioning_set_values(negative, area)
     sample(*guided(model, positive=both), SIGMAS)
-    parts = [row[4:] for x, kinds in calls for row, kind in zip(x, kinds) if kind == 0 and x.shape[2:] == (6, 8)]
+    parts = [
+        row[4:] for x, kinds in calls for row, kind in zip(x, kinds, strict=True) if kind == 0 and x.shape[2:] == (6, 8)
+    ]
     assert len(parts) == len(SIGMAS) - 1
     assert_close(parts[0], source[0, :, 2:8, 3:11])
 
@@ -287,7 +292,8 @@ def test_an_inverted_latent_is_refused(run, networks, texts, sdxl, guided):
     from any2pix.nodes import DDIMInvert
 
     inverted = run(
-        DDIMInvert, model=networks["model"], conditioning=texts[0], latent={"samples": seeded(1, 4, 8, 8, seed=1)}, steps=2,
+        DDIMInvert, model=networks["model"], conditioning=texts[0], latent={"samples": seeded(1, 4, 8, 8, seed=1)},
+        steps=2,
         scheduler="normal", iterations=1, tolerance=0.1,
     )[0]  # fmt: skip
     with pytest.raises(ValueError, match="inverted latent, which is noise"):
@@ -307,5 +313,7 @@ def test_a_latent_of_another_size_or_number_is_refused(sdxl, guided, source):
 @pytest.mark.parametrize("side", ["positive", "negative"])
 def test_a_text_of_another_width_is_named(models, guided, family, side):
     narrow = [[text[..., 1:], extras] for text, extras in prompts(family)[0]]
-    with pytest.raises(ValueError, match=f"{side} of InstructPix2Pix Guidance has .* numbers a token, this model reads"):
+    with pytest.raises(
+        ValueError, match=f"{side} of InstructPix2Pix Guidance has .* numbers a token, this model reads"
+    ):
         guided(models[family], family, **{side: narrow})

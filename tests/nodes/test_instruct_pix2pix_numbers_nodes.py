@@ -24,7 +24,11 @@ def scheduler(family: str):
     """DDIM to the very end, which is Euler in sigma; CosXL has levels and Euler steps of its own."""
     if family == "cosxl":
         return EDMEulerScheduler(
-            sigma_min=0.002, sigma_max=120.0, sigma_data=1.0, prediction_type="v_prediction", sigma_schedule="exponential"
+            sigma_min=0.002,
+            sigma_max=120.0,
+            sigma_data=1.0,
+            prediction_type="v_prediction",
+            sigma_schedule="exponential",
         )
     return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,
@@ -45,10 +49,17 @@ def diffusers_latents(family, source, noise, conditioning, scales):
     """The pipeline's own loop, in its unit-variance space."""
     vae = AutoencoderKL(block_out_channels=(32,), norm_num_groups=32, scaling_factor=LATENT_SCALES[family])
     vae.register_to_config(block_out_channels=(32, 32, 32, 32))  # 8 pixels a latent, as the pipelines read it
-    parts = {"vae": vae, "tokenizer": None, "text_encoder": None, "unet": pix2pix_unet(family), "scheduler": scheduler(family)}
+    parts = {
+        "vae": vae,
+        "tokenizer": None,
+        "text_encoder": None,
+        "unet": pix2pix_unet(family),
+        "scheduler": scheduler(family),
+    }
     (text, pooled), (empty, no_pooled) = [(entry[0], entry[1].get("pooled_output")) for (entry,) in conditioning]
     inputs = {
-        "image": source, "latents": noise, "num_inference_steps": STEPS, "guidance_scale": scales[0], "output_type": "latent",
+        "image": source, "latents": noise, "num_inference_steps": STEPS, "guidance_scale": scales[0],
+        "output_type": "latent",
         "image_guidance_scale": scales[1], "prompt_embeds": text, "negative_prompt_embeds": empty,
     }  # fmt: skip
     with warnings.catch_warnings():

@@ -1,5 +1,5 @@
-"""LATENTs that are nearly right, at every node that takes one: other kinds, other precision, broken numbers, copies. Each is handled
-or named for what it is."""
+"""LATENTs that are nearly right, at every node that takes one: other kinds, other precision, broken numbers, copies.
+Each is handled or named for what it is."""
 
 import pytest
 import torch
@@ -162,7 +162,10 @@ def test_where_comfyui_hands_on_sixteen_bits_the_inversion_keeps_thirty_two(node
 
 @pytest.mark.parametrize("scales", [(6.0, 1.0), (1.0, 1.0), (6.0, 1.7)])
 def test_editing_in_sixteen_bits_is_editing_in_thirty_two(nodes, clean, scales):
-    edit, scales = nodes["InstructPix2Pix Guidance"], dict(zip(("text_guidance", "image_guidance"), scales))
+    edit, scales = (
+        nodes["InstructPix2Pix Guidance"],
+        dict(zip(("text_guidance", "image_guidance"), scales, strict=True)),
+    )
     half = {"samples": clean["samples"].half()}
     found = edit(half, **scales)["samples"]
     assert torch.equal(found, edit({"samples": half["samples"].float()}, **scales)["samples"])

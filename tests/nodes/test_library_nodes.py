@@ -26,7 +26,7 @@ def test_references_come_back_bit_for_bit_with_their_pictures(run, references, f
     assert saved_names("references") == [os.path.join("animals", "my cats.safetensors")]
     (loaded,) = run(LoadReferences, name=saved_names("references")[0])
     assert len(loaded) == len(labelled)
-    for one, other in zip(loaded, labelled):
+    for one, other in zip(loaded, labelled, strict=True):
         assert torch.equal(one.embedding, other.embedding) and one.embedding.dtype == other.embedding.dtype
         assert (one.modality, one.label, one.origin) == (other.modality, other.label, other.origin)
         assert (one.image is None) == (other.image is None)

@@ -1,4 +1,5 @@
-"""Load InstructPix2Pix: a genuine MODEL of 8 channels and a genuine CLIP that gives what the text encoder was trained as."""
+"""Load InstructPix2Pix: a genuine MODEL of 8 channels and a genuine CLIP that gives what the text encoder was trained
+as."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Load InstructPix2Pix with a UNet of Stable Diffusion 1's build: a diffusers pipeline's folder, and what training wrote."""
+"""Load InstructPix2Pix with a UNet of Stable Diffusion 1's build: a diffusers pipeline's folder, and what training
+wrote."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""What training from an SDXL pipeline leaves, in ComfyUI: the texts are read as it was trained with, and the MODEL predicts the same."""
+"""What training from an SDXL pipeline leaves, in ComfyUI: the texts are read as it was trained with, and the MODEL
+predicts the same."""
 
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def network(pipeline):
 def stock_clip(network):
     """(tokenizer, model): ComfyUI's own SDXL CLIP, with the pipeline's small encoders in it."""
     sizes = [{**part.dims.clip_config(), "bos_token_id": 0} for part in network.text_encoder.parts]
-    options = {f"clip_{letter}_model_config": size for letter, size in zip("lg", sizes)}
+    options = {f"clip_{letter}_model_config": size for letter, size in zip("lg", sizes, strict=True)}
     clip = comfy.sdxl_clip.SDXLClipModel(dtype=torch.float32, model_options=options)
-    for place, part in zip((clip.clip_l, clip.clip_g), network.text_encoder.parts):
+    for place, part in zip((clip.clip_l, clip.clip_g), network.text_encoder.parts, strict=True):
         missing, unexpected = place.load_sd(part.state_dict())
         assert not unexpected and all(name.startswith("text_projection") for name in missing)
     return comfy.sdxl_clip.SDXLTokenizer(), clip
@@ -84,7 +85,7 @@ def test_the_model_predicts_what_was_trained(tiny, run, network, stock_clip, pip
     timesteps = torch.tensor([600, 30])
     with torch.inference_mode():
         read = [stock.encode_token_weights(tokenizer.tokenize_with_weights(text)) for text in TEXTS]
-        context, pooled = (torch.cat(parts) for parts in zip(*read))
+        context, pooled = (torch.cat(parts) for parts in zip(*read, strict=True))
         management.load_models_gpu([patcher])
         sigma = patcher.model.model_sampling.sigma(timesteps.float())
         level = sigma.view(-1, 1, 1, 1)

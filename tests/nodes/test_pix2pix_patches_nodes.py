@@ -1,7 +1,8 @@
-"""Nodes that change a guidance, in front of InstructPix2Pix Guidance: what they add is theirs alone, whatever the picture's guidance.
+"""Nodes that change a guidance, in front of InstructPix2Pix Guidance: what they add is theirs alone, whatever the
+picture's guidance.
 
-One Euler step from a noise level to 0 gives what the guider makes of it. The expected numbers come from predictions that ComfyUI's
-BasicGuider makes one by one, put together by the paper's formula.
+One Euler step from a noise level to 0 gives what the guider makes of it. The expected numbers come from predictions
+that ComfyUI's BasicGuider makes one by one, put together by the paper's formula.
 """
 
 import comfy.samplers

@@ -1,4 +1,5 @@
-"""Weights in full, half and 8-bit precision: what is kept how, what it costs, what loads, and what a loader tells of it."""
+"""Weights in full, half and 8-bit precision: what is kept how, what it costs, what loads, and what a loader tells of
+it."""
 
 import any2pix.nodes as pack
 import pytest
@@ -56,7 +57,8 @@ def test_embeddings_stay_those_of_full_precision(embeddings, kept):
 
 
 def test_a_scale_for_every_row_loses_less_than_plain_8_bits():
-    """Small weights are e4m3's subnormals: cast as they are, they lose several times as much. Measured 0.026 and 0.11."""
+    """Small weights are e4m3's subnormals: cast as they are, they lose several times as much. Measured 0.026 and
+    0.11."""
     layer = precision.Fp8Layers.Linear(512, 512)
     weight = 0.005 * torch.randn(512, 512, generator=torch.Generator().manual_seed(0))
     layer.weight, layer.bias = torch.nn.Parameter(weight), None

@@ -31,7 +31,9 @@ def test_hosts_that_replace_nodes_are_told_and_others_left_alone(monkeypatch):
     server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(node_replace_manager=manager)))
     monkeypatch.setitem(sys.modules, "server", server)
     result_of(register_renames(MADE_UP))
-    assert [(value.old_node_id, value.new_node_id) for value in told] == [("Any2PixOldGrid", "Any2PixGridValues")] * knows
+    assert [(value.old_node_id, value.new_node_id) for value in told] == [
+        ("Any2PixOldGrid", "Any2PixGridValues")
+    ] * knows
 
 
 def test_old_ids_are_not_those_of_todays_nodes(tiny):

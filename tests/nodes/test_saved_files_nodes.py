@@ -63,7 +63,8 @@ def test_overwrite_replaces_what_is_of_its_kind_only(run, contents, folders, kin
 
 
 @pytest.mark.parametrize(
-    "name", ["", "  ", "..", "../a", "a/../../b", "/etc/a", "\\\\host\\a", "C:\\a", "a//b", "a\0b", "a\nb", "con", "nul.x", "a.",
+    "name", ["", "  ", "..", "../a", "a/../../b", "/etc/a", "\\\\host\\a", "C:\\a", "a//b", "a\0b", "a\nb", "con",
+    "nul.x", "a.",
              ".hidden", "what?", "é" * 101]
 )  # fmt: skip
 def test_a_name_that_is_none_is_named_and_nothing_is_written(run, vector, folders, name):
@@ -106,7 +107,8 @@ def test_a_file_in_the_place_of_a_folder_is_named(run, vector, folders):
 
 
 @pytest.mark.parametrize(
-    "number, said", [(errno.ENOSPC, "the disk is full, 0.1 MB are needed. Make room"), (errno.EROFS, "may not be written to"),
+    "number, said", [(errno.ENOSPC, "the disk is full, 0.1 MB are needed. Make room"), (errno.EROFS,
+    "may not be written to"),
                      (errno.EACCES, "may not be written to"), (errno.EIO, "was not saved")]
 )  # fmt: skip
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -1,4 +1,5 @@
-"""DDIM Invert on a MODEL whose calls other nodes skip: it runs without them, or names them; what does not skip stays."""
+"""DDIM Invert on a MODEL whose calls other nodes skip: it runs without them, or names them; what does not skip
+stays."""
 
 import logging
 

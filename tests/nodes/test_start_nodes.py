@@ -24,13 +24,16 @@ import nodes, comfy_api.latest, torch
 import any2pix.nodes as pack
 sys.modules["torchaudio"] = None  # ComfyUI 0.3.75 and transformers have imported it; later ones do without
 asyncio.run(pack.comfy_entrypoint())
-loaders = (pack.LoadImageBind, pack.LoadLLM, pack.LoadPrior, pack.LoadAdapter, pack.LoadDiffusion, pack.LoadInstructPix2Pix)
+loaders = (
+    pack.LoadImageBind, pack.LoadLLM, pack.LoadPrior, pack.LoadAdapter, pack.LoadDiffusion, pack.LoadInstructPix2Pix
+)
 with torch.inference_mode():
     imagebind, llm, *others = (node.execute(name="miniature").result[0] for node in loaders)
     sound = {"waveform": torch.rand(1, 2, 44100) - 0.5, "sample_rate": 44100}
     references = pack.AudioEmbedding.execute(imagebind=imagebind, audio=sound).result[0]
     try:
-        pack.Instruct.execute(llm=llm, instruction="add [audio1]", seed=0, temperature=0.0, max_new_tokens=4, references=references)
+        asked = {"instruction": "add [audio1]", "seed": 0, "temperature": 0.0, "max_new_tokens": 4}
+        pack.Instruct.execute(llm=llm, references=references, **asked)
         answer = ""
     except ValueError as error:
         answer = str(error)

@@ -1,4 +1,5 @@
-"""The two-view adapter in company: chained, beside other packs and adapters, with the model manager, the sampler and DDIM Invert."""
+"""The two-view adapter in company: chained, beside other packs and adapters, with the model manager, the sampler and
+DDIM Invert."""
 
 import copy
 import gc
@@ -35,7 +36,8 @@ def test_two_adapters_each_with_its_own_weights(apply, vectors, latents, two_vie
 
 
 class Doubling:
-    """An attention patch of another pack, with that pack's protocol: it takes what stands there, others `.add` to it."""
+    """An attention patch of another pack, with that pack's protocol: it takes what stands there, others `.add` to
+    it."""
 
     def __init__(self, factor):
         self.factor, self.more = factor, []
@@ -226,7 +228,8 @@ def with_adding(model, weight):
 
 @pytest.fixture(params=["deep", "shallow"])
 def clones(request, monkeypatch):
-    """MODELs are cloned as ComfyUI did before 0.13, with copies of all objects in their options, or as it does since."""
+    """MODELs are cloned as ComfyUI did before 0.13, with copies of all objects in their options, or as it does
+    since."""
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import copy_nested_dicts
 

@@ -1,4 +1,5 @@
-"""The two-view adapter in a ComfyUI MODEL: eps against diffusers, batched sides, ranges, sizes, and where it must not be felt."""
+"""The two-view adapter in a ComfyUI MODEL: eps against diffusers, batched sides, ranges, sizes, and where it must not
+be felt."""
 
 from pathlib import Path
 

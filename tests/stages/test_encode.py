@@ -119,7 +119,9 @@ def test_samples_of_a_type_without_a_scale_are_refused(imagebind, dtype):
 
 
 def test_a_sound_with_its_axes_swapped(imagebind):
-    with pytest.raises(ValueError, match=r"has 22050 channels of 2 samples. Its axes are \(channels, samples\): swap them"):
+    with pytest.raises(
+        ValueError, match=r"has 22050 channels of 2 samples. Its axes are \(channels, samples\): swap them"
+    ):
         encode_audio(imagebind, noise(1.0, channels=2).T, RATE)
 
 

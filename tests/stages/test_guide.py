@@ -22,7 +22,7 @@ def test_the_papers_formula(predictions):
 
 @pytest.mark.parametrize(("scales", "weights"), [((0, 0), (1, 0, 0)), ((0, 1), (0, 1, 0)), ((1, 1), (0, 0, 1))])
 def test_each_prediction_alone(predictions, scales, weights):
-    expected = sum(weight * prediction for weight, prediction in zip(weights, predictions))
+    expected = sum(weight * prediction for weight, prediction in zip(weights, predictions, strict=True))
     assert_close(guide_edit(*predictions, *map(float, scales)), expected)
 
 

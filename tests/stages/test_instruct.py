@@ -22,7 +22,9 @@ class ScriptedLLM:
         self.lm_head = SimpleNamespace(weight=torch.zeros(1))
         self.seen = []
 
-    def __call__(self, ids, references=None, positions=None, attention_mask=None, past_key_values=None, last_only=False):
+    def __call__(
+        self, ids, references=None, positions=None, attention_mask=None, past_key_values=None, last_only=False
+    ):
         self.seen.append((ids, references, positions))
         step = len(self.seen) - 1
         logits = torch.full((1, ids.shape[1], self.tokenizer.get_vocab_size()), -5.0)
@@ -141,7 +143,9 @@ def test_how_marks_were_read_is_told_with_the_plan(tokenizer):
     assert instruct(llm, REFERENCES, "(image1) in snow").notes == ("(image1) is read as [image1].",)
 
 
-@pytest.mark.parametrize(("temperature", "remedy"), [(0.0, "Try other words, or a temperature of 0.3"), (0.5, "Try another seed")])
+@pytest.mark.parametrize(
+    ("temperature", "remedy"), [(0.0, "Try other words, or a temperature of 0.3"), (0.5, "Try another seed")]
+)
 def test_the_remedy_fits_the_temperature_and_offers_the_edit_without_the_llm(tokenizer, temperature, remedy):
     llm = ScriptedLLM(tokenizer, build_target(tokenizer, "a cat", base=True).ids)
     with pytest.raises(ValueError, match=f"{remedy}.*Or edit without the LLM: example workflow edit_without_llm"):

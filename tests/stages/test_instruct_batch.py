@@ -33,7 +33,7 @@ def questions(temperature=0.0, seeds=(0, 1, 2, 3)):
     """Prompts of 5, 17, 9 and 17 tokens, with 2, 0, 1 and 3 references."""
     generator = torch.Generator().manual_seed(5)
     made = []
-    for length, marks, seed in zip((5, 17, 9, 17), ((1, 3), (), (4,), (0, 8, 16)), seeds):
+    for length, marks, seed in zip((5, 17, 9, 17), ((1, 3), (), (4,), (0, 8, 16)), seeds, strict=True):
         ids = tuple(torch.randint(3, 90, (length,), generator=generator).tolist())
         shown = torch.randn(len(marks), 8, generator=generator)
         choose = chooser(temperature, torch.Generator().manual_seed(seed))
@@ -51,7 +51,7 @@ def test_every_row_says_what_it_says_alone(llm, temperature):
     together = answers(llm, questions(temperature))
     alone = [answers(llm, [question])[0] for question in questions(temperature)]
     assert [answer.tokens for answer in together] == [answer.tokens for answer in alone]
-    for one, other in zip(together, alone):
+    for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(torch.stack(one.states), torch.stack(other.states), rtol=1e-4, atol=1e-4)
     assert len({tuple(answer.tokens) for answer in alone}) == 4
 
@@ -103,13 +103,16 @@ def jobs(seeds=(0, 1, 2)):
     generator = torch.Generator().manual_seed(3)
     references = tuple(Reference(torch.randn(64, generator=generator), kind) for kind in ("image", "audio", "image"))
     asked = ("add [audio1] to [image1]", "make [image2] an ink drawing", "remove the cat from [image1]")
-    return [InstructJob(references, text, torch.Generator().manual_seed(seed)) for text, seed in zip(asked, seeds)]
+    return [
+        InstructJob(references, text, torch.Generator().manual_seed(seed))
+        for text, seed in zip(asked, seeds, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
 def test_plans_of_a_batch_are_those_of_single_instructions(miniature, batch):
     plans = instruct_batch(miniature, jobs(), batch=batch)
-    for job, plan in zip(jobs(), plans):
+    for job, plan in zip(jobs(), plans, strict=True):
         alone = instruct(miniature, job.references, job.instruction)
         assert plan.answer == alone.answer and plan.mentioned == alone.mentioned
         torch.testing.assert_close(plan.edit, alone.edit, rtol=1e-4, atol=1e-4)

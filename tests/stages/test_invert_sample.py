@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from any2pix.stages.invert import InversionOptions, ddim_invert, solve_fixed_point
@@ -40,7 +42,7 @@ def test_one_iteration_is_plain_ddim_as_released(latent):
     """The network is shown the latent below, in the variance-preserving scale, with the noise level above."""
     rising = schedule("normal", 6).flip(0)
     x = latent
-    for sigma, following in zip(rising[:-1], rising[1:]):
+    for sigma, following in itertools.pairwise(rising):
         shown = x / (1 + sigma**2).sqrt() * (1 + following**2).sqrt()
         eps = (shown - smooth_denoiser(shown, following.expand(2))) / following
         x = x + (following - sigma) * eps

@@ -1,5 +1,6 @@
 """Marks that are not written as they should be: understood, named, or noted; and what is no mark stays text."""
 
+import contextlib
 import time
 
 import pytest
@@ -24,7 +25,9 @@ ALL = tuple(range(len(MIXED)))
             "[picture1]", "[Picture 1]", "[img1]", "[pic 1]", "[photo1]", "[images1]", "[image #1]", "[image-1]",
             "[image_1]", "[image: 1]", "[image no. 1]", "[imageone]", "[image one]", "[first image]", "[1st picture]",
             "(image1)", "(picture 1)", "{image1}", "<image1>", "<|image1|>", "${image1}", '["image1"]', "\\[image1\\]",
-            "［image1］", "【image1】", "［ｉｍａｇｅ１］", "「图1」", "[图片1]", "【图片１】", "[图像一]", "[第一张图片]", "（照片1）",
+            "［image1］", "【image1】", "［ｉｍａｇｅ１］", "「图1」", "[图片1]", "【图片１】", "[图像一]",
+            "[第一张图片]",
+            "（照片1）",
             "[image1)", "(image1]", "[image\u200b1]",
         )),
         *((written, (2,)) for written in ("[image２]", "[second photo]", "（图片2）", "[image二]")),
@@ -177,10 +180,8 @@ def test_a_long_instruction_takes_time_in_proportion(piece):
     """100,000 characters in a tenth of a second or so; a pattern that goes back and forth would take minutes."""
     text = piece * (100_000 // len(piece))
     start = time.process_time()
-    try:
+    with contextlib.suppress(ValueError):
         resolve_marks(text, MIXED)
-    except ValueError:
-        pass
     assert time.process_time() - start < 5
 
 

@@ -43,9 +43,7 @@ def test_the_middle_square_is_kept():
 def test_resizing_is_torchvisions_of_an_8_bit_picture():
     transforms = pytest.importorskip("torchvision.transforms.functional")
     levels = torch.randint(0, 256, (100, 150, 3), dtype=torch.uint8)
-    resized = transforms.resize(
-        Image.fromarray(levels.numpy()), 64, interpolation=transforms.InterpolationMode.BICUBIC
-    )
+    resized = transforms.resize(Image.fromarray(levels.numpy()), 64, interpolation=transforms.InterpolationMode.BICUBIC)
     expected = transforms.to_tensor(transforms.center_crop(resized, 64))[None]
     assert_close(denormalised(image_to_tensor(levels[None] / 255, 64)), expected)
 
@@ -81,7 +79,8 @@ def test_a_clip_is_kaldis_filter_bank():
 @pytest.mark.parametrize("rate", [16000, 44100, 42777])
 @pytest.mark.parametrize("seconds", [1.0, 5.0, 6.0, 6.01, 13.3])
 def test_only_what_is_heard_is_resampled_and_nothing_else_comes_of_it(rate, seconds):
-    """As published: the whole sound resampled, and each clip's mean taken off in place, so that it shows where they overlap."""
+    """As published: the whole sound resampled, and each clip's mean taken off in place, so that it shows where they
+    overlap."""
     noise = torch.rand(2, int(seconds * rate), generator=torch.Generator().manual_seed(0))
     waveform = tone(seconds, rate, channels=2) + 0.1 * noise + 0.2
     whole = resample(waveform, rate, 16000)
@@ -97,7 +96,7 @@ def test_only_what_is_heard_is_resampled_and_nothing_else_comes_of_it(rate, seco
 def test_clips_lie_at_the_start_the_middle_and_the_end():
     parts = [tone(2.0, 16000, frequency=frequency) for frequency in (300.0, 1000.0, 3000.0)]
     clips = waveform_to_clips(torch.cat(parts, dim=1), 16000, DIMS)
-    for clip, part in zip(clips, parts):
+    for clip, part in zip(clips, parts, strict=True):
         assert_close(clip, waveform_to_clips(part, 16000, DIMS)[0], atol=1e-3, rtol=0)
 
 
@@ -154,7 +153,7 @@ def test_bytes_never_seen_in_training_are_readable(tokenizer):
 
 @pytest.mark.parametrize(
     "typed, plain",
-    [("it\u2019s \u201ca cat\u201d", "it's \"a cat\""), ("AT&amp;amp;T &lt;3", "at&t <3"), ("cafe\u0301", "caf\u00e9")],
+    [("it\u2019s \u201ca cat\u201d", 'it\'s "a cat"'), ("AT&amp;amp;T &lt;3", "at&t <3"), ("cafe\u0301", "caf\u00e9")],
 )
 def test_texts_are_cleaned_as_published(tokenizer, typed, plain):
     cleaned, straight = tokenize_clip(tokenizer, [typed, plain], 40)

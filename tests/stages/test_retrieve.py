@@ -50,7 +50,8 @@ def test_only_mentioned_references_are_candidates():
 @pytest.mark.parametrize(
     ("references", "base", "candidates", "message"),
     [
-        (refs(("image", EAST, 1.0), ("image", torch.ones(3), 1.0)), EAST, None, "Reference 2 of 2 has 3 numbers, the embedding to find 2"),
+        (refs(("image", EAST, 1.0), ("image", torch.ones(3), 1.0)), EAST, None,
+        "Reference 2 of 2 has 3 numbers, the embedding to find 2"),
         (refs(("image", EAST, 1.0)), torch.ones(3), None, "Reference 1 of 1 has 2 numbers, the embedding to find 3"),
         (refs(("image", EAST, 1.0), ("audio", EAST, float("nan"))), EAST, None, "Reference 2 of 2 holds NaN"),
         (refs(("image", EAST, 1.0)), EAST * float("inf"), None, "The embedding to find holds NaN"),

@@ -1,4 +1,5 @@
-"""Resampling and the filter bank have torchaudio's numbers, whether it is installed or not, at bounded cost at any rate."""
+"""Resampling and the filter bank have torchaudio's numbers, whether it is installed or not, at bounded cost at any
+rate."""
 
 import math
 import subprocess
@@ -43,8 +44,8 @@ def noise(rate: int, seconds: float, channels: int = 1) -> torch.Tensor:
 
 
 def sum_of_sincs(sound: torch.Tensor, rate: int, places: torch.Tensor) -> torch.Tensor:
-    """What resampling approximates by nothing but rounding: the windowed sincs of ALL samples of (T,), in double precision,
-    at samples ``places`` of TARGET."""
+    """What resampling approximates by nothing but rounding: the windowed sincs of ALL samples of (T,), in double
+    precision, at samples ``places`` of TARGET."""
     common = rate * TARGET // math.gcd(rate, TARGET)
     distance = torch.arange(len(sound))[None] * (common // rate) - places[:, None] * (common // TARGET)
     zeros = (distance.double() / common * 0.99 * min(rate, TARGET)).clamp(-6, 6)

@@ -14,7 +14,10 @@ def shards(tmp_path_factory):
     def make(index, counts):
         for number in range(3):
             scenes = [Scene("meadow", "cat", weather, "flat", 10 * index + number) for weather in ("rain", "night")]
-            pictures = {name: Image.fromarray(render(scene)) for name, scene in zip(("source.png", "edited.png"), scenes)}
+            pictures = {
+                name: Image.fromarray(render(scene))
+                for name, scene in zip(("source.png", "edited.png"), scenes, strict=True)
+            }
             yield {"__key__": f"{index}{number}", **pictures, "json": {"instruction": "make it night"}}
 
     folder.begin({"seed": 1})

@@ -7,7 +7,7 @@ from any2pix.datagen.instructions import EditSample, ReferenceSpec, edits_betwee
 from any2pix.datagen.toyland import HELD_OUT, Scene, caption
 from any2pix.models.mm_llm import IGNORE_INDEX
 from any2pix.stages.prompt import special_id
-from any2pix.training.llm_bank import FAMILY, EmbeddingBank, edit_pairs, draw_family
+from any2pix.training.llm_bank import FAMILY, EmbeddingBank, draw_family, edit_pairs
 from any2pix.training.llm_samples import ExampleMaker, Wordings, collate, reword
 from any2pix.training.llm_tokenizer import build_tokenizer
 
@@ -77,7 +77,9 @@ def maker():
     for index, scene in enumerate(scenes):
         by_combination[scene.combination].append(index)
     pictures = torch.nn.functional.one_hot(torch.arange(len(scenes))).float()
-    bank = EmbeddingBank(tuple(scenes), pictures, torch.zeros(10, 2, len(scenes)), edit_pairs(scenes), dict(by_combination))
+    bank = EmbeddingBank(
+        tuple(scenes), pictures, torch.zeros(10, 2, len(scenes)), edit_pairs(scenes), dict(by_combination)
+    )
     return ExampleMaker(
         bank, build_tokenizer(["add a cat", "[a cat]"] * 3, 700), lambda text: torch.zeros(len(scenes)), Wordings()
     )

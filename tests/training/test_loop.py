@@ -3,9 +3,8 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import nn
-
 from any2pix.training.loop import LoopConfig, fit
+from torch import nn
 
 
 def make_batch(step, generator):
@@ -21,7 +20,9 @@ def loss(module, batch):
 def run(work, steps, stop_at=None, made_from="one", **options):
     torch.manual_seed(0)
     module = nn.Linear(3, 1)
-    config = LoopConfig(steps=steps, batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, checkpoint_every=10, **options)
+    config = LoopConfig(
+        steps=steps, batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, checkpoint_every=10, **options
+    )
 
     def batches(step, generator):
         if step == stop_at:
@@ -54,7 +55,16 @@ def saving(work, monkeypatch, main=True, **options):
     saved = []
     config = LoopConfig(batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, **options)
     torch.manual_seed(0)
-    trained = fit("toy", nn.Linear(3, 1), make_batch, loss, config, work, "one", lambda module, step: saved.append((step, module.weight.clone())))
+    trained = fit(
+        "toy",
+        nn.Linear(3, 1),
+        make_batch,
+        loss,
+        config,
+        work,
+        "one",
+        lambda module, step: saved.append((step, module.weight.clone())),
+    )
     return saved, trained
 
 
@@ -79,7 +89,16 @@ def test_accumulated_batches_are_one_large_batch(tmp_path):
     def train(name, many, **sizes):
         def parts(step, generator):
             rows = make_batch(step, generator)
-            return rows if many == 1 else tuple(map(torch.cat, zip(*(make_batch(many * step + n, seeded(many * step + n)) for n in range(many)))))
+            return (
+                rows
+                if many == 1
+                else tuple(
+                    map(
+                        torch.cat,
+                        zip(*(make_batch(many * step + n, seeded(many * step + n)) for n in range(many)), strict=True),
+                    )
+                )
+            )
 
         torch.manual_seed(0)
         config = LoopConfig(**options, batch_size=16 * many, **sizes)
@@ -91,7 +110,11 @@ def test_accumulated_batches_are_one_large_batch(tmp_path):
     accumulated = train("parts", 1, gradient_accumulation_steps=3)
     torch.testing.assert_close(accumulated, train("whole", 3))
     assert not torch.allclose(accumulated, train("one", 1), atol=1e-3)
-    rows = [json.loads(line) for name in ("parts", "whole") for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for name in ("parts", "whole")
+        for line in (tmp_path / name / "log.jsonl").read_text().splitlines()
+    ]
     assert len(rows) == 14 and [row["loss"] for row in rows[:7]] == pytest.approx([row["loss"] for row in rows[7:]])
 
 

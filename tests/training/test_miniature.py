@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from any2pix.training import miniature
 from any2pix.training.command import load_config
 from any2pix.training.miniature import STAGES, Stage, is_done, main, run_stage, write_result

@@ -1,4 +1,5 @@
-"""InstructPix2Pix from an SDXL pipeline in diffusers' folders: its two text encoders are read as diffusers reads them."""
+"""InstructPix2Pix from an SDXL pipeline in diffusers' folders: its two text encoders are read as diffusers reads
+them."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"""Pairs out of shards: each once an epoch, the same after a stop, encoded as the VAE does, and of one size that fits."""
+"""Pairs out of shards: each once an epoch, the same after a stop, encoded as the VAE does, and of one size that
+fits."""
 
 import numpy as np
 import pytest

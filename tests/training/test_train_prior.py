@@ -23,7 +23,8 @@ CONFIG = {
 }
 NETWORK = {
     "width": 24, "layers": 1, "heads": 2, "score_features": 8, "positions": 64, "dropout": 0.0,
-    "text": {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 40},
+    "text": {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "max_position_embeddings": 40},
 }  # fmt: skip
 
 
@@ -42,7 +43,9 @@ def batches():
         dims=SimpleNamespace(embed=8, text_context=40),
         encode_text=lambda tokens: 5 * F.one_hot(torch.zeros(len(tokens), dtype=torch.long), 8).float(),
     )
-    bank = train_prior.PriorBank(scenes, unit(20, 8), torch.linspace(2, 7, 20), unit(5, 8), unit(len(SOUND_KINDS), 3, 8))
+    bank = train_prior.PriorBank(
+        scenes, unit(20, 8), torch.linspace(2, 7, 20), unit(5, 8), unit(len(SOUND_KINDS), 3, 8)
+    )
     return train_prior.Batches(CONFIG, bank, imagebind, train_prior.dims_for(imagebind, NETWORK))
 
 
@@ -54,7 +57,9 @@ def test_rows(batches):
     lengths = batch["corrupted"].norm(dim=-1)
     empty = lengths == 0
     assert_close(lengths[~empty], torch.full((int((~empty).sum()),), INPUT_NORM))
-    assert (modality[empty | prompted] == MODALITIES["text"]).all(), "only a text goes without an embedding, or with a prompt"
+    assert (modality[empty | prompted] == MODALITIES["text"]).all(), (
+        "only a text goes without an embedding, or with a prompt"
+    )
     assert not (prompted & batch["unconditional"]).any()
     shares = modality.bincount(minlength=4) / SIZE
     assert_close(shares, torch.tensor([0.25, 0.25, 0.25, 0.25]), atol=0.08, rtol=0.0)

@@ -26,7 +26,12 @@ TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num
 
 def text_config():
     config = copy.deepcopy(load_config("text_diffusion"))
-    sizes = {"network": NETWORK, "text_encoder": {**TEXT, "max_position_embeddings": 40}, "vocabulary": 600, "loop": LOOP}
+    sizes = {
+        "network": NETWORK,
+        "text_encoder": {**TEXT, "max_position_embeddings": 40},
+        "vocabulary": 600,
+        "loop": LOOP,
+    }
     return {**config, **sizes, "data": {"pictures": 6, "seed": 3, "messy_share": 0.0}}
 
 
@@ -67,7 +72,9 @@ def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
 def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
     """Training gives the source unit variance; the file predicts the same of the unscaled one."""
     _, out = trained
-    network, _ = train_instructpix2pix.build(read_recipe(pix2pix_config()), out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    network, _ = train_instructpix2pix.build(
+        read_recipe(pix2pix_config()), out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE
+    )
     network.eval()
     with torch.no_grad():
         network.unet.conv_in.weight[:, 4:].normal_(generator=torch.Generator().manual_seed(0))
@@ -78,7 +85,9 @@ def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
     tokens = torch.zeros(1, network.text_encoder.dims.max_position_embeddings, dtype=torch.long)
     with torch.no_grad():
         expected = network.predict_noise(z, t, network.condition(tokens), source * SDXL_SCALE)
-        torch.testing.assert_close(written.predict_noise(z, t, written.condition(tokens), source), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            written.predict_noise(z, t, written.condition(tokens), source), expected, rtol=1e-4, atol=1e-4
+        )
     assert torch.equal(state["conv_in.weight"][:, :4], network.unet.conv_in.weight[:, :4])
 
 
@@ -91,7 +100,11 @@ def test_a_stopped_run_goes_on_where_it_was(trained):
 
 def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
     _, out = trained
-    starts = {"unet": str(out / TEXT_UNET_FILE), "text_encoder": str(out / TEXT_ENCODER_FILE), "vae": str(out / "vae.safetensors")}
+    starts = {
+        "unet": str(out / TEXT_UNET_FILE),
+        "text_encoder": str(out / TEXT_ENCODER_FILE),
+        "vae": str(out / "vae.safetensors"),
+    }
     config = pix2pix_config(data={"shards": str(shards.folder), "seed": 2}, start={"tokenizer": None, **starts})
     result = train_instructpix2pix.train(config, tmp_path, tmp_path)
     assert 0 < result["probe_loss"] < 10 and (tmp_path / PIX2PIX_FILE).exists()
@@ -104,7 +117,9 @@ def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
     assert (tmp_path / "instructpix2pix" / "former.pt").exists()
 
 
-@pytest.mark.parametrize(("weights", "stored"), [("int8", torch.int8), ("fp16", torch.float16), ("fp32", torch.float32)])
+@pytest.mark.parametrize(
+    ("weights", "stored"), [("int8", torch.int8), ("fp16", torch.float16), ("fp32", torch.float32)]
+)
 def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights, stored):
     work, out = trained
     for name in ("vae.safetensors", TEXT_UNET_FILE, TEXT_ENCODER_FILE):
@@ -112,7 +127,11 @@ def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights
     loop = {**LOOP, "steps": 1}
     train_instructpix2pix.train(pix2pix_config(weights=weights, loop=loop), work, tmp_path)
     for name in (PIX2PIX_FILE, PIX2PIX_TEXT_FILE):
-        large = [value for value in load_file(tmp_path / name).values() if value.dim() > 1 and value.numel() >= SMALLEST_WEIGHT]
+        large = [
+            value
+            for value in load_file(tmp_path / name).values()
+            if value.dim() > 1 and value.numel() >= SMALLEST_WEIGHT
+        ]
         assert {value.dtype for value in large} == {stored}
     load_text_diffusion(tmp_path / PIX2PIX_FILE, tmp_path / PIX2PIX_TEXT_FILE, source=True)
 
@@ -172,7 +191,7 @@ def test_a_frozen_text_encoder_stays_as_it_was(trained, tmp_path):
 def test_dropout_has_the_papers_shares_and_no_others():
     no_image, no_text = Dropout().draw(40_000, torch.Generator().manual_seed(0))
     shares = [(no_image & ~no_text), (~no_image & no_text), (no_image & no_text), ~(no_image | no_text)]
-    for share, expected in zip(shares, (0.05, 0.05, 0.05, 0.85)):
+    for share, expected in zip(shares, (0.05, 0.05, 0.05, 0.85), strict=True):
         assert share.float().mean().item() == pytest.approx(expected, abs=0.005)
     no_image, no_text = Dropout(image_only=1, text_only=0, both=0).draw(10, torch.Generator())
     assert no_image.all() and not no_text.any()

@@ -36,7 +36,7 @@ UNUSED = ("depth", "thermal", "imu")
 def token_rows() -> torch.Tensor:
     """(3, 77) int64: start, ids, end, zeros; the last text is too long and cut, as the authors' tokenizer cuts it."""
     rows = torch.zeros(len(TEXTS), CONTEXT, dtype=torch.long)
-    for row, ids in zip(rows, TEXTS):
+    for row, ids in zip(rows, TEXTS, strict=True):
         ids = [START, *ids][: CONTEXT - 1] + [END]
         row[: len(ids)] = torch.tensor(ids)
     return rows

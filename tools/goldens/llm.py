@@ -107,7 +107,7 @@ def _answer(pipeline, model, tokenizer) -> dict[str, Tensor]:
         return result
 
     model.generate = greedy
-    embeddings = dict(zip(("picture", "sound"), references()[:, None]))
+    embeddings = dict(zip(("picture", "sound"), references()[:, None], strict=True))
     released = pipeline.InstructAny2PixPipeline
     host = types.SimpleNamespace(
         any2pix_tokenizer=tokenizer, any2pix_lm=model, get_all_objs=released.get_all_objs,

@@ -56,7 +56,8 @@ RUN = """seconds => new Promise((done, fail) => {
         if (Object.keys(errors).length) fail(new Error('rejected: ' + JSON.stringify(errors)));
     });
 })"""
-# Left, top, right and bottom of every node as it is drawn, with its title, by its id; Vue nodes are elements of the page.
+# Left, top, right and bottom of every node as it is drawn, with its title, by its id; Vue nodes are elements of the
+# page.
 BOXES = """() => {
     const {scale, offset} = app.canvas.ds, page = app.canvas.canvas.getBoundingClientRect();
     return Object.fromEntries(app.graph.nodes.map(node => {

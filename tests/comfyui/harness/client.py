@@ -91,7 +91,8 @@ class Client:
         return json.loads(text) if text else None
 
     def queue(self, graph: dict) -> Run:
-        """Queues a graph in API format and returns at once. A graph that the server would run only in part is rejected."""
+        """Queues a graph in API format and returns at once. A graph that the server would run only in part is
+        rejected."""
         try:
             answer = self.post("/prompt", {"prompt": graph, "client_id": self.id})
         except urllib.error.HTTPError as error:
@@ -143,7 +144,8 @@ class Client:
     def free(self) -> None:
         """Has an idle server unload the models and forget every cached output.
 
-        The server's worker only takes note of the request when it wakes up; a prompt that is queued before that runs first.
+        The server's worker only takes note of the request when it wakes up; a prompt that is queued before that runs
+        first.
         """
         self.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(WAKE_SECONDS)

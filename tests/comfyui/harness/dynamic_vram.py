@@ -1,11 +1,12 @@
 """Dynamic VRAM as a loader and a layer meet it, on any host and without a card.
 
 ComfyUI has it on by default on NVIDIA cards since 0.16. With it
-1. Linear and Embedding are built without weights and take from a state dict what it holds, of any shape and type, or zeros;
+1. Linear and Embedding are built without weights and take from a state dict what it holds, of any shape and type, or
+zeros;
 2. the patchers of ComfyUI's own models leave every weight where it is and bring it to the card for each operation;
 3. what an operation was lent has to be given back after it, and is overwritten then.
-Hosts that know it are switched to it; 0.3.75 is taught it. Only what needs a card's own memory is not there. The tests of the
-nodes run with it and without; `DYNAMIC_VRAM=1` starts the server of tests/comfyui with it.
+Hosts that know it are switched to it; 0.3.75 is taught it. Only what needs a card's own memory is not there. The tests
+of the nodes run with it and without; `DYNAMIC_VRAM=1` starts the server of tests/comfyui with it.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -71,7 +72,7 @@ class Lent:
 
     def cast(self, layer, input=None, *args, offloadable=False, **options):
         given = self._cast(layer, input, *args, offloadable=True, **options)
-        tensors = [self._copy(tensor, own) for tensor, own in zip(given[:2], (layer.weight, layer.bias))]
+        tensors = [self._copy(tensor, own) for tensor, own in zip(given[:2], (layer.weight, layer.bias), strict=True)]
         if not offloadable:
             self.never_given_back.append(type(layer).__name__)
             return tuple(tensors)
@@ -88,7 +89,9 @@ class Lent:
 
     @staticmethod
     def _copy(tensor, own):
-        return tensor.clone() if tensor is not None and own is not None and tensor.data_ptr() == own.data_ptr() else tensor
+        return (
+            tensor.clone() if tensor is not None and own is not None and tensor.data_ptr() == own.data_ptr() else tensor
+        )
 
 
 @contextmanager
@@ -105,7 +108,8 @@ def dynamic_vram():
         patch(comfy.model_patcher, "CoreModelPatcher", StreamingPatcher)
         if memory_management is not None and hasattr(memory_management, "aimdo_enabled"):
             patch(memory_management, "aimdo_enabled", True)
-            patch(comfy.utils, "load_safetensors", lambda path: (safetensors.torch.load_file(path), None))  # theirs maps it
+            # theirs maps it
+            patch(comfy.utils, "load_safetensors", lambda path: (safetensors.torch.load_file(path), None))
         else:
             for layer, shape in WEIGHTLESS.items():
                 _build_without_weights(layer, shape, patch)
@@ -115,7 +119,8 @@ def dynamic_vram():
 
 
 def _build_without_weights(layer, shape, patch):
-    """comfy's layer as newer hosts have it: empty until a state dict fills it; whole where a subclass loads in its own way."""
+    """comfy's layer as newer hosts have it: empty until a state dict fills it; whole where a subclass loads in its own
+    way."""
     build, load_whole = layer.__init__, layer._load_from_state_dict
 
     def init(self, *args, **options):
@@ -144,7 +149,9 @@ def _build_without_weights(layer, shape, patch):
 
 def load_model_weights_as_newer(self, sd, unet_prefix="", assign=False):
     weights = {key.removeprefix(unet_prefix): sd.pop(key) for key in list(sd) if key.startswith(unet_prefix)}
-    self.diffusion_model.load_state_dict(self.model_config.process_unet_state_dict(weights), strict=False, assign=assign)
+    self.diffusion_model.load_state_dict(
+        self.model_config.process_unet_state_dict(weights), strict=False, assign=assign
+    )
     return self
 
 

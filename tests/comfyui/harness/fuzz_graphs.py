@@ -1,4 +1,5 @@
-"""Graphs in API format with something wrong in them, from a seed: mostly whole edits, a few places of which nobody would choose."""
+"""Graphs in API format with something wrong in them, from a seed: mostly whole edits, a few places of which nobody
+would choose."""
 
 import copy
 import random
@@ -123,7 +124,8 @@ class Graphs:
             )
 
     def _drop_what_ends_the_host(self, graph: dict) -> None:
-        """Drops wires from nowhere to inputs that a node does not have: the host checks none of them, follows them, and its worker dies."""
+        """Drops wires from nowhere to inputs that a node does not have: the host checks none of them, follows them, and
+        its worker dies."""
         for body in graph.values():
             for key, value in list(body["inputs"].items()):
                 is_wire = isinstance(value, list) and len(value) == 2

@@ -1,5 +1,7 @@
-"""Networks that only tests want: an LLM too slow to wait for, and LoRAs and ControlNets of the miniature UNets' size."""
+"""Networks that only tests want: an LLM too slow to wait for, and LoRAs and ControlNets of the miniature UNets'
+size."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -84,7 +86,7 @@ class RandomWeights(dict):
 
     def hint_block(self, width: int, gain: float) -> None:
         channels = [*HINT_CHANNELS, width]
-        for place, (channels_in, channels_out) in enumerate(zip(channels, channels[1:])):
+        for place, (channels_in, channels_out) in enumerate(itertools.pairwise(channels)):
             self.convolution(f"input_hint_block.{2 * place}", channels_in, channels_out, side=3, gain=gain)
 
     def residual_outputs(self, widths: list[int]) -> None:
@@ -140,11 +142,12 @@ def write_control_lora(path: Path, unet: Path, load=load_unet) -> None:
 
 
 def write_controlnet(path: Path, unet: Path, load=load_pix2pix_unet) -> None:
-    """A random ControlNet that brings all its weights and reads the noisy latent alone, 4 channels, whatever the UNet reads.
+    """A random ControlNet that brings all its weights and reads the noisy latent alone, 4 channels, whatever the UNet
+    reads.
 
-    ComfyUI finds out from the weights how a ControlNet is built, and knows only levels that are whole multiples of its first
-    width. Where the UNet's are not, 64, 96 and 128, it is half as wide at the start and has one resnet more there; the UNet
-    takes the residuals from the deepest on and leaves the narrow first one.
+    ComfyUI finds out from the weights how a ControlNet is built, and knows only levels that are whole multiples of its
+    first width. Where the UNet's are not, 64, 96 and 128, it is half as wide at the start and has one resnet more
+    there; the UNet takes the residuals from the deepest on and leaves the narrow first one.
     """
     _, config = load(unet)
     widths, resnets = list(config["block_out_channels"]), config["layers_per_block"]

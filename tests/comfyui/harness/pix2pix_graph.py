@@ -78,7 +78,8 @@ def with_control(edit: dict, name: str, strength: float = 1.0, start: float = 0.
 
 
 def with_stock_guidance(edit: dict) -> dict:
-    """The same edit by ComfyUI's own nodes, InstructPixToPixConditioning and CFGGuider, which know no image guidance."""
+    """The same edit by ComfyUI's own nodes, InstructPixToPixConditioning and CFGGuider, which know no image
+    guidance."""
     graph = with_inputs(edit, "sampled", guider=["plain", 0])
     graph["both"] = node(
         "InstructPixToPixConditioning",

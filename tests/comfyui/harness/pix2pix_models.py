@@ -1,4 +1,5 @@
-"""Small 8-channel UNets with random weights as ComfyUI's own InstructPix2Pix models. For tests with ComfyUI in their process."""
+"""Small 8-channel UNets with random weights as ComfyUI's own InstructPix2Pix models. For tests with ComfyUI in their
+process."""
 
 import torch
 from any2pix.models.diffusion import DiffusionDims
@@ -66,7 +67,8 @@ def pix2pix_model(family: str, channels: int = 8):
 def prompts(family: str):
     """(instruction, empty prompt) as CONDITIONING; random numbers stand for both."""
     return [
-        [[seeded(1, TOKENS, CONTEXT, seed=seed), {} if family == "sd15" else {"pooled_output": seeded(1, POOLED, seed=seed + 5)}]]
+        [[seeded(1, TOKENS, CONTEXT, seed=seed), {} if family == "sd15" else {"pooled_output": seeded(1, POOLED,
+        seed=seed + 5)}]]
         for seed in (30, 31)
     ]  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""Saving and loading in tests: contents of each kind, folders of their own, and files as somebody else might have written them."""
+"""Saving and loading in tests: contents of each kind, folders of their own, and files as somebody else might have
+written them."""
 
 import json
 from pathlib import Path
@@ -73,7 +74,8 @@ def clean_fixture():
 def invert_fixture(run, networks, vector):
     """latent, inputs of DDIM Invert -> LATENT, NOISE, SIGMAS."""
     model, positive, _ = run(
-        ApplyEmbedding, model=networks["model"], adapter=networks["adapter"], embedding=vector, scale=1.0, start_percent=0.0,
+        ApplyEmbedding, model=networks["model"], adapter=networks["adapter"], embedding=vector, scale=1.0,
+        start_percent=0.0,
         end_percent=1.0
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """A node pack for a test's server: ComfyUI's model manager believes in a graphics card as small as the test says.
 
-The card is the CPU under another name. torch.device("cpu", 0) is not torch.device("cpu") to the manager, so it loads to it,
-counts, makes room and loads in part as on a GPU, while the tensors stay where they are and so do their numbers.
-GET /small_card tells what lies on the card and every load since the last POST; POST /small_card takes {"megabytes": of
+The card is the CPU under another name. torch.device("cpu", 0) is not torch.device("cpu") to the manager, so it loads to
+it, counts, makes room and loads in part as on a GPU, while the tensors stay where they are and so do their numbers. GET
+/small_card tells what lies on the card and every load since the last POST; POST /small_card takes {"megabytes": of
 weights that the card holds, null for any number, "fail_in": class of a layer that runs out of memory once}.
 """
 

@@ -1,7 +1,7 @@
 """A node pack that freezes its server in a node, so that a test can kill it just there.
 
-POST /stop_in {"event": ..., "node": id}: at this message about this node ("executing": it begins, "progress": it is under way)
-the whole process stops, as by SIGSTOP. Copied into a server's custom_nodes.
+POST /stop_in {"event": ..., "node": id}: at this message about this node ("executing": it begins, "progress": it is
+under way) the whole process stops, as by SIGSTOP. Copied into a server's custom_nodes.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""What the UNet of a ComfyUI MODEL gives, through ComfyUI's own guider and samplers. For tests with ComfyUI in their process."""
+"""What the UNet of a ComfyUI MODEL gives, through ComfyUI's own guider and samplers. For tests with ComfyUI in their
+process."""
 
 import torch
 from torch import Tensor
@@ -7,7 +8,8 @@ from torch import Tensor
 def unet_eps(model, conditioning, latents: Tensor, timestep: int, uncond=None, cfg: float = 1.0) -> Tensor:
     """eps (B, 4, h, w) of a MODEL at latents (B, 4, h, w) in unit-variance VP scale and a timestep 0..999.
 
-    With ``uncond`` and a ``cfg`` other than 1 the guided eps; both sides then run in one batch where ComfyUI batches them.
+    With ``uncond`` and a ``cfg`` other than 1 the guided eps; both sides then run in one batch where ComfyUI batches
+    them.
     """
     import comfy.sample
     import comfy.samplers

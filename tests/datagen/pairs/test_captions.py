@@ -39,7 +39,7 @@ def test_rubbish_is_dropped_with_its_reason(answer, reason):
 
 def test_toyland_writes_edits_that_its_captions_show():
     captions = toyland_captions(60, 3)
-    for text, answer in zip(captions, toyland_writer(captions, 1)):
+    for text, answer in zip(captions, toyland_writer(captions, 1), strict=True):
         record, reason = parse_answer(text, answer)
         assert not reason
         before, after = parse_caption(record["source"]), parse_caption(record["edited"])
@@ -145,7 +145,10 @@ def test_pairs_that_are_written_go_through_the_same_checks(tmp_path, capsys):
         ),
         ["a cat", "make it night", "a cat at night"],
     ]
-    path, arguments = tmp_path / "written.jsonl", ["--pairs", str(tmp_path / "written.jsonl"), "--out", str(tmp_path / "out")]
+    path, arguments = (
+        tmp_path / "written.jsonl",
+        ["--pairs", str(tmp_path / "written.jsonl"), "--out", str(tmp_path / "out")],
+    )
     path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\nno JSON\n", encoding="utf-8")
     assert main(arguments) == {"kept": 2, "no-op": 1, "duplicate": 1, "empty part": 1, "no such object": 8}
     assert list(ShardFolder(tmp_path / "out", "captions", ".jsonl").read(0)) == [

@@ -56,7 +56,9 @@ def painter():
     """Words are tokens, vectors and pooled texts random."""
     torch.manual_seed(0)
     table = torch.randn(len(WORDS), 16)
-    unet = UNet2DConditionModel.from_config(DiffusionDims((32, 64), (0, 1), 1, 32, 16, 8, sample_size=8).unet_config()).eval()
+    unet = UNet2DConditionModel.from_config(
+        DiffusionDims((32, 64), (0, 1), 1, 32, 16, 8, sample_size=8).unet_config()
+    ).eval()
 
     def token_ids(text):
         return [0, *(WORDS.index(word) for word in text.split()), 1]
@@ -100,7 +102,7 @@ def test_candidates_come_out_again_for_a_seed_and_differ_among_themselves(painte
     first, again = (list(paint_pair(painter, RECORD, OPTIONS, 7)) for _ in range(2))
     assert len(first) == 3 and len({found["seed"] for found in first}) == 3
     assert all(0.1 <= found["share"] <= 0.9 and 7.5 <= found["guidance"] <= 15 for found in first)
-    for one, other in zip(first, again):
+    for one, other in zip(first, again, strict=True):
         assert one["pictures"][0].tobytes() == other["pictures"][0].tobytes()
         assert one["pictures"][0].tobytes() != one["pictures"][1].tobytes()
 
@@ -162,7 +164,9 @@ def test_filter_keeps_the_best_and_the_page_shows_them(painter, captions, tmp_pa
     assert write_sheet(shards, tmp_path / "sheet.html", 5) == 2
     page = (tmp_path / "sheet.html").read_text()
     assert page.count("data:image/png") == 4 and "make it a dog" in page and "4 not among the best" in page
-    nothing = filter_shards(pictures, ShardFolder(tmp_path / "none", "filter", ".tar"), [0], embedder(), Thresholds(image_image=2))
+    nothing = filter_shards(
+        pictures, ShardFolder(tmp_path / "none", "filter", ".tar"), [0], embedder(), Thresholds(image_image=2)
+    )
     assert nothing == {"image-image below threshold": 3, "caption pairs without a picture pair": 1}
 
 
@@ -171,7 +175,9 @@ def test_a_trainer_streams_the_shards(painter, captions, tmp_path):
     pictures, _ = painted(captions, tmp_path / "pictures", painter)
     rows = list(stream(tmp_path / "pictures", "pictures").shuffle(seed=0, buffer_size=4))
     assert len(rows) == 6 and {row["json"]["pair"] for row in rows} == {0, 100_000}
-    for row, sample in zip(stream(tmp_path / "pictures", "pictures"), [*pictures.read(0), *pictures.read(1)]):
+    for row, sample in zip(
+        stream(tmp_path / "pictures", "pictures"), [*pictures.read(0), *pictures.read(1)], strict=True
+    ):
         assert row["edited.png"].convert("RGB").tobytes() == sample["edited.png"].tobytes()
     with pytest.raises(FileNotFoundError, match="Run that stage first"):
         stream(tmp_path)
@@ -189,7 +195,9 @@ def test_a_trainer_streams_the_shards(painter, captions, tmp_path):
     ],
 )
 def test_published_thresholds(numbers, reason):
-    assert Thresholds().reason(Similarity(*numbers)).startswith(reason) and bool(reason) == bool(Thresholds().reason(Similarity(*numbers)))
+    assert Thresholds().reason(Similarity(*numbers)).startswith(reason) and bool(reason) == bool(
+        Thresholds().reason(Similarity(*numbers))
+    )
 
 
 def test_the_best_are_those_of_the_clearest_direction():
@@ -242,7 +250,9 @@ def test_the_miniature_imagebind_knows_what_a_picture_shows():
 def tokenizer(tmp_path_factory):
     inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "a"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    inner.post_processor = processors.TemplateProcessing(single=f"{WORDS[0]} $A {WORDS[1]}", special_tokens=[(WORDS[0], 0), (WORDS[1], 1)])
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{WORDS[0]} $A {WORDS[1]}", special_tokens=[(WORDS[0], 0), (WORDS[1], 1)]
+    )
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -251,23 +261,52 @@ def tokenizer(tmp_path_factory):
 
 
 def text_config(**changes):
-    sizes = {"vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return {**sizes, "max_position_embeddings": LENGTH, "projection_dim": 8, "bos_token_id": 0, "eos_token_id": 1, **changes}
+    sizes = {
+        "vocab_size": len(WORDS),
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    return {
+        **sizes,
+        "max_position_embeddings": LENGTH,
+        "projection_dim": 8,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        **changes,
+    }
 
 
 @pytest.fixture(params=["SD", "SDXL"])
 def pipeline(request, tokenizer):
     """A small random pipeline of diffusers."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(block_out_channels=(32,) * 4, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4)
-    sizes = {"block_out_channels": (32, 64), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 1, "sample_size": 8}
+    vae = AutoencoderKL(
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+    )
+    sizes = {
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "sample_size": 8,
+    }
     scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
     if request.param == "SD":
         unet = UNet2DConditionModel(**sizes, cross_attention_dim=16, attention_head_dim=4)
         encoder = CLIPTextModel(CLIPTextConfig(**text_config()))
-        return StableDiffusionPipeline(vae, encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False)
+        return StableDiffusionPipeline(
+            vae, encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+        )
     unet = UNet2DConditionModel.from_config(DiffusionDims((32, 64), (0, 1), 1, 32, 32, 8, sample_size=8).unet_config())
-    first, second = CLIPTextModel(CLIPTextConfig(**text_config())), CLIPTextModelWithProjection(CLIPTextConfig(**text_config()))
+    first, second = (
+        CLIPTextModel(CLIPTextConfig(**text_config())),
+        CLIPTextModelWithProjection(CLIPTextConfig(**text_config())),
+    )
     return StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler)
 
 
@@ -286,18 +325,26 @@ def test_without_injection_each_picture_is_the_pipelines_own(pipeline):
     texts = [RECORD["source"], RECORD["edited"]]
     ids = [painter.token_ids(text) for text in texts]
     found = sample_pairs(
-        painter.unet, painter.scheduler, painter.encode(["", *texts]), align(*ids, LENGTH, "swap"), noise, torch.zeros(1),
+        painter.unet, painter.scheduler, painter.encode(["", *texts]), align(*ids, LENGTH, "swap"), noise,
+        torch.zeros(1),
         torch.tensor([3.0]), 4,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
-    for latent, text in zip(found[0], texts):
+    for latent, text in zip(found[0], texts, strict=True):
         expected = pipeline(text, latents=noise, guidance_scale=3.0, num_inference_steps=4, output_type="latent").images
         torch.testing.assert_close(latent[None], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_clip_through_transformers_gives_its_own_features(tokenizer):
     torch.manual_seed(0)
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 8,
+        "patch_size": 4,
+    }
     model = CLIPModel(CLIPConfig(text_config=text_config(), vision_config=vision, projection_dim=8)).eval()
     images = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
     holder = type("Processor", (), {"image_processor": images, "tokenizer": tokenizer})
@@ -305,7 +352,8 @@ def test_clip_through_transformers_gives_its_own_features(tokenizer):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 8, 3), dtype=np.uint8))
     with torch.no_grad():
         joined = model(
-            input_ids=torch.tensor([[0, 2, 3, 1], [0, 2, 1, 1]]), attention_mask=torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
+            input_ids=torch.tensor([[0, 2, 3, 1], [0, 2, 1, 1]]), attention_mask=torch.tensor([[1, 1, 1, 1], [1, 1, 1,
+            0]]),
             pixel_values=images(images=[picture], return_tensors="pt").pixel_values,
         )  # fmt: skip
     torch.testing.assert_close(torch.nn.functional.normalize(found.pictures([picture])), joined.image_embeds)
@@ -340,7 +388,8 @@ def test_all_commands_in_a_row(tmp_path):
     places = {name: str(tmp_path / name) for name in ("captions", "pictures", "pairs")}
     lines = (
         (captions_stage, ["--toyland", "3", "--shard-size", "2", "--out", places["captions"]]),
-        (pictures_stage, ["--captions", places["captions"], "--candidates", "2", "--steps", "2", "--out", places["pictures"]]),
+        (pictures_stage, ["--captions", places["captions"], "--candidates", "2", "--steps", "2", "--out",
+        places["pictures"]]),
         (pair_filter, ["--pictures", places["pictures"], "--out", places["pairs"], "--best", "1", *LOOSE]),
     )  # fmt: skip
     totals = [stage.main(line) for stage, line in lines]
@@ -356,13 +405,18 @@ def test_a_larger_share_keeps_more_of_the_layout():
     """On the trained miniature: the edited picture comes closer to the source, step by step of p."""
     painter = load_painter("miniature")
     records = [
-        {"source": "a cat in the meadow in the sun, flat style", "edited": "a robot in the meadow in the sun, flat style"},
+        {
+            "source": "a cat in the meadow in the sun, flat style",
+            "edited": "a robot in the meadow in the sun, flat style",
+        },
         {"source": "a car on the beach in the sun, flat style", "edited": "a car on the beach at night, flat style"},
     ]
     distances = []
     for share in (0.0, 0.5, 1.0):
         options = PaintOptions(candidates=4, at_once=4, steps=12, shares=(share, share), guidance=(3.0, 3.0))
         found = [candidate["pictures"] for record in records for candidate in paint_pair(painter, record, options, 11)]
-        gaps = [np.abs(np.asarray(a, dtype=float).mean(-1) - np.asarray(b, dtype=float).mean(-1)).mean() for a, b in found]
+        gaps = [
+            np.abs(np.asarray(a, dtype=float).mean(-1) - np.asarray(b, dtype=float).mean(-1)).mean() for a, b in found
+        ]
         distances.append(float(np.mean(gaps)))
     assert distances[0] > distances[1] > distances[2] > 0

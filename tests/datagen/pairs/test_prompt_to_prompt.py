@@ -98,7 +98,9 @@ def test_refinement_leaves_new_words_their_own_maps(pictures):
 def test_reweighting_scales_the_map_of_its_word(pictures):
     weight = token_weights(DOG, {(7,): 2.5}, LENGTH)
     seen = []
-    pictures(shares=(1.0, 1.0), alignment=align(CAT, DOG, LENGTH, "swap", weight), record=lambda *found: seen.append(found))
+    pictures(
+        shares=(1.0, 1.0), alignment=align(CAT, DOG, LENGTH, "swap", weight), record=lambda *found: seen.append(found)
+    )
     _, _, source, edited = next(found for found in seen if found[1])
     torch.testing.assert_close(edited[1, ..., 2], 2.5 * source[1, ..., 2])
     assert torch.equal(edited[1, ..., 1], source[1, ..., 1])
@@ -106,7 +108,10 @@ def test_reweighting_scales_the_map_of_its_word(pictures):
 
 def test_the_unet_gets_its_own_processors_back(pictures):
     before = dict(pictures.unet.attn_processors)
-    with pytest.raises(RuntimeError, match="stop"), controlled(pictures.unet, Control(align(CAT, DOG, LENGTH, "swap"), 1)):
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        controlled(pictures.unet, Control(align(CAT, DOG, LENGTH, "swap"), 1)),
+    ):
         raise RuntimeError("stop")
     assert pictures.unet.attn_processors == before
 

@@ -29,7 +29,8 @@ def make(index, counts):
     for row in range(3):
         moment()
         counts["odd"] += row % 2
-        yield {"__key__": f"{index}_{row}", "source.png": Image.new("RGB", (8, 8), (row, index, 0)), "json": {"row": row}}
+        picture = Image.new("RGB", (8, 8), (row, index, 0))
+        yield {"__key__": f"{index}_{row}", "source.png": picture, "json": {"row": row}}
 
 os.replace = replace_between_moments
 for last in range(1, int(sys.argv[2]) + 1):
@@ -48,7 +49,9 @@ MOMENTS = 2 + 2 * (3 + 2 + 2)  # stage.json; of each shard: its samples, the sha
 def killed(tmp_path_factory):
     """Folders "1", "2" ..: a run killed at that moment; at the one after the last it got through."""
     folder = tmp_path_factory.mktemp("killed")
-    subprocess.run([sys.executable, "-c", KILLED, str(folder), str(MOMENTS + 1)], check=True, capture_output=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), str(MOMENTS + 1)], check=True, capture_output=True, timeout=300
+    )
     return folder
 
 
@@ -65,7 +68,11 @@ def resumed(folder):
         made.append(index)
         for row in range(3):
             counts["odd"] += row % 2
-            yield {"__key__": f"{index}_{row}", "source.png": Image.new("RGB", (8, 8), (row, index, 0)), "json": {"row": row}}
+            yield {
+                "__key__": f"{index}_{row}",
+                "source.png": Image.new("RGB", (8, 8), (row, index, 0)),
+                "json": {"row": row},
+            }
 
     shards = ShardFolder(folder, "pictures", ".tar")
     shards.begin({"seed": 0})
@@ -75,7 +82,8 @@ def resumed(folder):
 def test_a_killed_run_goes_on_to_the_same_files_and_counts(killed):
     whole = shards_of(killed / str(MOMENTS + 1))
     assert sorted(whole) == [
-        "pictures-00000.counts.json", "pictures-00000.tar", "pictures-00001.counts.json", "pictures-00001.tar", "stage.json",
+        "pictures-00000.counts.json", "pictures-00000.tar", "pictures-00001.counts.json", "pictures-00001.tar",
+        "stage.json",
     ]  # fmt: skip
     left = []
     for moment in range(1, MOMENTS + 1):

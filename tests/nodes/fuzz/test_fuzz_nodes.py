@@ -1,6 +1,7 @@
 """Every node with inputs that nobody would choose: an answer of finite numbers, or a sentence that says what is wrong.
 
-The suite runs a share, and the nodes and seeds of old finds in ``finds.txt``; ``make fuzz COUNT=10000 SEED=1`` runs more.
+The suite runs a share, and the nodes and seeds of old finds in ``finds.txt``; ``make fuzz COUNT=10000 SEED=1`` runs
+more.
 """
 
 import gc

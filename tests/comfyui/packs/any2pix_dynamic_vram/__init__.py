@@ -1,4 +1,5 @@
-"""Switches dynamic VRAM on, as far as a host without a card can have it, where ANY2PIX_DYNAMIC_VRAM names harness/dynamic_vram.py."""
+"""Switches dynamic VRAM on, as far as a host without a card can have it, where ANY2PIX_DYNAMIC_VRAM names
+harness/dynamic_vram.py."""
 
 import importlib.util
 import os

@@ -1,9 +1,11 @@
-"""A node pack for tests of the real server: what Load Checkpoint gives, made of the miniature and of texts nobody has learnt."""
+"""A node pack for tests of the real server: what Load Checkpoint gives, made of the miniature and of texts nobody has
+learnt."""
 
 import zlib
 
-import nodes
 import torch
+
+import nodes
 
 TEXT_TOKENS = 77
 

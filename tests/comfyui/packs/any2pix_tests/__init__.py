@@ -1,5 +1,6 @@
-"""A node pack for tests of the real server: seeded stand-ins for texts and embeddings, a model that says in what batches it runs
-and can be made to split them, and another pack's image adapter in the protocol that the IPAdapter packs share."""
+"""A node pack for tests of the real server: seeded stand-ins for texts and embeddings, a model that says in what
+batches it runs and can be made to split them, and another pack's image adapter in the protocol that the IPAdapter packs
+share."""
 
 import logging
 from types import SimpleNamespace
@@ -52,7 +53,8 @@ class Vector(Node):
 
 
 class Batches(Node):
-    """Logs "label: rows" for every run of the UNet; with ``split`` ComfyUI believes that no two rows fit into memory."""
+    """Logs "label: rows" for every run of the UNet; with ``split`` ComfyUI believes that no two rows fit into
+    memory."""
 
     RETURN_TYPES = ("MODEL",)
 
@@ -73,7 +75,8 @@ class Batches(Node):
 
 
 class AttentionPatch:
-    """One owner of a cross attention to whom others add: the object that the IPAdapter packs leave in attn2's replace patches."""
+    """One owner of a cross attention to whom others add: the object that the IPAdapter packs leave in attn2's replace
+    patches."""
 
     def __init__(self, callback, **kwargs):
         self.added = [(callback, kwargs)]
