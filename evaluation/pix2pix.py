@@ -71,8 +71,7 @@ def pix2pix_editor(
         if unfit := [case for case in cases if not can_be_said(case)]:
             raise ValueError(
                 f"InstructPix2Pix cannot be given the {unfit[0].row!r} case {unfit[0].number} as {unfit[0].modality}: "
-                f"it "
-                "edits a picture by words. Leave out what is not can_be_said."
+                "it edits a picture by words. Leave out what is not can_be_said."
             )
         sources = sources_of(cases)
         noise = noise_for(sources, vae.dims.latent, seed)

@@ -175,8 +175,7 @@ def _write_error(target: Path, size: int, error: OSError) -> CheckpointError:
     if error.errno in CLOSED:
         return file_error(
             target, f"was not saved: this folder may not be written to ({error.strerror}).",
-            "Check its permissions, or set "
-            "another folder in extra_model_paths.yaml."
+            "Check its permissions, or set another folder in extra_model_paths.yaml."
         )  # fmt: skip
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return file_error(target, "was not saved: a part of its path is a file and no folder.", "Write another name.")

@@ -127,8 +127,7 @@ def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder | JoinedT
         if width != wanted:
             raise ValueError(
                 f"The UNet reads {what} of {wanted} channels, the text encoder gives {width}. Take the one it was "
-                f"trained with; "
-                "an SDXL UNet reads two at once, text_encoder and text_encoder_2 of its pipeline."
+                "trained with; an SDXL UNet reads two at once, text_encoder and text_encoder_2 of its pipeline."
             )
     extra = unet.config.in_channels - unet.config.out_channels
     if extra not in (0, SOURCE_CHANNELS):

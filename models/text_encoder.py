@@ -102,8 +102,7 @@ class JoinedTextEncoders(nn.Module):
         if not parts[-1].dims.projected:
             raise ValueError(
                 "The second text encoder has no projection of the pooled text, which SDXL reads. Take text_encoder_2 "
-                "of an "
-                "SDXL pipeline; text_encoder is the first."
+                "of an SDXL pipeline; text_encoder is the first."
             )
         self.parts = nn.ModuleList(parts)
 

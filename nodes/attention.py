@@ -130,10 +130,8 @@ class AddedAttention:
             if len(view.tokens) != len(q):
                 raise ValueError(
                     f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are "
-                    f"sampled, so "
-                    "the two-view adapter cannot tell whose they are. Take that pack's node out of the model's way, "
-                    "and "
-                    "use ComfyUI's own masked or area conditioning in its place."
+                    "sampled, so the two-view adapter cannot tell whose they are. Take that pack's node out of the "
+                    "model's way, and use ComfyUI's own masked or area conditioning in its place."
                 )
             keys, values = self.layer(view.tokens.to(q.dtype))
             out = out + view.scale * plain_attention(q, keys, values, extra_options)

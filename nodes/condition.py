@@ -122,9 +122,8 @@ def conditioning_inputs() -> list[io.Input]:
             "positive",
             optional=True,
             tooltip="Two-view adapter: the text to paint, from CLIP Text Encode; the release writes 'best quality, "
-            "high "
-            "quality' and the caption. unCLIP adapter: its text is not used, this model reads none; its ControlNets, "
-            "areas, masks and time ranges are kept with either.",
+            "high quality' and the caption. unCLIP adapter: its text is not used, this model reads none; its "
+            "ControlNets, areas, masks and time ranges are kept with either.",
         ),
         io.Conditioning.Input(
             "negative",

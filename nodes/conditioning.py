@@ -63,8 +63,7 @@ def row(embedding: Embedding | None, what: str = "embedding") -> Tensor | None:
     if not embedding.vector.isfinite().all():
         raise ValueError(
             f"The {what} holds NaN or infinite numbers, so there is nothing to paint from. Look at the node it comes "
-            f"from: a "
-            "network in fp16 may have overflowed; its loader's precision bf16 or fp32 helps."
+            "from: a network in fp16 may have overflowed; its loader's precision bf16 or fp32 helps."
         )
     return embedding.vector[None].float()
 
@@ -74,8 +73,7 @@ def require_width(vector: Tensor | None, width: int, what: str) -> None:
     if vector is not None and vector.shape[-1] != width:
         raise ValueError(
             f"The {what} has {vector.shape[-1]} numbers, the adapter reads {width}. ImageBind, LLM, prior and adapter "
-            f"must be of "
-            "one family: all miniature, or all published."
+            "must be of one family: all miniature, or all published."
         )
 
 
@@ -90,8 +88,7 @@ def require_conditioning(given: Conditioning, what: str) -> None:
                 entry = f"entry {number} of {len(given)} in the {what}" if len(given) > 1 else f"{what}"
                 raise ValueError(
                     f"The {entry} holds NaN or infinite numbers. Look at the node it comes from: a text encoder in "
-                    f"fp16 may have "
-                    "overflowed; start ComfyUI with --bf16-text-enc or --fp32-text-enc."
+                    "fp16 may have overflowed; start ComfyUI with --bf16-text-enc or --fp32-text-enc."
                 )
 
 
@@ -103,8 +100,7 @@ def require_pooled(model: Any, given: Conditioning, what: str) -> None:
     ):
         raise ValueError(
             f"The {what} has no pooled vector, which an SDXL model reads beside the text. Encode the text with the "
-            f"CLIP of an SDXL "
-            "checkpoint (DualCLIPLoader of type sdxl), or connect Apply Embedding."
+            "CLIP of an SDXL checkpoint (DualCLIPLoader of type sdxl), or connect Apply Embedding."
         )
 
 
@@ -115,8 +111,7 @@ def require_context(model: Any, given: Conditioning, what: str) -> None:
         if isinstance(width, int) and torch.is_tensor(text) and text.ndim == 3 and text.shape[-1] != width:
             raise ValueError(
                 f"The {what} has {text.shape[-1]} numbers a token, this model reads {width}. Encode the text with the "
-                f"CLIP that "
-                "belongs to the model, or connect Apply Embedding."
+                "CLIP that belongs to the model, or connect Apply Embedding."
             )
 
 
@@ -145,8 +140,7 @@ def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str)
         if not any(end <= sigma <= start for start, end in spans):
             raise ValueError(
                 f"At noise level {sigma:.4g} no entry of the {what} is felt: its time ranges (start_percent, "
-                f"end_percent) leave a "
-                "gap. Widen one of them."
+                "end_percent) leave a gap. Widen one of them."
             )
 
 

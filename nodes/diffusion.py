@@ -53,8 +53,8 @@ class LoadDiffusion(io.ComfyNode):
                     default="auto",
                     optional=True,  # graphs in API format made before there was this widget still run
                     tooltip="How the weights are kept. auto: as ComfyUI chooses for any diffusion model. fp8 takes "
-                    "half the "
-                    "memory of half precision and loses a little. An SDXL UNet takes 5.1 GB in half precision.",
+                    "half the memory of half precision and loses a little. An SDXL UNet takes 5.1 GB in half "
+                    "precision.",
                 ),
             ],
             outputs=[

@@ -280,8 +280,8 @@ def _require_cells(pictures: Sequence[Tensor], axes: Axes) -> None:
     if len(pictures) != axes.cells:
         raise ValueError(
             f"Labelled Grid has {columns} x {rows} = {axes.cells} cells and got {len(pictures)} pictures. Connect x "
-            f"and y "
-            "of Grid Values to the widgets that vary, and what comes of them to images, one by one and not as a batch."
+            "and y of Grid Values to the widgets that vary, and what comes of them to images, one by one and not as a "
+            "batch."
         )
     for number, picture in enumerate(pictures, start=1):
         if picture.shape != pictures[0].shape:

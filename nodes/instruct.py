@@ -42,8 +42,7 @@ class Instruct(io.ComfyNode):
                     multiline=True,
                     default="add [audio1] to [image1]",
                     tooltip="What to do, in words. [image1] is the first picture of the chain, [audio2] the second "
-                    "sound, [text1] the first text; "
-                    "each may be used any number of times, in any order.",
+                    "sound, [text1] the first text; each may be used any number of times, in any order.",
                 ),
                 io.Int.Input(
                     "seed",

@@ -208,8 +208,8 @@ def _beside(source: Tensor, latent: Tensor) -> Tensor:
     if source.shape[1:] != latent.shape[1:]:
         raise ValueError(
             f"The latent to sample is {_size(latent)}, the picture of InstructPix2Pix Guidance {_size(source)}. "
-            f"Connect "
-            "the latent output of InstructPix2Pix Guidance to the sampler, or scale the picture before VAE Encode."
+            "Connect the latent output of InstructPix2Pix Guidance to the sampler, or scale the picture before VAE "
+            "Encode."
         )
     copies, rest = divmod(len(latent), len(source))
     if rest:
@@ -251,10 +251,8 @@ def _require_no_control_lora(conditionings: list) -> None:
             if isinstance(control, comfy.controlnet.ControlLora):
                 raise ValueError(
                     "The ControlNet is a Control-LoRA, which copies its layers from the model: an InstructPix2Pix "
-                    "model's "
-                    f"first layer reads {PIX2PIX_CHANNELS} channels, a ControlNet is given the noisy latent alone. "
-                    f"Load a "
-                    "full ControlNet of the same family (SD 1.5, SDXL)."
+                    f"model's first layer reads {PIX2PIX_CHANNELS} channels, a ControlNet is given the noisy latent "
+                    "alone. Load a full ControlNet of the same family (SD 1.5, SDXL)."
                 )
             control = control.previous_controlnet
 

@@ -92,8 +92,7 @@ class DDIMInvert(io.ComfyNode):
                     max=10000,
                     optional=True,
                     tooltip="The step at which the sampler will begin, as on KSampler (Advanced). 0 inverts all the "
-                    "way "
-                    "to noise; higher stops below, so that an edit stays closer to the picture.",
+                    "way to noise; higher stops below, so that an edit stays closer to the picture.",
                     **where_known(io.Int.Input, advanced=True),
                 ),
                 io.Float.Input(

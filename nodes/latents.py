@@ -14,9 +14,8 @@ OVERFLOW_REMEDY = (
 )
 # The inputs were looked at before, so it is the network.
 NETWORK_REMEDY = (
-    "The diffusion model overflowed: start ComfyUI with --bf16-unet or --fp32-unet, and look at the LoRAs, "
-    "ControlNets and "
-    "guidances in front of it."
+    "The diffusion model overflowed: start ComfyUI with --bf16-unet or --fp32-unet, and look at the LoRAs, ControlNets "
+    "and guidances in front of it."
 )
 DIMENSIONS = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
 OTHER_KINDS = {3: "a sound's", 5: "a video's"}  # number of the tensor's dimensions -> whose latent it mostly is
@@ -50,8 +49,8 @@ def samples_for(model: Any, latent: Any, what: str) -> Tensor:
         kind = OTHER_KINDS.get(samples.ndim, "another model's") if samples.ndim != 2 + len(sides) else "another model's"
         raise ValueError(
             f"The {what} is a latent of shape {tuple(samples.shape)}; this model needs (batch, "
-            f"{wanted.latent_channels}, "
-            f"{', '.join(sides)}). It is {kind}: encode the picture with the VAE that belongs to the model."
+            f"{wanted.latent_channels}, {', '.join(sides)}). It is {kind}: encode the picture with the VAE that "
+            "belongs to the model."
         )
     if 0 in samples.shape:
         raise ValueError(f"The {what} has shape {tuple(samples.shape)}: there is nothing in it. {ENCODE}")

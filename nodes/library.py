@@ -28,8 +28,7 @@ class SaveReferences(SavingNode):
             display_name="Save References",
             category=f"{CATEGORY}/references",
             description="Saves a chain of references, their pictures included, so that another workflow can use them "
-            "without "
-            "ImageBind.",
+            "without ImageBind.",
         )
 
     @classmethod
@@ -96,8 +95,7 @@ class PickReference(io.ComfyNode):
                     "mark",
                     default="image1",
                     tooltip="Which one: image1 is the first picture of the chain, audio2 the second sound, text1 the "
-                    "first text. "
-                    "With brackets or without.",
+                    "first text. With brackets or without.",
                 ),
             ],
             outputs=[

@@ -135,8 +135,7 @@ class _Walk:
                     if self.entries > MOST_ENTRIES or time.monotonic() > self.deadline:
                         _tell(
                             f"{self.root} has more than {MOST_ENTRIES} entries, or is too slow: not all of it is "
-                            f"offered. "
-                            "Keep models only in it. A name that is not offered still loads."
+                            "offered. Keep models only in it. A name that is not offered still loads."
                         )
                         self._take(folder, files)
                         return False

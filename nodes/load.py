@@ -38,8 +38,7 @@ def _precision_input(sizes: str) -> io.Combo.Input:
         default="auto",
         optional=True,  # graphs in API format made before there was this widget still run
         tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. fp8 takes "
-        "half "
-        f"the memory of half precision and loses a little. {sizes}",
+        f"half the memory of half precision and loses a little. {sizes}",
     )
 
 
@@ -111,9 +110,8 @@ class LoadLLM(io.ComfyNode):
                     default=AS_TRAINED,
                     optional=True,
                     tooltip="How the embedding of a reference enters the sentence. auto: as these weights were "
-                    "trained. "
-                    "add: added to the word that stands for it, as the released code does. substitute: in the place of "
-                    "that word, as the paper says.",
+                    "trained. add: added to the word that stands for it, as the released code does. substitute: in the "
+                    "place of that word, as the paper says.",
                     **where_known(io.Combo.Input, advanced=True),
                 ),
             ],

@@ -74,8 +74,7 @@ def _seen(picture: Tensor, what: str, on_white: bool) -> Tensor:
     check_finite(picture, what)
     if float(picture.clamp(max=GLARE).mean()) > BRIGHTEST_MEAN:
         raise ValueError(
-            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. Those of "
-            f"a picture lie between 0 and "
-            "1: divide them by 255."
+            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. Those of a "
+            "picture lie between 0 and 1: divide them by 255."
         )
     return as_rgb(picture if on_white or picture.shape[-1] in (1, 3) else picture[..., :-1])

@@ -89,8 +89,7 @@ class Refine(io.ComfyNode):
         if not refined.isfinite().all():
             raise ValueError(
                 "What Refinement Prior found holds NaN or infinite numbers: the prior overflowed. Set precision of "
-                "Load Refinement "
-                "Prior to bf16 or fp32, or lower guidance."
+                "Load Refinement Prior to bf16 or fp32, or lower guidance."
             )
         return io.NodeOutput(Embedding(scale_embedding(refined).cpu()))
 

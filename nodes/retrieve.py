@@ -115,8 +115,8 @@ def require_same_chain(base: Embedding, references: References) -> None:
         other = f"another {here}" if here == theirs[place] else here
         raise ValueError(
             f"Base Retrieval got other references than the LLM: {_counted(len(references))}, the LLM "
-            f"{_counted(len(base.chain))}; number "
-            f"{place + 1} is {other} here and {theirs[place]} there. Connect the same chain to both."
+            f"{_counted(len(base.chain))}; number {place + 1} is {other} here and {theirs[place]} there. Connect the "
+            "same chain to both."
         )
 
 

@@ -89,8 +89,7 @@ def _report(solved: list[dict], witness: Witness) -> None:
     checked = "" if witness.saw else " (another node runs the network, so that it really ran was not checked)"
     logger.info(
         "DDIM Invert: the network ran %d times for %d steps%s; the last time of a step moved no latent by more than "
-        "%.2g of "
-        "its length.", calls, len(solved), checked, moved,
+        "%.2g of its length.", calls, len(solved), checked, moved,
     )  # fmt: skip
 
 

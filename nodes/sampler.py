@@ -172,6 +172,5 @@ def _require_empty_or_masked(latent: dict[str, Any], samples: Tensor, masked: bo
     if not masked and torch.count_nonzero(samples):
         raise ValueError(
             f"The {WHAT} {not_inverted(latent)} The sampler would paint over it from noise. Put DDIM Invert in "
-            f"between, set a "
-            "noise mask on it, or connect an empty latent."
+            "between, set a noise mask on it, or connect an empty latent."
         )

@@ -43,9 +43,8 @@ class SavingNode(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default=default,
-                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / makes a folder: animals/cats. When "
-                    f"the name is taken "
-                    "by other content, a number is put behind it.",
+                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / makes a folder: animals/cats. When the "
+                    "name is taken by other content, a number is put behind it.",
                 ),
                 io.Boolean.Input(
                     "overwrite",
@@ -105,9 +104,8 @@ class LoadingNode(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=saved_names(cls.KIND),
-                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to see what was saved since "
-                    f"the page was "
-                    "opened.",
+                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to see what was saved since the "
+                    "page was opened.",
                 ),
                 *inputs,
             ],

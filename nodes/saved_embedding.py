@@ -28,8 +28,7 @@ class SaveEmbedding(SavingNode):
             display_name="Save Embedding",
             category=CATEGORY,
             description="Saves an embedding, predicted, refined or mixed, so that it can be painted again without the "
-            "networks "
-            "that made it.",
+            "networks that made it.",
         )
 
     @classmethod

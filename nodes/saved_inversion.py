@@ -63,9 +63,8 @@ class SaveInversion(SavingNode):
             node_id="Any2PixSaveInversion",
             display_name="Save Inversion",
             category=f"{CATEGORY}/sampling",
-            description="Saves the inversion of a picture, so that editing it another day needs no inversion and "
-            "gives the same "
-            "picture, bit for bit.",
+            description="Saves the inversion of a picture, so that editing it another day needs no inversion and gives "
+            "the same picture, bit for bit.",
         )
 
     @classmethod
@@ -88,16 +87,14 @@ class LoadInversion(LoadingNode):
                     "model",
                     optional=True,
                     tooltip="The model that DDIM Invert had, with its LoRAs. Connected, it is compared with the one "
-                    "that made the "
-                    "inversion; another one is an error.",
+                    "that made the inversion; another one is an error.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="latent",
                     tooltip="The inverted latent: for Latent Noise Mix, our sampler, or KSampler (Advanced) with "
-                    "add_noise "
-                    "disabled.",
+                    "add_noise disabled.",
                 ),
                 io.Noise.Output(
                     display_name="noise",
@@ -121,8 +118,7 @@ class LoadInversion(LoadingNode):
         if model is not None and inversion.model is not None and (other := inversion.model.difference(identify(model))):
             raise ValueError(
                 f"The inversion {name} was made with {other}. Connect the model that DDIM Invert had, or leave model "
-                f"of Load "
-                "Inversion unconnected: the picture may then come back less exactly."
+                "of Load Inversion unconnected: the picture may then come back less exactly."
             )
         shown = ui.PreviewText(f"{describe(inversion)}\n{describe_file(path, record)}")
         return io.NodeOutput(inverted.latent(), InvertedNoise(inversion, SEED), inversion.sigmas, ui=shown)
@@ -158,8 +154,7 @@ def saved_inversion_of(latent: dict[str, Any]) -> SavedInversion:
     ):
         raise ValueError(
             f"The latent format {type(inversion.latent_format).__name__} is none of ComfyUI's own, so that a file "
-            f"cannot say what "
-            "it is. This inversion can be used in this graph only."
+            "cannot say what it is. This inversion can be used in this graph only."
         )
     rest = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask", INVERSION_KEY)}
     extras = {key: value for key, value in rest.items() if _is_plain(value)}

@@ -152,8 +152,7 @@ def _require_known(config: dict[str, Any], source: str) -> None:
     if not is_sdxl(config) and (kind is not None or config["in_channels"] != PIX2PIX_CHANNELS):
         raise ValueError(
             f"{source} is not an SDXL UNet: its addition_embed_type is {kind!r}, not 'text_time'. Load it with "
-            f"ComfyUI's "
-            "own Load Diffusion Model."
+            "ComfyUI's own Load Diffusion Model."
         )
     for name, value in FIXED.items():
         if config.get(name, value) != value:

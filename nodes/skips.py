@@ -75,11 +75,9 @@ class Witness:
                 self.first = self.ran
             if self.first != self.ran:
                 raise ValueError(
-                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or "
-                    f"a part of "
-                    "it, and gave what an earlier call gave; an inversion needs every call. Connect DDIM Invert's "
-                    "model from "
-                    f"before that node. On the model: {self.suspects}."
+                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or a "
+                    "part of it, and gave what an earlier call gave; an inversion needs every call. Connect DDIM "
+                    f"Invert's model from before that node. On the model: {self.suspects}."
                 )
             return result
 

@@ -31,8 +31,7 @@ def read_audio(audio: Mapping[str, Any] | None) -> tuple[Tensor, Any]:
     if not isinstance(waveform, Tensor) or not 1 <= waveform.ndim <= 3:
         raise ValueError(
             f"The waveform of AUDIO is a tensor (batch, channels, samples), not {_describe(waveform)}. Look at the "
-            f"node it "
-            "comes from."
+            "node it comes from."
         )
     waveform = waveform[(None,) * (3 - waveform.ndim)]
     if len(waveform) == 0:

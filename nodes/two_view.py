@@ -73,7 +73,6 @@ def _require_fit(model: Any, adapter: Network) -> None:
     if (context, widths) != (dims.context, dims.widths):
         raise ValueError(
             f"The adapter is for a UNet with {len(dims.widths)} cross attentions, {sum(dims.widths)} channels wide "
-            f"together, on "
-            f"texts of {dims.context} numbers a token; the model has {len(widths)}, {sum(widths)} wide, on {context}. "
-            "The published adapter is for SDXL base; connect that, or a checkpoint made from it."
+            f"together, on texts of {dims.context} numbers a token; the model has {len(widths)}, {sum(widths)} wide, "
+            f"on {context}. The published adapter is for SDXL base; connect that, or a checkpoint made from it."
         )

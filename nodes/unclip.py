@@ -41,8 +41,7 @@ def apply_unclip(
     if painted.local is not None:
         raise ValueError(
             "local is connected, but the unCLIP adapter has one view only. Disconnect local, or choose a two-view "
-            "adapter "
-            "in Load Embedding Adapter."
+            "adapter in Load Embedding Adapter."
         )
     _require_fit(model, adapter)
     null = encode_token(adapter, None)

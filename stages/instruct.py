@@ -165,8 +165,7 @@ def _stack(llm: MultimodalLLM, references: References, order: Sequence[int]) -> 
         if not embedding.isfinite().all():
             raise ValueError(
                 f"Reference {index + 1} of {len(references)} in the chain, {references[index].modality}, holds NaN or "
-                f"infinite "
-                "numbers. Look at the node it comes from."
+                "infinite numbers. Look at the node it comes from."
             )
     shown = [references[index].embedding.float().cpu() for index in order]
     return torch.stack(shown) if shown else torch.zeros(0, llm.dims.embed)

@@ -21,8 +21,7 @@ def require_one_size(references: References, what: str) -> int:
     if len(sizes) > 1:
         raise ValueError(
             f"{what} have embeddings of {' and of '.join(map(str, sizes))} numbers: they come from different "
-            f"ImageBinds. Keep "
-            "those of one (the miniature gives 64 numbers, the published ImageBind 1024)."
+            "ImageBinds. Keep those of one (the miniature gives 64 numbers, the published ImageBind 1024)."
         )
     return sizes[0] if sizes else 0
 

@@ -166,16 +166,14 @@ class _Reader:
         slip = words.read_slip(inner, spaced=square)
         if slip is not None and self.counts[slip.kind]:
             raise ValueError(
-                f"The instruction says {written}, which is no mark. Write {_mark(slip)} if you mean that reference, "
-                f"or other "
-                "words without brackets."
+                f"The instruction says {written}, which is no mark. Write {_mark(slip)} if you mean that reference, or "
+                "other words without brackets."
             )
         if square and (more := words.NAMED_AND_MORE.match(inner)):
             named = Named(words.kind_of(more["word"]), int(more["number"]))
             raise ValueError(
-                f"The instruction says {written}: more than one mark stands in these brackets. Give each mark "
-                f"brackets of its "
-                f"own, {_mark(named)}, or take the brackets away."
+                f"The instruction says {written}: more than one mark stands in these brackets. Give each mark brackets "
+                f"of its own, {_mark(named)}, or take the brackets away."
             )
         if square and _WORD_NUMBER.fullmatch(inner):
             self._note(f"{written} is read as words: marks are [image1], [audio1] and [text1].")
@@ -198,8 +196,7 @@ class _Reader:
         if count > 1:
             raise ValueError(
                 f"The instruction says {written}, and {count} {kind} references are connected. Write which one: "
-                f"[{kind}1] to "
-                f"[{kind}{count}]."
+                f"[{kind}1] to [{kind}{count}]."
             )
         if count == 1:
             return self._mark(Named(kind, 1), written)

@@ -90,8 +90,7 @@ def check_length(samples: int, sample_rate: int, name: str = "The sound") -> Non
     if length < FRAME:
         raise ValueError(
             f"{name} is {1000 * length / SAMPLE_RATE:.0f} ms long; at least {1000 * FRAME // SAMPLE_RATE} ms are "
-            f"needed, "
-            f"and {CLIP_SECONDS} s are heard best. Use a longer sound."
+            f"needed, and {CLIP_SECONDS} s are heard best. Use a longer sound."
         )
 
 

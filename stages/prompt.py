@@ -22,8 +22,8 @@ from .marks import ResolvedInstruction
 
 # Vicuna v1's system sentence and roles; the published LLM was trained with exactly these.
 SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions."
 )
 USER, ASSISTANT = "USER:", "ASSISTANT:"
 OPENING = "Here it is."  # the free text our own training puts before the tokens

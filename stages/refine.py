@@ -64,8 +64,8 @@ def clip_prompts(tokenizer: Tokenizer | None, texts: list[str], clip: dict) -> t
         ids = torch.tensor([[start, end]] * len(texts))
     else:
         raise ValueError(
-            "This refinement prior came without a tokenizer, so it cannot read a text. "
-            "Put CLIP's tokenizer.json next to its file, or choose another source than text."
+            "This refinement prior came without a tokenizer, so it cannot read a text. Put CLIP's tokenizer.json next "
+            "to its file, or choose another source than text."
         )
     lengths = (ids == end).int().argmax(dim=1, keepdim=True) + 1  # (B, 1)
     longest = int(lengths.max())

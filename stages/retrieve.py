@@ -30,9 +30,8 @@ def retrieve_base(references: References, base: Tensor | None, candidates: tuple
     similarities = similarities_to(references, base)
     if beyond := [index for index in candidates or () if not 0 <= index < len(references)]:
         raise ValueError(
-            f"The instruction showed reference {beyond[0] + 1} to the LLM, and here are {len(references)}. Connect "
-            f"the chain that "
-            "the LLM got."
+            f"The instruction showed reference {beyond[0] + 1} to the LLM, and here are {len(references)}. Connect the "
+            "chain that the LLM got."
         )
     allowed = list(dict.fromkeys(candidates)) if candidates else list(range(len(references)))
     images = [index for index in allowed if references[index].modality == "image"]
@@ -47,9 +46,8 @@ def similarities_to(references: References, embedding: Tensor) -> Tensor:
         if reference.embedding.shape != embedding.shape:
             raise ValueError(
                 f"Reference {number} of {len(references)} has {reference.embedding.shape[-1]} numbers, the embedding "
-                f"to find "
-                f"{embedding.shape[-1]}. Load an ImageBind and an LLM that belong together (both miniature, or both "
-                f"published)."
+                f"to find {embedding.shape[-1]}. Load an ImageBind and an LLM that belong together (both miniature, or "
+                "both published)."
             )
         if not reference.embedding.isfinite().all():
             raise ValueError(

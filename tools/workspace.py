@@ -210,8 +210,8 @@ def set_up_browser() -> None:
     as_root = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
     if not shutil.which("apt-get") or (as_root and not may_sudo()):
         say(
-            "no Chromium here and none may be installed: the browser tests will not run."
-            " Install it, or set CHROMIUM to its path."
+            "no Chromium here and none may be installed: the browser tests will not run. Install it, or set CHROMIUM "
+            "to its path."
         )
         return
     say("installing Chromium from the system's packages, for the browser tests")

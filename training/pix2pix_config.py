@@ -42,8 +42,7 @@ class Dropout:
         if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(
                 f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are "
-                f"shares of "
-                "the samples, none below 0 and at most 1 together."
+                "shares of the samples, none below 0 and at most 1 together."
             )
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

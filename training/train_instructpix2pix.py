@@ -114,9 +114,8 @@ def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> Toyl
     if isinstance(recipe.data, ToylandData):
         if vae.is_dir():
             raise ValueError(
-                f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave "
-                f"vae out "
-                "of start, or train on shards."
+                f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave vae "
+                "out of start, or train on shards."
             )
         with process.main_process_first():  # the others read what the first one drew
             return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight)
@@ -159,8 +158,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     if isinstance(network.text_encoder, JoinedTextEncoders) and (out / PIX2PIX_TEXT_FILE).exists():
         raise ValueError(
             f"{out} holds {PIX2PIX_TEXT_FILE} of another training; Load InstructPix2Pix would read texts with it "
-            f"instead of "
-            "SDXL's two encoders. Give --out an empty folder."
+            "instead of SDXL's two encoders. Give --out an empty folder."
         )
     pairs = open_pairs(recipe, unet_config, vae, work)
     scale = pairs.scale * recipe.source_gain

@@ -60,8 +60,7 @@ def load_painter(place: str | Path, device="cpu", dtype=torch.float32, size: int
     if not (folder / "model_index.json").exists():
         raise FileNotFoundError(
             f"{folder} is no model to paint with: there is neither model_index.json nor {TEXT_UNET} in it. Give the "
-            f"folder "
-            "of a Stable Diffusion or SDXL pipeline in diffusers' format."
+            "folder of a Stable Diffusion or SDXL pipeline in diffusers' format."
         )
     pipeline = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype).to(device)
     return from_pipeline(pipeline, size)

@@ -69,10 +69,8 @@ def test_answer_round_trip(tokenizer):
     assert answer.additions == (("cat", target.addition_positions[0]), ("red frog", target.addition_positions[1]))
     for position in (target.base_position, target.gen_position, *target.addition_positions):
         assert tokenizer.id_to_token(target.ids[position]) == "<video>"
-    assert (
-        "".join(answer.text.split()) == "Hereitis.<base><video><im_gen_start><im_gen>[acatintherain]<video>"
-        "additions:cat:<video>.redfrog:<video>."
-        "</s>"
+    assert "".join(answer.text.split()) == (
+        "Hereitis.<base><video><im_gen_start><im_gen>[acatintherain]<video>additions:cat:<video>.redfrog:<video>.</s>"
     )
 
 
