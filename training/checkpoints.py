@@ -1,4 +1,4 @@
-"""Where a training goes on after a stop: accelerate's own state and the average, in a folder that is whole or absent."""
+"""Where a training goes on after a stop: accelerate's state and the average, in a folder that is whole or absent."""
 
 import json
 import logging

@@ -30,12 +30,7 @@ class History:
         tail = self.rows[-count:]
         return {key: sum(row.get(key, 0.0) for row in tail) / len(tail) for key in tail[-1] if key != "step"}
 
-    def write(self, plot: Path, title: str) -> None:
-        """Bring the file and the plot up to date."""
-        self.write_rows()
-        plot_losses(self.rows, plot, title)
-
-    def write_rows(self) -> None:
+    def write(self) -> None:
         """Bring the file up to date."""
         lines = "".join(json.dumps(row) + "\n" for row in self.rows[self.written :])
         if self.written == 0:
@@ -48,12 +43,10 @@ class History:
 
 def plot_losses(rows: list[dict], path: Path, title: str) -> None:
     """One curve a loss, each a running mean over 2 % of the run, on a log axis."""
-    import matplotlib
+    from matplotlib.figure import Figure  # not pyplot: this runs in a thread
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=PLOT_SIZE)
+    figure = Figure(figsize=PLOT_SIZE)
+    axes = figure.subplots()
     window = max(1, len(rows) // 50)
     for key in (key for key in rows[-1] if key not in ("step", *MEASURES)):
         values = torch.tensor([row.get(key, float("nan")) for row in rows])
@@ -65,4 +58,3 @@ def plot_losses(rows: list[dict], path: Path, title: str) -> None:
     figure.tight_layout()
     with atomic_path(path) as unfinished:
         figure.savefig(unfinished, dpi=PLOT_DPI, format="png")
-    pyplot.close(figure)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from .average import Average, whole_weights
 from .batches import MakeBatch, NumberedBatches, load_batches, numbers_of
 from .checkpoints import Checkpoints
-from .history import History
+from .history import History, plot_losses
 from .loop_config import LoopConfig, checkpoint_activations, make_optimizer, make_schedule
 from .probe import Probe, measure
 
@@ -103,8 +103,7 @@ class _Training:
         self.batches = NumberedBatches(make_batch, config.seed)
         self.history = History(self.folder / "log.jsonl", self.start)
         self.probes = History(self.folder / "probe.jsonl", self.start + 1)
-        self.writer, self.writing = ThreadPoolExecutor(1, f"{name} snapshot"), Future()
-        self.writing.set_result(None)
+        self.writer, self.writing = ThreadPoolExecutor(1, f"{name} writer"), list[Future]()
 
     def _build(self, loss: Losses) -> None:
         """The copy on the device, its optimiser, schedule and average."""
@@ -135,12 +134,12 @@ class _Training:
             self.history.add(step, self._step(step, batches))
             if step + 1 == config.steps or (step + 1) % config.checkpoint_every == 0:
                 if main:
-                    self.history.write_rows()  # a resumed run drops what lies past its checkpoint
+                    self.history.write()  # a resumed run drops what lies past its checkpoint
                 self.checkpoints.save(step + 1)
                 if main:
                     recent = {key: f"{value:.4f}" for key, value in self.history.recent().items()}
                     bar.set_postfix(recent, refresh=False)
-                    self.history.write(self.folder / "loss.png", self.name)
+                    self._beside(plot_losses, list(self.history.rows), self.folder / "loss.png", self.name)
                 if step + 1 < config.steps:
                     self._snapshot(step + 1)
         return self._finish()
@@ -186,14 +185,23 @@ class _Training:
     def _snapshot(self, step: int) -> None:
         """Measure the probe and hand the averaged weights to `on_checkpoint`, which works beside the training."""
         main = self.accelerator.is_main_process
-        self.writing.result()  # raises what the one before raised
         with self.average.applied():
             self._measure(step)
             if self.on_checkpoint is not None:
                 weights = whole_weights(self.accelerator.unwrap_model(self.objective).module, keep=main)
         if self.on_checkpoint is not None and main:
+            self._wait()  # the module is still the one before's until then
             self.module.load_state_dict(weights)
-            self.writing = self.writer.submit(self.on_checkpoint, self.module, step)
+            self._beside(self.on_checkpoint, self.module, step)
+
+    def _beside(self, work: Callable, *arguments: Any) -> None:
+        """Do this in the writer's thread, after what it does already."""
+        self.writing.append(self.writer.submit(work, *arguments))
+
+    def _wait(self) -> None:
+        """Until the writer's thread is through; raises what it raised."""
+        while self.writing:
+            self.writing.pop(0).result()
 
     def _measure(self, step: int) -> float | None:
         if self.probe is None:
@@ -204,11 +212,11 @@ class _Training:
             logger.info("step %d: probe loss %.4f", step, found)
             if step not in (row["step"] for row in self.probes.rows[-1:]):  # a run that finds itself done
                 self.probes.add(step, {self.probe.value: found})
-            self.probes.write_rows()
+            self.probes.write()
         return found
 
     def _finish(self) -> Fitted:
-        self.writing.result()
+        self._wait()
         self.writer.shutdown()
         with self.average.applied():
             probe = self._measure(self.config.steps)

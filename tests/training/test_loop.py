@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
-from any2pix.training.loop import LoopConfig, fit
+from any2pix.training.loop import fit
+from any2pix.training.loop_config import LoopConfig
 from torch import nn
 
 
@@ -21,7 +22,7 @@ def run(work, steps, stop_at=None, made_from="one", **options):
     torch.manual_seed(0)
     module = nn.Linear(3, 1)
     config = LoopConfig(
-        steps=steps, batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, checkpoint_every=10, **options
+        steps=steps, batch_size=16, learning_rate=0.05, warmup=5, ema_decay=0.9, **{"checkpoint_every": 10, **options}
     )
 
     def batches(step, generator):
@@ -33,7 +34,7 @@ def run(work, steps, stop_at=None, made_from="one", **options):
 
 
 def test_learns_and_leaves_log_and_plot(tmp_path):
-    module = run(tmp_path, 200)
+    module = run(tmp_path, 200, checkpoint_every=100)
     torch.testing.assert_close(module.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05, rtol=0)
     rows = [json.loads(line) for line in (tmp_path / "toy/log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(200))

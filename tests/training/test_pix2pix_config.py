@@ -4,14 +4,15 @@ read."""
 import copy
 
 import pytest
-from any2pix.training.command import file_digest, load_config, read_section
-from any2pix.training.loop import LoopConfig
+from any2pix.training.digests import file_digest
+from any2pix.training.loop_config import LoopConfig
 from any2pix.training.pix2pix_config import ShardData, Start, ToylandData, read_recipe
+from any2pix.training.recipe_files import load_recipe, read_section
 
 
 def config(**changes):
     """The bundled configuration, with these values in its sections."""
-    found = copy.deepcopy(load_config("instructpix2pix"))
+    found = copy.deepcopy(load_recipe("instructpix2pix"))
     for key, value in changes.items():
         found[key] = {**found[key], **value} if isinstance(value, dict) else value
     return found
@@ -20,7 +21,7 @@ def config(**changes):
 def test_the_bundled_configuration_is_read_whole():
     recipe = read_recipe(config())
     assert recipe.start == Start() and recipe.data == ToylandData(4000, 51) and recipe.weights == "int8"
-    assert recipe.loop == LoopConfig(**load_config("instructpix2pix")["loop"]) and recipe.train_text_encoder
+    assert recipe.loop == LoopConfig(**load_recipe("instructpix2pix")["loop"]) and recipe.train_text_encoder
     assert recipe.loop.gradient_accumulation_steps == 1
     shards = read_recipe({**config(), "data": {"shards": "somewhere", "flip": 0}}).data
     assert shards == ShardData("somewhere", flip=0)

@@ -13,8 +13,8 @@ from any2pix.loading.quantised import SMALLEST_WEIGHT
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
 from any2pix.models.text_diffusion import TextDiffusion, fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
-from any2pix.training.command import CONFIGS, load_config
 from any2pix.training.pix2pix_config import Dropout, read_recipe
+from any2pix.training.recipe_files import RECIPES, load_recipe
 from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, toyland_pairs
 from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
 from safetensors.torch import load_file
@@ -25,7 +25,7 @@ TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num
 
 
 def text_config():
-    config = copy.deepcopy(load_config("text_diffusion"))
+    config = copy.deepcopy(load_recipe("text_diffusion"))
     sizes = {
         "network": NETWORK,
         "text_encoder": {**TEXT, "max_position_embeddings": 40},
@@ -36,7 +36,7 @@ def text_config():
 
 
 def pix2pix_config(**changes):
-    return {**load_config("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, **changes}
+    return {**load_recipe("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
     assert train_instructpix2pix.train(config, tmp_path, tmp_path) == result and log.read_text() == before
     shards.counts_path(1).write_text('{"kept": 3, "no-op": 1}')  # other shards: not the same training
     train_instructpix2pix.train(config, tmp_path, tmp_path)
-    assert (tmp_path / "instructpix2pix" / "former.pt").exists()
+    assert (tmp_path / "instructpix2pix" / "former").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -205,17 +205,17 @@ def test_shares_that_are_none_are_named(wrong):
 
 @pytest.mark.parametrize(("change", "words"), [("minsnr: 3", "has minsnr"), (None, "lacks loop")])
 def test_a_configuration_with_other_keys_is_named(tmp_path, change, words):
-    text = (CONFIGS / "instructpix2pix.yaml").read_text("utf-8")
+    text = (RECIPES / "instructpix2pix" / "miniature.yaml").read_text("utf-8")
     path = tmp_path / "mine.yaml"
     path.write_text(f"{text}\n{change}" if change else text[: text.index("\nloop:")], "utf-8")
-    with pytest.raises(ValueError, match=f"mine.yaml {words}"):
-        load_config("instructpix2pix", path)
+    with pytest.raises(ValueError, match=f"The recipe {words}"):
+        read_recipe(load_recipe("instructpix2pix", path))
 
 
 def test_pairs_are_source_and_target_of_their_instruction(trained):
     work, out = trained
     pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4, subject_weight=2.0)
-    index, texts = pairs.draw(np.random.default_rng(0), 20)
+    index, texts = pairs.choose(np.random.default_rng(0), 20)
     for (source, target), text in zip(index.tolist(), texts, strict=True):
         before, after = pairs.scenes[source], pairs.scenes[target]
         assert (before.background, before.seed) == (after.background, after.seed) and before != after
