@@ -4,12 +4,16 @@ import json
 import logging
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from ..loading.atomic import UNFINISHED, make_durable, named_write_errors, write_atomic
 from .average import Average
@@ -48,7 +52,8 @@ class Checkpoints:
                 partial.mkdir(parents=True)
             self.accelerator.wait_for_everyone()
             self.accelerator.save_state(str(partial))
-            dcp.save(self.average.tensors(), checkpoint_id=partial / AVERAGE, no_dist=_is_alone())
+            with _single_process_is_meant():
+                dcp.save(self.average.tensors(), checkpoint_id=partial / AVERAGE, no_dist=_is_alone())
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 self._finish(partial, target, step)
@@ -70,10 +75,12 @@ class Checkpoints:
         One of another configuration is put aside as `former`. ValueError: it is of this run, but with another number
         of samples in a step.
         """
+        found = [None]
         if self.accelerator.is_main_process:
             self._put_aside()
-        self.accelerator.wait_for_everyone()
-        if (place := self._newest()) is None:
+            found = [self._newest()]
+        (place,) = broadcast_object_list(found)  # one process looks, so that all load the same
+        if place is None:
             return 0
         record = _read(place)
         if record.batches != self.batches:
@@ -83,7 +90,8 @@ class Checkpoints:
                 "global_batch_size in the recipe the number of processes may change."
             )
         self.accelerator.load_state(str(place))
-        dcp.load(self.average.tensors(), checkpoint_id=place / AVERAGE, no_dist=_is_alone())
+        with _single_process_is_meant():
+            dcp.load(self.average.tensors(), checkpoint_id=place / AVERAGE, no_dist=_is_alone())
         self.average.ema.optimization_step = record.updates
         logger.info("resumed %s at step %d", self.folder.parent.name, record.step)
         return record.step
@@ -107,6 +115,14 @@ class Checkpoints:
 
 def _read(place: Path) -> Record:
     return Record(**json.loads((place / RECORD).read_text()))
+
+
+@contextmanager
+def _single_process_is_meant() -> Iterator[None]:
+    """torch warns where a distributed checkpoint is of one process alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def _is_alone() -> bool:

@@ -10,6 +10,7 @@ from .. import datagen
 
 READ_AT_ONCE = 2**24  # bytes
 DIGITS = 12
+PACE = {"workers", "gradient_checkpointing", "checkpoint_every", "vae_batch"}
 
 
 def file_digest(path: str | Path) -> str:
@@ -31,8 +32,15 @@ def text_digest(*parts: str) -> str:
 
 
 def fingerprint(config: dict, weights: Iterable[Path] = ()) -> str:
-    """Twelve hexadecimal digits that stand for a configuration and the networks it builds on."""
-    return text_digest(json.dumps(config, sort_keys=True), *map(file_digest, weights))
+    """Twelve hexadecimal digits that stand for a recipe and the networks it builds on; what only decides memory and
+    speed (PACE) does not count."""
+    return text_digest(json.dumps(_without_pace(config), sort_keys=True), *map(file_digest, weights))
+
+
+def _without_pace(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    return {key: _without_pace(value) for key, value in values.items() if key not in PACE}
 
 
 def drawn_digest(**settings: Any) -> str:

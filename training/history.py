@@ -1,6 +1,7 @@
 """The losses of a training by step: a JSON-lines file and a plot."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ class History:
         self.path = path
         self.rows: list[dict] = []
         if start and path.exists():
-            self.rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["step"] < start]
+            self.rows = [row for row in _whole_rows(path) if row["step"] < start]
         self.written = 0
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -39,6 +40,15 @@ class History:
             with open(self.path, "a") as file:
                 file.write(lines)
         self.written = len(self.rows)
+
+
+def _whole_rows(path: Path) -> Iterator[dict]:
+    """The rows up to one that a kill cut off."""
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
 
 
 def plot_losses(rows: list[dict], path: Path, title: str) -> None:

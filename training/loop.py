@@ -110,7 +110,7 @@ class _Training:
         config, device = self.config, self.accelerator.device
         objective = _Objective(copy.deepcopy(self.module), loss)
         if config.gradient_checkpointing:
-            checkpoint_activations(objective)
+            checkpoint_activations(objective.module)
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
         objective.to(device if not sharded else "cpu")

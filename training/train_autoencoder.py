@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from ..datagen.toyland import subject_mask
@@ -87,6 +88,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         return module.training_loss(*batch, recipe.kl_weight)
 
     fit("autoencoder", network, make_batch, loss, loop, work, fingerprint(config))
+    if not PartialState().is_main_process:
+        return {}
     fit_latent_scale(network, bank.batch(np.arange(min(SCALE_PICTURES, len(bank.scenes)))) * 2 - 1)
     write_network_file(out / VAE_FILE, "vae", network.state_dict(), asdict(network.dims), dtype=torch.float16)
     return {"held_out_psnr": round_trip_psnr(network, held_out)}

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -96,6 +97,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     judge = fit(
         "judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work, fingerprint(config)
     ).module
+    if not PartialState().is_main_process:
+        return {}
     scores = accuracy(judge, held_out)
     logger.info("judge on held-out seeds and combinations: %s", scores)
     write_network_file(

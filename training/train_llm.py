@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -93,6 +94,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     for name, (prefixes, loop) in stages.items():
         choose_trainable(llm, prefixes)
         llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work, made_from).module
+    if not PartialState().is_main_process:
+        return {}
     names = {"pad": EOS, "bos": BOS, "eos": EOS, "unk": UNK}
     extra = {META_TOKENS: json.dumps({name: tokenizer.token_to_id(token) for name, token in names.items()})}
     write_network_file(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
@@ -195,6 +196,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         fingerprint(config, [weights]),
     ).module
 
+    if not PartialState().is_main_process:
+        return {}
     prior = prior.half().float().requires_grad_(False)  # measured as it is stored
     prior.tokenizer = imagebind.tokenizer
     held_out = TEST_SEEDS_FROM + data.seed

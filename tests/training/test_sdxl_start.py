@@ -39,7 +39,14 @@ def pipeline(place, write_sdxl_pipeline):
 def config(place, pipeline, shards):
     start = {name: str(place / "pipeline" / name) for name in FOLDERS}
     data = {"shards": str(shards.folder), "seed": 2}
-    return {**load_recipe("instructpix2pix"), "start": start, "data": data, "loop": LOOP, "train_text_encoder": False}
+    return {
+        **load_recipe("instructpix2pix"),
+        "start": start,
+        "data": data,
+        "loop": LOOP,
+        "train_text_encoder": False,
+        "probes": 3,
+    }
 
 
 def built(config):

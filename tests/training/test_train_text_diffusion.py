@@ -36,7 +36,7 @@ def text_config():
 
 
 def pix2pix_config(**changes):
-    return {**load_recipe("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, **changes}
+    return {**load_recipe("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, "probes": 6, **changes}
 
 
 @pytest.fixture(scope="module")
