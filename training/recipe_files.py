@@ -86,7 +86,13 @@ def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
     if Any in types or type(value) in types or (type(value) is int and float in types):
         return value
     wanted = " or ".join("null" if kind is type(None) else getattr(kind, "__name__", str(kind)) for kind in types)
-    exponent = (
-        " YAML wants a point before an exponent, as in 1.0e-4." if float in types and isinstance(value, str) else ""
-    )
-    raise ValueError(f"{name}: {key} is {value!r}; it must be of type {wanted}.{exponent}")
+    raise ValueError(f"{name}: {key} is {value!r}; it must be of type {wanted}.{_how_yaml_reads(value, types)}")
+
+
+def _how_yaml_reads(value: Any, types: Sequence[Any]) -> str:
+    """What has made another type of a value, where it is YAML itself."""
+    if float in types and isinstance(value, str):
+        return " YAML wants a point before an exponent, as in 1.0e-4."
+    if str in types and isinstance(value, bool):
+        return ' YAML reads no, off, yes and on as false and true; write quotes, as in "no".'
+    return ""

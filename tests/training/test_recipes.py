@@ -65,6 +65,7 @@ def test_a_key_that_a_network_does_not_know_is_named(network):
         ("text_diffusion", "min_snr=low", "min_snr is 'low'; it must be of type float or null"),
         ("imagebind", "weights.caption=null", "weights: caption is None; it must be of type float"),
         ("judge", "loop.optimizer=sgd", 'optimizer is "sgd"; it must be one of adamw, adamw8bit, adafactor'),
+        ("judge", "loop.mixed_precision=no", 'mixed_precision is False; it must be of type str. YAML reads no'),
         ("llm", "wordings.base_unnamed=yes", "base_unnamed is True; it must be of type float"),
         ("prior", "noise_level={noise: loud}", "noise_level.noise is 'loud'"),
         ("instructpix2pix", "probes=0", "probes is 0; it must be at least 1"),
