@@ -19,7 +19,8 @@ CUT = {
     "prior": ["network.width=32", "network.layers=1", "data={pictures: 6, messy_share: 0.6, twins: 3, sounds: 1, "
               "held_out_scenes: 3, held_out_sounds: 1, seed: 1}"],
     "llm": ["model.vocab_size=700", "data={families: 25, takes: 1, tokenizer_samples: 20, seed: 1}",
-            "scores={samples: 2, seed: 1}", "llm-stage1.steps=2", "llm-stage2.steps=2", "loop.batch_size=2", "loop.mixed_precision='no'"],
+            "scores={samples: 2, seed: 1}", "llm-stage1.steps=2", "llm-stage2.steps=2",
+            "loop={batch_size: 2, seed: 1}"],
 }  # fmt: skip
 LOOP = ["loop.steps=2", "loop.warmup=1", "loop.batch_size=2", "loop.mixed_precision='no'"]
 MORE = {"imagebind": ["loop.batch_size=12", "batch={sounds: 4, second_views: 2, ink_share: 0.5}"], "llm": []}
