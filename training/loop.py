@@ -225,7 +225,8 @@ class _Training:
             )  # fmt: skip
         if self.on_checkpoint is not None and self.accelerator.is_main_process:
             self.on_checkpoint(self.module, self.config.steps)
-        self.objective, self.optimizer = self.accelerator.free_memory(self.objective, self.optimizer)
+        if self.accelerator.device.type != "cpu":  # it collects garbage, which takes a second
+            self.objective, self.optimizer = self.accelerator.free_memory(self.objective, self.optimizer)
         return Fitted(self.module, probe)
 
 

@@ -26,8 +26,9 @@ class Probe:
 
 @torch.no_grad()
 def measure(probe: Probe, objective: nn.Module, accelerator: Accelerator, prepare: Callable[[Any], Any]) -> float:
-    """The mean over all samples, the same in every process. Each takes every n-th slice; where they do not come out
-    even, some repeat one that does not count: sharded networks need all processes in every forward pass."""
+    """The mean over all samples, the same in every process. Each takes every n-th slice; where the
+    last round has fewer slices than processes, some repeat one that does not count: sharded networks need all
+    processes in every forward pass."""
     slices = probe.slices()
     totals = torch.zeros(2, device=accelerator.device)
     was_training = objective.training

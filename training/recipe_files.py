@@ -69,9 +69,7 @@ def read_section(cls: type[Section], values: Any, name: str = "The recipe") -> S
 
 def _refuse_unknown(given: Iterable[Any], known: dict[str, Any], name: str) -> None:
     if unknown := sorted(key for key in given if key not in known):
-        raise ValueError(
-            f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}."
-        )
+        raise ValueError(f"{name} has {', '.join(unknown)}, which is no key of it. Its keys are {', '.join(known)}.")
 
 
 def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--config FILE] [--work DIR]
+"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--recipe NAME] [--work DIR]
 [--out DIR]."""
 
 from dataclasses import asdict

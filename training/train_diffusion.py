@@ -1,4 +1,4 @@
-"""Train the embedding-conditioned UNet (paper sec. 3.3): python -m any2pix.training.train_diffusion [--config FILE]
+"""Train the embedding-conditioned UNet (paper sec. 3.3): python -m any2pix.training.train_diffusion [--recipe NAME]
 [--work DIR] [--out DIR].
 
 Needs the frozen VAE and ImageBind of the miniature: latents and embeddings of every picture are computed once.

@@ -1,4 +1,4 @@
-"""Train the miniature's ImageBind on Toyland: python -m any2pix.training.train_imagebind [--config FILE] [--work DIR]
+"""Train the miniature's ImageBind on Toyland: python -m any2pix.training.train_imagebind [--recipe NAME] [--work DIR]
 [--out DIR].
 
 Contrastive (ImageBind eq. 1): pictures with their captions, with texts that name a part of what they show, and with
@@ -51,7 +51,7 @@ PROBE_GAIN = 10.0  # unit embedding -> what the linear heads read
 
 
 class Trainee(nn.Module):
-    """ImageBind with the linear heads that only training knows."""
+    """ImageBind with the linear heads that are for training alone."""
 
     def __init__(self, imagebind: ImageBind) -> None:
         super().__init__()

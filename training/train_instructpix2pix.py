@@ -1,9 +1,9 @@
-"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--config FILE] [--work
+"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--recipe NAME] [--work
 DIR] [--out DIR].
 
 A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit;
 the text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that
-diffusers writes (`start` in the configuration: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and
+diffusers writes (`start` in the recipe: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and
 tokenizer_2, and, with shards, vae). Of an SDXL's text encoders no copy is written: *Load InstructPix2Pix* takes the
 folders text_encoder and text_encoder_2 beside the result.
 

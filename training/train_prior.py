@@ -1,4 +1,4 @@
-"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--config FILE] [--work
+"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--recipe NAME] [--work
 DIR] [--out DIR].
 
 The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture

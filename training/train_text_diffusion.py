@@ -1,5 +1,5 @@
-"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--config
-FILE] [--work DIR] [--out DIR].
+"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--recipe
+NAME] [--work DIR] [--out DIR].
 
 Toyland's captions and descriptions; an empty prompt trains the unconditional model. Needs the frozen VAE of the
 miniature.

@@ -30,7 +30,7 @@ def test_the_bundled_configuration_is_read_whole():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"start": {"tokeniser": "x"}}, "start has tokeniser, which this training does not know. It knows unet,"),
+        ({"start": {"tokeniser": "x"}}, "start has tokeniser, which is no key of it. Its keys are unet,"),
         ({"start": None}, "start is None; it must hold the keys unet,"),
         ({"start": {"unet": 5}}, "start: unet is 5; it must be of type str or null"),
         ({"dropout": {"texts": 0.1}}, "dropout has texts"),
@@ -40,7 +40,7 @@ def test_the_bundled_configuration_is_read_whole():
         "'1e-4'; it must be of type float. YAML wants a point before an exponent"),
         ({"loop": {"steps": 1.5}}, "loop: steps is 1.5; it must be of type int"),
         ({"loop": {"steps": True}}, "loop: steps is True; it must be of type int"),
-        ({"data": {"flip": 0.5}}, "data has flip.*It knows families, seed"),
+        ({"data": {"flip": 0.5}}, "data has flip.*Its keys are families, seed"),
         ({"data": {"families": 0}}, "families is 0; it must be at least 1"),
         ({"train_text_encoder": "no"}, "train_text_encoder is 'no'; it must be of type bool"),
         ({"source_gain": 0.0}, "source_gain is 0.0; it must be above 0"),

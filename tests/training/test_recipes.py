@@ -1,4 +1,4 @@
-"""Every bundled recipe is read whole and says what it needs; what is wrong in one is named; the command line changes
+"""Every bundled recipe is read whole and names its hardware; what is wrong in one is named; the command line changes
 values and writes nothing into the shipped checkpoint."""
 
 import json
@@ -51,7 +51,7 @@ def test_recipes_for_real_data_keep_their_batch_on_other_hardware(recipe):
 
 @pytest.mark.parametrize("network", sorted(TYPES))
 def test_a_key_that_a_network_does_not_know_is_named(network):
-    with pytest.raises(ValueError, match="The recipe has colour, which this training does not know"):
+    with pytest.raises(ValueError, match="The recipe has colour, which is no key of it. Its keys are"):
         read(network, changes=["colour=red"])
 
 
