@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
-from ..stages.edit import at_norm
+from ..stages.length import to_length
 from .choices import require_choice
 from .sockets import Embedding
 
@@ -32,7 +32,7 @@ class Painted:
         vector = row(self.negative, "negative_embedding")
         if vector is None or self.embedding.is_null:
             return vector
-        return at_norm(vector, float(self.embedding.vector.norm()))
+        return to_length(vector, float(self.embedding.vector.norm()), "negative_embedding")
 
 
 @dataclass(frozen=True)

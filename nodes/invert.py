@@ -6,7 +6,7 @@ from typing import Any
 import comfy.sample
 from comfy_api.latest import io
 
-from ..stages.edit import EditOptions
+from ..stages.any2pix.options import EditOptions
 from ..stages.invert import InversionOptions
 from ..stages.mix import MIX_MODES, mix_noise
 from .choices import ChoiceInput, check_choices, require_choice, schedulers
@@ -149,7 +149,7 @@ class DDIMInvert(io.ComfyNode):
     ) -> io.NodeOutput:
         guidance = Guidance(conditioning, negative, cfg)
         options = InversionOptions(iterations, tolerance)
-        blank = base is not None and base.is_null
+        blank = base is not None and base.paints_from_noise
         start = 0 if blank else start_at_step  # there is no picture that could show through
         require_noise_on_top(model)
         what = "latent of DDIM Invert"

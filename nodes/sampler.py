@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
-from ..stages.edit import EditOptions
+from ..stages.any2pix.options import EditOptions
 from .choices import ChoiceInput, check_choices, samplers, schedulers
 from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
 from .conditioning import AdapterOptions, Conditioning, Painted
