@@ -5,8 +5,8 @@ from comfy_api.latest import io, ui
 
 from ..stages.instruct import MAX_NEW_TOKENS, check_instruction, instruct
 from ..stages.types import EditPlan, References
-from .host_options import where_known
-from .networks import Network, cancellable_progress, transformer_activations
+from .host.host_options import where_known
+from .host.networks import Network, cancellable_progress, transformer_activations
 from .sockets import CATEGORY, PREDICTION, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
 
 PROMPT_TOKENS = 256  # room for chat template and instruction when memory is set aside

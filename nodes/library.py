@@ -6,7 +6,7 @@ from ..stages.library import pack_references, require_one_size, unpack_reference
 from ..stages.marks import marks_of
 from ..stages.pick import pick_reference
 from ..stages.types import References
-from .host_options import where_known
+from .host.host_options import where_known
 from .retrieve import SDXL_SIZE, blank_picture, embedding_of
 from .saved import LoadingNode, SavingNode, describe_file
 from .sockets import CATEGORY, EmbeddingSocket, ReferencesSocket

@@ -7,9 +7,9 @@ from ..models.prior import MODALITIES
 from ..stages.length import to_length
 from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
 from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
-from .choices import ChoiceInput, check_choices, require_choice
-from .host_options import where_known
-from .networks import Network, transformer_activations
+from .host.choices import ChoiceInput, check_choices, require_choice
+from .host.host_options import where_known
+from .host.networks import Network, transformer_activations
 from .sockets import CATEGORY, MIX, REFERENCE, REFINED, Embedding, EmbeddingSocket, PriorSocket
 
 # The artist's word for what the published prior calls "video": an embedding that the LLM predicted.

@@ -9,7 +9,7 @@ from ..stages.length import to_length
 from ..stages.marks import marks_of
 from ..stages.retrieve import Retrieval, retrieve_base
 from ..stages.types import Reference, References
-from .host_options import where_known
+from .host.host_options import where_known
 from .sockets import CATEGORY, REFERENCE, Embedding, EmbeddingSocket, ReferencesSocket
 
 SDXL_SIZE = 1024  # pixels a side that SDXL was trained at

@@ -16,7 +16,7 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ..models.two_view import ImageKeyValue
+from ...models.two_view import ImageKeyValue
 from .networks import Network
 
 # ComfyUI's name of a cross attention: part of the UNet, number of the block, transformer in it

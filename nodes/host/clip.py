@@ -11,8 +11,8 @@ from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from ..models.text_encoder import TextEncoder, TextEncoderDims
-from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT
+from ...models.text_encoder import TextEncoder, TextEncoderDims
+from ...stages.preprocess import END_OF_TEXT, START_OF_TEXT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
