@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..stages.edit import EditOptions, Networks
-from ..stages.edit_by_text import TextEditOptions
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import Networks
+from ..stages.pix2pix.pipeline import TextEditOptions
 from .arguments import evaluation_parser
 from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
 from .editor import load_networks, options_from, pack_editor

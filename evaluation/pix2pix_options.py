@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ..loading.autoencoder import load_autoencoder
-from ..stages.edit_by_text import TextEditOptions
+from ..stages.pix2pix.pipeline import TextEditOptions
 from ..stages.sample import SCHEDULES
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE, Editor

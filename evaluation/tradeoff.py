@@ -30,8 +30,9 @@ from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedd
 from ..datagen.toyland import caption
 from ..loading.pix2pix import load_text_diffusion
 from ..models.text_diffusion import TextDiffusion
-from ..stages.edit import EditOptions, Networks
-from ..stages.edit_by_text import SDEditOptions, TextEditOptions, sdedit
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import Networks
+from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, sdedit
 from .arguments import evaluation_parser
 from .cases import EditCase, draw_cases, picture_of
 from .editor import BATCH, invert_prepared, load_networks, options_from, paint_prepared, prepare

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..models.diffusion import EmbeddingDiffusion
 from ..models.text_diffusion import TextDiffusion
 from .guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
-from .sample import train_sigmas, ve_scale
+from .sample import Denoiser, train_sigmas, ve_scale
 
 
 @cache
@@ -92,3 +92,19 @@ class EditDenoiser:
         )
         text, image, plain = eps.chunk(3)
         return x - level * guide_edit(plain, image, text, self.text_guidance, self.image_guidance)
+
+
+class MaskedDenoiser:
+    """`denoiser(x, sigma)` that paints under a mask only, as ComfyUI's inpainting does.
+
+    `mask` (B, 1, h, w) in [0, 1]: 1 where `inner` paints. Outside, `inner` is shown the `clean` latents (B, 4, h, w)
+    under `noise` of the level, and the clean latents are the answer.
+    """
+
+    def __init__(self, inner: Denoiser, mask: Tensor, clean: Tensor, noise: Tensor):
+        self.inner, self.mask, self.clean, self.noise = inner, mask, clean, noise
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        known = self.clean + sigma.view(-1, 1, 1, 1) * self.noise
+        denoised = self.inner(x * self.mask + known * (1 - self.mask), sigma)
+        return denoised * self.mask + self.clean * (1 - self.mask)

@@ -13,7 +13,7 @@ from any2pix.evaluation.tradeoff import draw_bench, levels_of, main, measured_on
 from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table, read_off
 from any2pix.evaluation.tradeoff_plot import best_offset, plot
 from any2pix.loading.imagebind import load_imagebind
-from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions
+from any2pix.stages.pix2pix.pipeline import SDEditOptions, TextEditOptions
 
 
 def curve(direction, image, method="A", cases=200, spread=0.0, seed=0) -> Curve:
