@@ -42,13 +42,13 @@ class Average:
 
     @torch.no_grad()
     def _exchange(self) -> None:
+        for part in self.module.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()  # a forward pass without a backward pass leaves the root with gathered parameters
         for parameter, average in zip(self.parameters(), self.ema.shadow_params, strict=True):
             held = parameter.detach().clone()
             parameter.copy_(average)
             average.copy_(held)
-        for part in self.module.modules():
-            if isinstance(part, FSDPModule):
-                part.reshard()  # a forward pass without a backward pass leaves the gathered weights of before
 
 
 @torch.no_grad()

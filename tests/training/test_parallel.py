@@ -40,7 +40,7 @@ def test_two_processes_with_the_same_global_batch_give_the_same_weights(whole, t
     for found in finished(tmp_path, 2, global_batch_size=8, workers=1):
         check_equal(found, whole)
     (other,) = finished(tmp_path / "half", global_batch_size=4)
-    assert not torch.allclose(other["weights"]["layers.0.weight"], whole["weights"]["layers.0.weight"], atol=1e-4)
+    assert not torch.allclose(other["weights"]["body.0.weight"], whole["weights"]["body.0.weight"], atol=1e-4)
 
 
 @pytest.mark.parametrize(("kill_in", "kill_at", "step"), [("batch", 14, 6), ("save", 6, 3), ("batch", 2, 0)])

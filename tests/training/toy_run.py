@@ -74,22 +74,26 @@ def _enter(place: Path, rank: int, processes: int, port: int, options: dict) -> 
 
 
 class Toy(nn.Module):
-    """A frozen layer, one with dropout, and a last one."""
+    """A frozen layer, a body with dropout, and a last layer. Sharded, the body is a unit, the others are the root's."""
 
     def __init__(self, dropout: float):
         super().__init__()
         self.frozen = nn.Linear(3, 16).requires_grad_(False)
-        self.layers = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 1))
+        self.body = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Dropout(dropout))
+        self.last = nn.Linear(16, 1)
 
     def forward(self, x):
-        return self.layers(self.frozen(x))
+        return self.last(self.body(self.frozen(x)))
 
 
 def shard_on_cpu() -> None:
     """accelerate shards on accelerators alone; FSDP itself runs over gloo as well."""
     Accelerator()
     AcceleratorState().fsdp_plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2, auto_wrap_policy="SIZE_BASED_WRAP", min_num_params=50, cpu_ram_efficient_loading=False
+        fsdp_version=2,
+        auto_wrap_policy="TRANSFORMER_BASED_WRAP",
+        transformer_cls_names_to_wrap=["Sequential"],
+        cpu_ram_efficient_loading=False,
     )
     for state in (PartialState, AcceleratorState):
         state._shared_state["distributed_type"] = DistributedType.FSDP
