@@ -51,6 +51,7 @@ def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list
     )
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it names every file of a checkpoint
     for folder in (given.work, given.out):
         folder.mkdir(parents=True, exist_ok=True)
     results = train(load_recipe(name, given.recipe, given.set), given.work, given.out)

@@ -155,8 +155,9 @@ class _Training:
         for part in range(self.accumulated):
             batch = send_to_device(self.prepare(next(batches)), self.accelerator.device)
             last = part + 1 == self.accumulated
-            with nullcontext() if last else self.accelerator.no_sync(self.objective):
-                with self.accelerator.autocast(), _attention(self.accelerator.device):
+            with_gradients = nullcontext() if last else self.accelerator.no_sync(self.objective)
+            with with_gradients, _attention(self.accelerator.device):  # of what is computed a second time, too
+                with self.accelerator.autocast():
                     losses = self.objective(batch)
                 self.accelerator.backward(losses["loss"])
             found.append(torch.stack([value.detach().float() for value in losses.values()]))

@@ -85,6 +85,28 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     torch.testing.assert_close(*gradients)
 
 
+def test_a_training_with_gradient_checkpointing_is_the_same(tmp_path):
+    def trained(name, **options):
+        torch.manual_seed(0)
+        dims = DiffusionDims((32, 32), (0, 1), 1, 16, context=16, pooled=16, sample_size=8)
+        unet = UNet2DConditionModel(**dims.unet_config())
+        added = {"text_embeds": torch.ones(2, 16), "time_ids": torch.ones(2, 6)}
+
+        def loss(module, batch):
+            found = module(batch, 5, torch.ones(2, 3, 16), added_cond_kwargs=added).sample
+            return {"loss": (found - batch).square().mean()}
+
+        def make_batch(number, generator):
+            return torch.randn((2, 4, 8, 8), generator=generator)
+
+        config = LoopConfig(steps=2, batch_size=2, learning_rate=1e-3, warmup=0, **options)
+        return fit(name, unet, make_batch, loss, config, tmp_path, "one").module.state_dict()
+
+    plain, checkpointed = trained("plain"), trained("checkpointed", gradient_checkpointing=True)
+    for name, value in plain.items():
+        torch.testing.assert_close(checkpointed[name], value, atol=1e-5, rtol=1e-4)
+
+
 def test_a_network_without_it_is_named(tmp_path):
     with pytest.raises(ValueError, match="gradient_checkpointing is on, but Linear has no part that supports it"):
         learned(tmp_path, gradient_checkpointing=True)
