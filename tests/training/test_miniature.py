@@ -41,6 +41,10 @@ def test_a_stage_is_done_with_its_file_and_its_configuration(tmp_path):
     assert not is_done(stage, tmp_path)
 
 
+def test_the_shipped_checkpoint_is_complete():
+    assert [stage.name for stage in STAGES if not is_done(stage, miniature.MINIATURE)] == []
+
+
 def test_everything_is_trained_once_and_in_order(tmp_path, trained):
     arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--jobs", "1"]
     main(arguments)
