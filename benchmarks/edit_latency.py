@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..evaluation.cases import EditCase, draw_cases, encode_references
 from ..evaluation.editor import MINIATURE, load_networks, options_from
-from ..evaluation.metrics import markdown_table
+from ..evaluation.rates import markdown_table
 from ..stages.edit import EditOptions, Networks, invert_pictures, mix_plan, paint
 from ..stages.instruct import instruct
 from ..stages.retrieve import retrieve_base

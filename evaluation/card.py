@@ -33,7 +33,7 @@ from .findings import (
     sweeps_of,
 )
 from .inversion import measured_of, table
-from .metrics import markdown_table
+from .rates import markdown_table
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"

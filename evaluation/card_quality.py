@@ -10,7 +10,7 @@ from ..stages.edit_by_text import TextEditOptions
 from .card_pix2pix import IN_WORDS_NOTE, changed_options
 from .edit_quality import IN_WORDS, POINTS, TABLE, detail_table, quality_table
 from .findings import RESULTS, Findings, main_quality, rates_of
-from .metrics import Rate, markdown_table
+from .rates import Rate, markdown_table
 
 LEAST_PSNR, AIM_PSNR = 25, 28  # dB, as in quality_table
 COPYING_NOTE = """"Copying the source" is what the judge says when nothing is edited; "perfect painter" when Toyland itself

@@ -35,8 +35,8 @@ from ..stages.edit_by_text import TextEditOptions
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE
 from .judge import Judge, load_judge
-from .metrics import Rate, markdown_table
 from .pix2pix import FILES, can_be_said, load_pix2pix, pix2pix_editor, sources_of
+from .rates import Rate, markdown_table
 from .scoring import grade_outcomes
 from .sheet import to_picture
 

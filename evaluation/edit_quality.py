@@ -27,8 +27,8 @@ from .arguments import evaluation_parser
 from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
 from .editor import load_networks, options_from, pack_editor
 from .judge import ATTRIBUTES, Judge, load_judge
-from .metrics import Rate, markdown_table
 from .pix2pix import can_be_said, has_pix2pix, in_words, load_pix2pix, pix2pix_editor
+from .rates import Rate, markdown_table
 from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise
 from .sheet import SheetEntry, contact_sheet, save_sheet, spectrogram, to_picture, word_card
 

@@ -29,7 +29,8 @@ from .arguments import evaluation_parser
 from .cases import VALIDATION_STREAM, picture_of
 from .editor import load_networks
 from .findings import rates_of
-from .metrics import Rate, markdown_table, psnr
+from .metrics.fidelity import psnr
+from .rates import Rate, markdown_table
 from .scoring import held_out_pictures
 
 logger = logging.getLogger(__name__)

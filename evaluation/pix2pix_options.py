@@ -21,8 +21,8 @@ from ..stages.sample import SCHEDULES
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE, Editor
 from .judge import Judge, load_judge
-from .metrics import Rate, markdown_table
 from .pix2pix import can_be_said, load_pix2pix, pix2pix_editor
+from .rates import Rate, markdown_table
 from .scoring import grade_outcomes
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,10 @@ from ..datagen.toyland import HELD_OUT, parse_caption, sample_scene
 from ..stages.edit import Networks, decode_pictures, encode_pictures
 from .cases import COMPOSITIONS, EditCase, picture_of
 from .editor import Outcome
+from .grades import Grade, caption_right, grade
 from .judge import ATTRIBUTES, Judge, verdicts
-from .metrics import Grade, Rate, caption_right, grade, psnr
+from .metrics.fidelity import psnr
+from .rates import Rate
 
 ROUND_TRIP_BATCH = 32
 

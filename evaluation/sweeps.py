@@ -32,7 +32,7 @@ from .editor import (
     prepare,
 )
 from .judge import Judge, load_judge
-from .metrics import Rate
+from .rates import Rate
 from .scoring import grade_outcomes
 
 logger = logging.getLogger(__name__)

@@ -35,8 +35,9 @@ from ..stages.edit_by_text import SDEditOptions, TextEditOptions, sdedit
 from .arguments import evaluation_parser
 from .cases import EditCase, draw_cases, picture_of
 from .editor import BATCH, invert_prepared, load_networks, options_from, paint_prepared, prepare
-from .metrics import Rate, structural_similarity
+from .metrics.structure import structural_similarity
 from .pix2pix import load_pix2pix, noise_for, pix2pix_editor, sources_of
+from .rates import Rate
 from .sheet import to_picture
 from .sweeps import ALPHAS
 from .tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table

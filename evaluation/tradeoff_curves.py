@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..loading.atomic import atomic_path
-from .metrics import Rate, markdown_table
+from .rates import Rate, markdown_table
 
 KEPT = ("image", "patches", "structure")  # what is held against the direction
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the directional similarities that both curves reach

@@ -11,7 +11,7 @@ from any2pix.evaluation.cases import ROWS, draw_cases, picture_of
 from any2pix.evaluation.edit_quality import quality_table, sheet_of
 from any2pix.evaluation.editor import Outcome, options_from
 from any2pix.evaluation.judge import ATTRIBUTES
-from any2pix.evaluation.metrics import Rate
+from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
 from any2pix.stages.edit import EditOptions
 from PIL import Image

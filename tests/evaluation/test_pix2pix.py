@@ -10,8 +10,8 @@ from any2pix.evaluation.cases import COMPOSITIONS, draw_cases, picture_of
 from any2pix.evaluation.edit_quality import IN_WORDS, grade_in_words, quality_table, sheet_of
 from any2pix.evaluation.editor import Outcome
 from any2pix.evaluation.judge import ATTRIBUTES
-from any2pix.evaluation.metrics import Rate
 from any2pix.evaluation.pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
+from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
 from any2pix.stages.edit_by_text import TextEditOptions
 

@@ -1,0 +1,273 @@
+"""Ways to edit, each handed cases and giving pictures: the pack's two methods, SDEdit, and two bounds.
+
+Every method draws its noise from the seed and the scene, so that it paints the same edit the same way in any run, and
+two methods that paint a scene from noise begin with the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..loading.autoencoder import load_autoencoder
+from ..loading.pix2pix import load_text_diffusion
+from ..models.autoencoder import Autoencoder
+from ..models.text_diffusion import TextDiffusion
+from ..stages.edit import (
+    LATENT_STEP,
+    EditOptions,
+    Networks,
+    decode_pictures,
+    encode_pictures,
+    invert_pictures,
+    mix_plan,
+    paint,
+)
+from ..stages.edit_by_text import SDEditOptions, TextEditOptions, edit_by_text, sdedit
+from ..stages.encode import encode_audio, encode_image, encode_text
+from ..stages.instruct import InstructJob, instruct_batch
+from ..stages.retrieve import retrieve_base
+from ..stages.types import EditPlan, Reference, References
+from .case import Case, Medium, Method, Output
+from .editor import MINIATURE, load_networks, options_from
+from .pix2pix import load_pix2pix
+
+logger = logging.getLogger(__name__)
+COPY, PAINTER, ANY2PIX, PIX2PIX, SDEDIT = "copy", "painter", "any2pix", "pix2pix", "sdedit"
+TITLES = {
+    COPY: "copying",
+    PAINTER: "perfect painter",
+    ANY2PIX: "InstructAny2Pix",
+    PIX2PIX: "InstructPix2Pix",
+    SDEDIT: "SDEdit",
+}
+DEFAULTS: dict[str, Any] = {ANY2PIX: EditOptions(), PIX2PIX: TextEditOptions(), SDEDIT: SDEditOptions()}
+SIZE = (128, 128)  # height and width in pixels of a picture that is painted from noise
+GREY = 0.5  # the picture of an answer that no edit could be read from
+
+
+class Checkpoint:
+    """The networks of a folder of files named as in miniature/, each read when it is first asked for."""
+
+    def __init__(self, folder: Path = MINIATURE, device: str = "cpu"):
+        self.folder, self.device = Path(folder), torch.device(device)
+
+    @cached_property
+    def networks(self) -> Networks:
+        loaded = load_networks(self.folder)
+        moved = {name: part and part.to(self.device) for name, part in vars(loaded).items()}
+        return replace(loaded, **moved)
+
+    @cached_property
+    def vae(self) -> Autoencoder:
+        return load_autoencoder(self.folder / "vae.safetensors").to(self.device)
+
+    @cached_property
+    def pix2pix(self) -> TextDiffusion:
+        return load_pix2pix(self.folder).to(self.device)
+
+    @cached_property
+    def text_diffusion(self) -> TextDiffusion:
+        """The UNet that paints a caption; SDEdit starts it from a noised picture."""
+        files = (self.folder / name for name in ("text_unet.safetensors", "text_encoder.safetensors"))
+        return load_text_diffusion(*files, device=self.device)
+
+
+def build_method(name: str, checkpoint: Checkpoint, seed: int, options: Sequence[str], setting: str = "") -> Method:
+    """`name`: a key of TITLES. `options`: NAME=VALUE, those that are not the defaults; `setting`: which of them are
+    swept. ValueError for a name or an option that there is not."""
+    if name not in TITLES:
+        raise ValueError(f"There is no method {name!r}. Choose from: {', '.join(TITLES)}.")
+    if name in (COPY, PAINTER):
+        if options:
+            raise ValueError(f"The method {name!r} has no options, and {options[0]!r} was given. Leave it out.")
+        takes, edit = (has_source, copied) if name == COPY else (has_target, painter(checkpoint))
+        return Method(TITLES[name], "", {}, takes, edit)
+    chosen = options_from(options, DEFAULTS[name])
+    takes, editor = {
+        ANY2PIX: (lambda case: True, any2pix),
+        PIX2PIX: (lambda case: has_source(case) and bool(case.words), pix2pix),
+        SDEDIT: (lambda case: has_source(case) and bool(case.target_caption), sdedited),
+    }[name]
+    return Method(TITLES[name], setting, asdict(chosen), takes, editor(checkpoint, chosen, seed))
+
+
+def has_source(case: Case) -> bool:
+    return case.source is not None
+
+
+def has_target(case: Case) -> bool:
+    return case.target is not None
+
+
+def copied(cases: Sequence[Case]) -> list[Output]:
+    """The lower bound: the source as it is."""
+    return [Output(case.source, base=case.base) for case in cases]
+
+
+def painter(checkpoint: Checkpoint) -> Callable[[Sequence[Case]], list[Output]]:
+    """The upper bound: the target itself, through the autoencoder and back."""
+
+    def edit(cases: Sequence[Case]) -> list[Output]:
+        pictures = _by_size(
+            [case.target for case in cases],
+            lambda part: decode_pictures(checkpoint.vae, encode_pictures(checkpoint.vae, torch.stack(part))),
+        )
+        return [Output(picture, base=case.base) for picture, case in zip(pictures, cases, strict=True)]
+
+    return edit
+
+
+def pix2pix(checkpoint: Checkpoint, options: TextEditOptions, seed: int) -> Callable[[Sequence[Case]], list[Output]]:
+    """InstructPix2Pix: the source picture and the instruction in words."""
+
+    def edit(cases: Sequence[Case]) -> list[Output]:
+        texts = [case.words for case in cases]
+        return _by_words(
+            cases, checkpoint.vae, seed, texts,
+            lambda *given: edit_by_text(checkpoint.pix2pix, checkpoint.vae, *given, options),
+        )  # fmt: skip
+
+    return edit
+
+
+def sdedited(checkpoint: Checkpoint, options: SDEditOptions, seed: int) -> Callable[[Sequence[Case]], list[Output]]:
+    """SDEdit: the source picture with noise, painted on with the caption of the result."""
+
+    def edit(cases: Sequence[Case]) -> list[Output]:
+        captions = [case.target_caption for case in cases]
+        return _by_words(
+            cases, checkpoint.vae, seed, captions,
+            lambda *given: sdedit(checkpoint.text_diffusion, checkpoint.vae, *given, options),
+        )  # fmt: skip
+
+    return edit
+
+
+def _by_words(
+    cases: Sequence[Case], vae: Autoencoder, seed: int, texts: Sequence[str], paint_words: Callable[..., Tensor]
+) -> list[Output]:
+    """`paint_words(pictures, texts, noise)` on batches of one size."""
+    given = [
+        (case.source, text, noise_of(case, case.source.shape, vae, seed))
+        for case, text in zip(cases, texts, strict=True)
+    ]
+
+    def painted(part: Sequence[tuple[Tensor, str, Tensor]]) -> Tensor:
+        sources, words, noise = zip(*part, strict=True)
+        return paint_words(torch.stack(sources), list(words), torch.stack(noise))
+
+    pictures = _by_size(given, painted, size=lambda item: item[0].shape)
+    return [Output(picture, base=case.base) for picture, case in zip(pictures, cases, strict=True)]
+
+
+def any2pix(checkpoint: Checkpoint, options: EditOptions, seed: int) -> Callable[[Sequence[Case]], list[Output]]:
+    """InstructAny2Pix: the instruction with its references, all stages in a row."""
+
+    def edit(cases: Sequence[Case]) -> list[Output]:
+        networks = checkpoint.networks
+        references = [encode_media(networks, case.references) for case in cases]
+        jobs = [
+            InstructJob(shown, case.instruction, generator_of(case, seed))
+            for case, shown in zip(cases, references, strict=True)
+        ]
+        plans = instruct_batch(networks.llm, jobs, options.temperature)
+        readable = [i for i, plan in enumerate(plans) if not isinstance(plan, ValueError)]
+        planned = [(references[i], plans[i]) for i in readable]
+        painted = dict(
+            zip(readable, paint_plans(networks, planned, options, joint_generator(cases, seed)), strict=True)
+        )
+        for i in set(range(len(cases))) - painted.keys():
+            logger.warning("%s: %s", cases[i].name, plans[i])  # the case failed, and is counted so
+        failed = Output(torch.full((*SIZE, 3), GREY), planned=False)
+        return [painted.get(i, failed) for i in range(len(cases))]
+
+    return edit
+
+
+def paint_plans(
+    networks: Networks, planned: Sequence[tuple[References, EditPlan]], options: EditOptions, generator: torch.Generator
+) -> list[Output]:
+    """Plans with their references -> an Output for each."""
+    bases = [retrieve_base(shown, plan.base, plan.mentioned).index for shown, plan in planned]
+    sources = [None if base is None else shown[base] for (shown, _), base in zip(planned, bases, strict=True)]
+    mixed = [
+        mix_plan(networks.prior, plan, options, source and source.embedding)
+        for (_, plan), source in zip(planned, sources, strict=True)
+    ]
+
+    def painted(part: Sequence[tuple[Tensor, Reference | None]]) -> Tensor:
+        edits, edited = torch.stack([edit for edit, _ in part]), [source for _, source in part]
+        if _shape(edited[0]) is None:
+            return paint(networks, edits, options, size=SIZE, generator=generator)
+        embeddings = torch.stack([source.embedding for source in edited])
+        inverted = invert_pictures(networks, torch.stack([source.image for source in edited]), embeddings, options)
+        return paint(networks, edits, options, inverted, embeddings, generator=generator)
+
+    pictures = _by_size(list(zip(mixed, sources, strict=True)), painted, size=lambda item: _shape(item[1]))
+    return [
+        Output(picture, plan.caption, base) for picture, (_, plan), base in zip(pictures, planned, bases, strict=True)
+    ]
+
+
+def _shape(source: Reference | None) -> torch.Size | None:
+    """None where there is no picture to edit."""
+    return None if source is None or source.image is None else source.image.shape
+
+
+def encode_media(networks: Networks, media: Sequence[Medium]) -> References:
+    """What an artist connects, encoded."""
+    imagebind = networks.imagebind
+    encode = {
+        "image": lambda medium: encode_image(imagebind, medium.image),
+        "audio": lambda medium: encode_audio(imagebind, medium.waveform, medium.sample_rate),
+        "text": lambda medium: encode_text(imagebind, medium.text),
+    }
+    return tuple(Reference(encode[m.modality](m), m.modality, m.image, m.label) for m in media)
+
+
+def noise_of(case: Case, shape: Sequence[int], vae: Autoencoder, seed: int) -> Tensor:
+    """Noise (C, H/8, W/8) of unit variance for a picture of `shape` (H, W, 3), the same for every case of a scene."""
+    sides = (side // LATENT_STEP for side in shape[:2])
+    return torch.randn((vae.dims.latent, *sides), generator=generator_of(case, seed))
+
+
+def generator_of(case: Case, seed: int) -> torch.Generator:
+    return _generator(f"{seed}/{case.scene}")
+
+
+def joint_generator(cases: Sequence[Case], seed: int) -> torch.Generator:
+    """For what is drawn for a whole batch."""
+    return _generator("/".join((str(seed), *(case.name for case in cases))))
+
+
+def _generator(text: str) -> torch.Generator:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    return torch.Generator().manual_seed(number)
+
+
+def _by_size(
+    items: Sequence[Any], painted: Callable[[list[Any]], Tensor], size: Callable[[Any], Any] = lambda item: item.shape
+) -> list[Tensor]:
+    """`painted(items of one size)` -> their pictures (B, H, W, 3), put back in the order of `items`, on the CPU."""
+    pictures: dict[int, Tensor] = {}
+    for places in _groups(items, size):
+        found = painted([items[place] for place in places])
+        pictures |= zip(places, found.float().cpu(), strict=True)
+    return [pictures[place] for place in range(len(items))]
+
+
+def _groups(items: Sequence[Any], size: Callable[[Any], Any]) -> Iterator[list[int]]:
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        groups[size(item)].append(place)
+    yield from groups.values()
