@@ -7,7 +7,7 @@ for choosing the guidances.
 
 The miniature's ImageBind knows what is in a picture and hardly where: another drawing of the same attributes is nearly
 the same to it. So it is also measured what it says of each place (`similarity.patch_similarity`), and without it
-whether the lines are where they were (`metrics.structural_similarity`).
+whether the lines are where they were (`metrics.structure.structural_similarity`).
 """
 
 from __future__ import annotations

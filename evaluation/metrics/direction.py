@@ -4,6 +4,8 @@ of InstructAny2Pix, arXiv 2312.06738). They are those of the embedder that was g
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ...datagen.pairs.similarity import Similarity, measure, patch_similarity
 from ..case import Case, Output
 from ..sheet import to_picture
@@ -39,6 +41,7 @@ def patches(case: Case, output: Output, tools: Tools) -> float | None:
     return patch_similarity(tools.embedder, to_picture(case.source), to_picture(output.picture))
 
 
+@lru_cache(maxsize=1)  # one result is measured by several metrics in a row
 def _similarity(case: Case, output: Output, tools: Tools) -> Similarity | None:
     if case.source is None or tools.embedder is None or not (case.source_caption and case.target_caption):
         return None

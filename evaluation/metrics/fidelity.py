@@ -6,6 +6,8 @@ of another size is resized to the target's, as MagicBrush's evaluation does.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,7 +49,7 @@ def whole_ssim(case: Case, output: Output, tools: Tools) -> float | None:
     """SSIM of the whole picture to the target."""
     if case.target is None:
         return None
-    return float(ssim_map(fitted(output.picture, case.target), case.target).mean())
+    return float(_places(case, output).mean())
 
 
 @metric("psnr_outside", unit="dB")
@@ -66,7 +68,12 @@ def outside_ssim(case: Case, output: Output, tools: Tools) -> float | None:
     outside = outside_of(case)
     if outside is None:
         return None
-    return float(ssim_map(fitted(output.picture, case.target), case.target)[outside].mean())
+    return float(_places(case, output)[outside].mean())
+
+
+@lru_cache(maxsize=1)  # one result is measured by several metrics in a row
+def _places(case: Case, output: Output) -> Tensor:
+    return ssim_map(fitted(output.picture, case.target), case.target)
 
 
 def outside_of(case: Case) -> Tensor | None:

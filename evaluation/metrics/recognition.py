@@ -6,6 +6,8 @@ is measured as well, and none of these figures stands for the picture without th
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..case import Case, Output
 from ..judge import probabilities
 from . import Tools, metric
@@ -59,15 +61,18 @@ def confidence(case: Case, output: Output, tools: Tools) -> float | None:
 
 def found_labels(case: Case, output: Output, tools: Tools) -> dict[str, str] | None:
     """The likeliest label of each attribute; None without a judge or without labels."""
-    if tools.judge is None or not case.labels:
-        return None
-    found = probabilities(tools.judge, output.picture[None])[0]
-    return {name: max(found[name], key=found[name].get) for name in case.labels}
+    shares = _shares(case, output, tools)
+    return shares and {name: max(shares[name], key=shares[name].get) for name in case.labels}
 
 
 def right_probabilities(case: Case, output: Output, tools: Tools) -> dict[str, float] | None:
     """The probability of the target's label for each attribute."""
+    shares = _shares(case, output, tools)
+    return shares and {name: shares[name][after] for name, (_, after) in case.labels.items()}
+
+
+@lru_cache(maxsize=1)  # one result is measured by several metrics in a row
+def _shares(case: Case, output: Output, tools: Tools) -> dict[str, dict[str, float]] | None:
     if tools.judge is None or not case.labels:
         return None
-    found = probabilities(tools.judge, output.picture[None])[0]
-    return {name: found[name][after] for name, (_, after) in case.labels.items()}
+    return probabilities(tools.judge, output.picture[None])[0]

@@ -9,8 +9,9 @@ import torch
 from any2pix.datagen.pairs.similarity import Embedder, imagebind_embedder
 from any2pix.evaluation.cases import picture_of
 from any2pix.evaluation.editor import MINIATURE
+from any2pix.evaluation.equal import read_off
 from any2pix.evaluation.tradeoff import draw_bench, levels_of, main, measured_once, other_drawing
-from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table, read_off
+from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table
 from any2pix.evaluation.tradeoff_plot import best_offset, plot
 from any2pix.loading.imagebind import load_imagebind
 from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions
