@@ -35,6 +35,7 @@ from .sheet import SheetEntry, contact_sheet, save_sheet, spectrogram, to_pictur
 logger = logging.getLogger(__name__)
 SHEET_EDITS = 32
 JUDGE_PICTURES = 200
+NO_SOURCE = torch.ones(8, 8, 3)  # white, where a picture was painted from nothing
 IN_WORDS = ("InstructAny2Pix on the same edits", "InstructPix2Pix")  # groups of the record, columns of the table
 
 # (what, figure, at least, aim); in percent, but for the last ones, which say their unit.
@@ -128,8 +129,11 @@ def detail_table(figures: dict[str, Rate], extra: dict[str, Rate]) -> str:
 
 
 def sheet_of(graded: Sequence[GradedCase], seed: int, count: int = SHEET_EDITS, words: bool = False) -> Image.Image:
-    """`count` edits chosen by the seed alone, as a picture to look at; `words`: as given to InstructPix2Pix."""
-    edits = [g for g in graded if g.grade is not None]
+    """`count` edits chosen by the seed alone, as a picture to look at; `words`: as given to InstructPix2Pix.
+
+    Where no case has a source, what was painted from nothing is shown.
+    """
+    edits = [g for g in graded if g.grade is not None] or list(graded)
     chosen = np.random.default_rng((seed, 32)).permutation(len(edits))[:count]
     return contact_sheet([_entry(edits[i], words) for i in sorted(chosen)])
 
@@ -143,8 +147,8 @@ def _entry(graded: GradedCase, words: bool) -> SheetEntry:
     ]
     others = [i for i in range(len(sample.references)) if i != sample.base_index and not words]
     return SheetEntry(
-        source=to_picture(picture_of(sample.source)),
-        source_mark="" if words else sample.references[sample.base_index].mark,
+        source=to_picture(picture_of(sample.source) if sample.source else NO_SOURCE),
+        source_mark="" if words or sample.source is None else sample.references[sample.base_index].mark,
         thumbnails=tuple((sample.references[i].mark, _thumbnail(case, i)) for i in others),
         instruction=in_words(case) if words else sample.instruction,
         result=to_picture(graded.outcome.image),

@@ -35,7 +35,9 @@ class GradedCase:
 
 
 def grade_outcomes(judge: Judge, cases: Sequence[EditCase], outcomes: Sequence[Outcome]) -> list[GradedCase]:
-    """Show every result to the judge."""
+    """Show every result to the judge; nothing where there is none, as of a baseline that none of the cases has."""
+    if not outcomes:
+        return []
     answers = verdicts(judge, torch.stack([outcome.image for outcome in outcomes]))
     graded = []
     for case, outcome, seen in zip(cases, outcomes, answers, strict=True):
