@@ -83,13 +83,16 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a method gives for a case: `picture` (H, W, 3) in [0, 1]; `caption`, where it writes one; `base`: the
-    reference it took for the picture to edit; `planned`: False where no edit could be read from its answer."""
+    """What a method gives for a case: `picture` (H, W, 3) in [0, 1].
+
+    Of a method that plans from the instruction, else None: `planned`, whether an edit could be read from its answer;
+    `caption` of the result; `base`, the reference it took for the picture to edit (None: painted from noise).
+    """
 
     picture: Tensor
+    planned: bool | None = None
     caption: str = ""
     base: int | None = None
-    planned: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,3 +108,8 @@ class Method:
     options: Mapping[str, Any]
     takes: Callable[[Case], bool]
     edit: Callable[[Sequence[Case]], list[Output]]
+
+    @property
+    def title(self) -> str:
+        """The name with the setting."""
+        return f"{self.name} {self.setting}".strip()

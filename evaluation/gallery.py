@@ -57,7 +57,7 @@ class Gallery:
 
 
 def _file_name(method: Method, case: Case) -> Path:
-    plain = [re.sub(r"[^\w.=-]+", "_", text) for text in (f"{method.name} {method.setting}".strip(), case.name)]
+    plain = [re.sub(r"[^\w.=-]+", "_", text) for text in (method.title, case.name)]
     return Path(plain[0]) / f"{plain[1]}.png"
 
 

@@ -1,8 +1,8 @@
 """Means with 95 % intervals, drawn by scene: three ways of giving one edit are not three edits.
 
 The bootstrap draws whole scenes (the cluster bootstrap: Davison and Hinkley 1997, sec. 3.8; Field and Welsh 2007), by
-scipy.stats. Where all cases agree on 0 or 1 there is no spread to draw from; there the interval is Wilson's, with the
-scenes as trials.
+scipy.stats. Where a share is 0 or 1 in every case there is no spread to draw from; there the interval is Wilson's, with
+the scenes as trials.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ class Estimate:
         return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
 
 
-def estimate(values: ArrayLike, scenes: Sequence[str]) -> Estimate:
-    """The mean of `values` (N,), one for each case, with the scene of each. ValueError where there is none."""
+def estimate(values: ArrayLike, scenes: Sequence[str], share: bool = False) -> Estimate:
+    """The mean of `values` (N,), one for each case, with the scene of each. `share`: they are 0 or 1, or between.
+
+    ValueError where there is no value.
+    """
     values = np.asarray(values, dtype=float)
     if len(values) == 0 or len(values) != len(scenes):
         raise ValueError(f"{len(values)} values of {len(scenes)} cases have no mean. Give one value for each case.")
@@ -45,7 +48,7 @@ def estimate(values: ArrayLike, scenes: Sequence[str]) -> Estimate:
     if trials == 1:
         return Estimate(mean, math.nan, math.nan, len(values), 1)
     if np.ptp(values) == 0:
-        low, high = _wilson(mean, trials) if mean in (0.0, 1.0) else (mean, mean)
+        low, high = _wilson(mean, trials) if share and mean in (0.0, 1.0) else (mean, mean)
         return Estimate(mean, low, high, len(values), trials)
     drawn = bootstrap(
         (sums, counts), _ratio, paired=True, vectorized=True, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,

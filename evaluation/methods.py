@@ -111,7 +111,7 @@ def has_target(case: Case) -> bool:
 
 def copied(cases: Sequence[Case]) -> list[Output]:
     """The lower bound: the source as it is."""
-    return [Output(case.source, base=case.base) for case in cases]
+    return [Output(case.source) for case in cases]
 
 
 def painter(checkpoint: Checkpoint) -> Callable[[Sequence[Case]], list[Output]]:
@@ -122,7 +122,7 @@ def painter(checkpoint: Checkpoint) -> Callable[[Sequence[Case]], list[Output]]:
             [case.target for case in cases],
             lambda part: decode_pictures(checkpoint.vae, encode_pictures(checkpoint.vae, torch.stack(part))),
         )
-        return [Output(picture, base=case.base) for picture, case in zip(pictures, cases, strict=True)]
+        return [Output(picture) for picture in pictures]
 
     return edit
 
@@ -167,7 +167,7 @@ def _by_words(
         return paint_words(torch.stack(sources), list(words), torch.stack(noise))
 
     pictures = _by_size(given, painted, size=lambda item: item[0].shape)
-    return [Output(picture, base=case.base) for picture, case in zip(pictures, cases, strict=True)]
+    return [Output(picture) for picture in pictures]
 
 
 def any2pix(checkpoint: Checkpoint, options: EditOptions, seed: int) -> Callable[[Sequence[Case]], list[Output]]:
@@ -215,7 +215,8 @@ def paint_plans(
 
     pictures = _by_size(list(zip(mixed, sources, strict=True)), painted, size=lambda item: _shape(item[1]))
     return [
-        Output(picture, plan.caption, base) for picture, (_, plan), base in zip(pictures, planned, bases, strict=True)
+        Output(picture, True, plan.caption, base)
+        for picture, (_, plan), base in zip(pictures, planned, bases, strict=True)
     ]
 
 

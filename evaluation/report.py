@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 EVERYTHING = "all"
 GROUPINGS = ("kind", "given_as", "split", "data")
 ORDER = (
-    "psnr", "ssim", "psnr_outside", "ssim_outside", "subject_confidence", "confidence", "done", "kept", "all_right",
+    "psnr", "ssim", "psnr_outside", "ssim_outside", "structure_target", "drawn_right",
+    "subject_confidence", "confidence", "done", "kept", "all_right",
     "direction", "image_similarity", "caption_similarity", "patch_similarity", "structure",
 )  # fmt: skip
 
@@ -64,17 +65,23 @@ def estimates_of(frame: DataFrame, by: str | None) -> dict[tuple[str, str], dict
     """(metric, group) -> {column: its estimate}, in the order of the table."""
     metrics = sorted(frame["metric"].unique(), key=lambda name: (_place(name), name))
     groups = sorted(frame[by].unique()) if by else [EVERYTHING]
+    own = {shown_name(*pair) for pair in zip(frame["method"], frame["setting"], strict=True)}  # and no differences
     found = {}
     for metric in metrics:
         for group in groups:
             part = frame[(frame["metric"] == metric) & (frame[by] == group if by else True)]
             cells = {
-                column: estimate(rows["value"], (rows["data"] + rows["split"] + rows["scene"]).tolist())
+                column: estimate(rows["value"], scenes_of(rows), METRICS[metric].unit == "share" and column in own)
                 for column, rows in part.groupby("column", sort=False)
             }
             if cells:
                 found[metric, group] = cells
     return found
+
+
+def scenes_of(rows: DataFrame) -> list[str]:
+    """The scene of each row; those of two data sets are never the same."""
+    return ["/".join(parts) for parts in zip(rows["data"], rows["split"], rows["scene"], strict=True)]
 
 
 def _place(metric: str) -> int:

@@ -58,7 +58,7 @@ def edit_and_measure(
     for method in methods:
         taken = [case for case in cases if method.takes(case)]
         batches = [taken[start : start + BATCH] for start in range(0, len(taken), BATCH)]
-        for batch in tqdm(batches, desc=f"{method.name} {method.setting}".strip(), mininterval=5):
+        for batch in tqdm(batches, desc=method.title, mininterval=5):
             outputs = gallery.edit(method, batch) if gallery else method.edit(batch)
             for case, output in zip(batch, outputs, strict=True):
                 yield Shown(case, method, output, measure_output(case, output, tools, names))
@@ -116,21 +116,18 @@ def tools_of(given: argparse.Namespace, checkpoint: Checkpoint) -> Tools:
 
 
 def sheet_of(results: Sequence[Shown], names: Sequence[str], count: int = SHEET_CASES) -> Image.Image:
-    """Source, target and every method's picture of `count` cases, evenly spread over all, with their figures."""
-    cases = list({id(shown.case): shown.case for shown in results}.values())
+    """Source, target and every method's picture of `count` scenes, evenly spread over all, with their figures."""
+    cases = list({shown.case.scene: shown.case for shown in reversed(results)}.values())[::-1]
+    columns = list(dict.fromkeys(shown.method.title for shown in results))
     chosen = [cases[place * len(cases) // count] for place in range(count)] if len(cases) > count else cases
     lines = []
     for case in chosen:
-        own = [shown for shown in results if shown.case is case]
+        own = {shown.method.title: shown for shown in results if shown.case is case}
         pictures = [("source", case.source, ""), ("target", case.target, "")]
-        pictures += [
-            (
-                f"{shown.method.name} {shown.method.setting}".strip(),
-                shown.output.picture,
-                "\n".join(f"{name} {shown.values[name]:.2f}" for name in names if name in shown.values),
-            )
-            for shown in own
-        ]
+        for column in columns:
+            shown = own.get(column)
+            written = [f"{name} {shown.values[name]:.2f}" for name in names if name in shown.values] if shown else []
+            pictures.append((column, shown and shown.output.picture, "\n".join(written)))
         lines.append((f"{case.name}: {case.words or case.instruction}", pictures))
     return comparison_sheet(lines)
 
@@ -179,7 +176,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help=f"file of rows, {' or '.join(FORMATS)}")
     parser.add_argument("--pictures", type=Path, help="folder that keeps the painted pictures: a stopped run goes on")
     parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_CASES} cases")
-    parser.add_argument("--sheet-metrics", nargs="+", default=["psnr", "ssim", "confidence"])
+    parser.add_argument("--sheet-metrics", nargs="+", default=["psnr", "ssim", "structure_target", "confidence"])
     return parser
 
 

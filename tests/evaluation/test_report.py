@@ -50,10 +50,12 @@ def test_the_interval_of_a_mean_is_two_standard_errors_wide():
 
 def test_where_all_agree_the_interval_is_wilsons():
     """Wilson 1927 for 10 of 10: [0.722, 1]; the trials are the scenes."""
-    found = estimate([1.0] * 30, np.repeat(np.arange(10).astype(str), 3))
+    found = estimate([1.0] * 30, np.repeat(np.arange(10).astype(str), 3), share=True)
     assert (found.low, found.high) == pytest.approx((0.7225, 1.0), abs=1e-3)
-    none = estimate([0.0] * 10, np.arange(10).astype(str))
+    none = estimate([0.0] * 10, np.arange(10).astype(str), share=True)
     assert (none.low, none.high) == pytest.approx((0.0, 0.2775), abs=1e-3)
+    similarity = estimate([1.0] * 10, np.arange(10).astype(str))
+    assert similarity.low == similarity.high == 1.0, "no share"
 
 
 def test_one_scene_says_nothing_of_the_others():
