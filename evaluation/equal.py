@@ -3,6 +3,7 @@ and fig. 8), with the scenes drawn again by scipy's bootstrap."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 from .intervals import CONFIDENCE, RESAMPLES, SEED
 from .rates import markdown_table
@@ -86,10 +87,12 @@ def at_equal(
         return np.concatenate([found, found.mean(axis=0, keepdims=True)])
 
     everything = np.arange(first[0].shape[1])
-    found = bootstrap(
-        (everything,), differences, vectorized=True, method="percentile", n_resamples=resamples, batch=BATCH,
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # of NaN in its own interval, which is not used
+        found = bootstrap(
+            (everything,), differences, vectorized=True, method="percentile", n_resamples=resamples, batch=BATCH,
+            rng=np.random.default_rng(seed),
+        )  # fmt: skip
     own = [kept_at(curve, everything[None])[:, 0] for curve in (first, second)]
     return AtEqual(levels, *own, found.bootstrap_distribution)
 
