@@ -11,17 +11,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..loading.autoencoder import load_autoencoder
-from ..loading.pix2pix import load_text_diffusion
 from ..models.autoencoder import Autoencoder
-from ..models.text_diffusion import TextDiffusion
 from ..stages.edit import (
     LATENT_STEP,
     EditOptions,
@@ -38,8 +33,8 @@ from ..stages.instruct import InstructJob, instruct_batch
 from ..stages.retrieve import retrieve_base
 from ..stages.types import EditPlan, Reference, References
 from .case import Case, Medium, Method, Output
-from .editor import MINIATURE, load_networks, options_from
-from .pix2pix import load_pix2pix
+from .checkpoint import Checkpoint
+from .editor import options_from
 
 logger = logging.getLogger(__name__)
 COPY, PAINTER, ANY2PIX, PIX2PIX, SDEDIT = "copy", "painter", "any2pix", "pix2pix", "sdedit"
@@ -53,33 +48,6 @@ TITLES = {
 DEFAULTS: dict[str, Any] = {ANY2PIX: EditOptions(), PIX2PIX: TextEditOptions(), SDEDIT: SDEditOptions()}
 SIZE = (128, 128)  # height and width in pixels of a picture that is painted from noise
 GREY = 0.5  # the picture of an answer that no edit could be read from
-
-
-class Checkpoint:
-    """The networks of a folder of files named as in miniature/, each read when it is first asked for."""
-
-    def __init__(self, folder: Path = MINIATURE, device: str = "cpu"):
-        self.folder, self.device = Path(folder), torch.device(device)
-
-    @cached_property
-    def networks(self) -> Networks:
-        loaded = load_networks(self.folder)
-        moved = {name: part and part.to(self.device) for name, part in vars(loaded).items()}
-        return replace(loaded, **moved)
-
-    @cached_property
-    def vae(self) -> Autoencoder:
-        return load_autoencoder(self.folder / "vae.safetensors").to(self.device)
-
-    @cached_property
-    def pix2pix(self) -> TextDiffusion:
-        return load_pix2pix(self.folder).to(self.device)
-
-    @cached_property
-    def text_diffusion(self) -> TextDiffusion:
-        """The UNet that paints a caption; SDEdit starts it from a noised picture."""
-        files = (self.folder / name for name in ("text_unet.safetensors", "text_encoder.safetensors"))
-        return load_text_diffusion(*files, device=self.device)
 
 
 def build_method(name: str, checkpoint: Checkpoint, seed: int, options: Sequence[str], setting: str = "") -> Method:
@@ -200,8 +168,9 @@ def paint_plans(
     """Plans with their references -> an Output for each."""
     bases = [retrieve_base(shown, plan.base, plan.mentioned).index for shown, plan in planned]
     sources = [None if base is None else shown[base] for (shown, _), base in zip(planned, bases, strict=True)]
+    device = next(networks.vae.parameters()).device
     mixed = [
-        mix_plan(networks.prior, plan, options, source and source.embedding)
+        mix_plan(networks.prior, replace(plan, edit=plan.edit.to(device)), options, source and source.embedding)
         for (_, plan), source in zip(planned, sources, strict=True)
     ]
 

@@ -19,19 +19,18 @@ from tqdm import tqdm
 
 from ..datagen.pairs.similarity import imagebind_embedder, load_embedder
 from .case import Case, Method, Output
+from .checkpoint import Checkpoint
 from .datasets import Draw, load_cases
 from .datasets.toyland import FINAL, SPLITS
 from .editor import MINIATURE
 from .gallery import Gallery
-from .judge import load_judge
-from .methods import DEFAULTS, TITLES, Checkpoint, build_method
+from .methods import DEFAULTS, TITLES, build_method
 from .metrics import METRICS, Tools
 from .results import FORMATS, PAINTING, Row, code_digest, digest_of, weights_digest, write_rows
 from .sheet import comparison_sheet, save_sheet
 
 logger = logging.getLogger(__name__)
 BATCH = 16  # cases a method is handed at once
-JUDGE = "judge.safetensors"
 SHEET_CASES = 24
 
 
@@ -104,9 +103,8 @@ def _values(sweep: str) -> list[str]:
 
 
 def tools_of(given: argparse.Namespace, checkpoint: Checkpoint) -> Tools:
-    judge = given.miniature / JUDGE
     return Tools(
-        judge=load_judge(judge).to(checkpoint.device) if judge.is_file() else None,
+        judge=checkpoint.judge,
         embedder=(
             imagebind_embedder(checkpoint.networks.imagebind)
             if given.embedder == "imagebind"

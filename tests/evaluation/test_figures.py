@@ -9,10 +9,11 @@ import torch
 from any2pix.datagen.pairs.similarity import Embedder
 from any2pix.evaluation.case import Case, Medium, Output
 from any2pix.evaluation.cases import draw_cases
+from any2pix.evaluation.checkpoint import Checkpoint
 from any2pix.evaluation.datasets.toyland import case_of
 from any2pix.evaluation.editor import MINIATURE
 from any2pix.evaluation.judge import load_judge, probabilities
-from any2pix.evaluation.methods import Checkpoint, painter
+from any2pix.evaluation.methods import painter
 from any2pix.evaluation.metrics import METRICS, Tools, metric
 from any2pix.evaluation.metrics.fidelity import HIGHEST_PSNR, changed_region, grown
 from any2pix.evaluation.run import measure_output

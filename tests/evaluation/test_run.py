@@ -8,9 +8,10 @@ import pytest
 import torch
 from any2pix.evaluation import run
 from any2pix.evaluation.case import Case, Medium, Method, Output
+from any2pix.evaluation.checkpoint import Checkpoint
 from any2pix.evaluation.datasets import Draw, load_cases
 from any2pix.evaluation.gallery import Gallery
-from any2pix.evaluation.methods import TITLES, Checkpoint, build_method, noise_of
+from any2pix.evaluation.methods import TITLES, build_method, noise_of
 from any2pix.evaluation.metrics import Tools
 from any2pix.evaluation.results import code_digest, read_rows, weights_digest
 from PIL import Image
