@@ -101,7 +101,7 @@ def draw_set(source: ShardFolder, folder: Path, count: int, seed: int) -> ShardF
     finished = source.finished()
     sizes = [source.counts(index)[KEPT] for index in finished]
     drawn = set(np.random.default_rng(seed).permutation(sum(sizes))[:count].tolist())
-    starts = dict(zip(finished, np.cumsum([0, *sizes]).tolist(), strict=True))
+    starts = dict(zip(finished, (np.cumsum(sizes) - sizes).tolist(), strict=True))
     shards = ShardFolder(folder, SETS, ".tar")
     shards.begin({"of": source.settings(), "count": count, "seed": seed})
 

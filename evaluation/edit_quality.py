@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..stages.edit import EditOptions, Networks
+from ..stages.edit import EditOptions
 from ..stages.edit_by_text import TextEditOptions
 from .arguments import evaluation_parser
 from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
-from .editor import load_networks, options_from, pack_editor
-from .judge import ATTRIBUTES, Judge, load_judge
-from .pix2pix import can_be_said, has_pix2pix, in_words, load_pix2pix, pix2pix_editor
+from .checkpoint import Checkpoint
+from .editor import options_from, pack_editor
+from .judge import ATTRIBUTES, Judge
+from .pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
 from .rates import Rate, markdown_table
 from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise
 from .sheet import SheetEntry, contact_sheet, save_sheet, spectrogram, to_picture, word_card
@@ -166,7 +167,7 @@ def _thumbnail(case: EditCase, index: int) -> Image.Image:
 
 
 def grade_in_words(
-    judge: Judge, networks: Networks, graded: Sequence[GradedCase], options: argparse.Namespace
+    judge: Judge, checkpoint: Checkpoint, graded: Sequence[GradedCase], options: argparse.Namespace
 ) -> dict[str, list[GradedCase]]:
     """Both editors of IN_WORDS on the edits that words can say; nothing where the folder has no InstructPix2Pix."""
     said = [g for g in graded if can_be_said(g.case)]
@@ -175,8 +176,8 @@ def grade_in_words(
         return {}
     cases = [g.case for g in said]
     text_options = options_from(options.text_options, TextEditOptions())
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-        edit = pix2pix_editor(load_pix2pix(options.miniature), networks.vae, text_options, options.seed)
+    with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=options.bf16):
+        edit = pix2pix_editor(checkpoint.pix2pix, checkpoint.vae, text_options, options.seed)
         return dict(zip(IN_WORDS, (said, grade_outcomes(judge, cases, edit(cases))), strict=True))
 
 
@@ -184,15 +185,16 @@ def main(argv: list[str] | None = None):
     options = _arguments().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     edit_options = options_from(options.options)
-    networks, judge = load_networks(options.miniature), load_judge(options.miniature / "judge.safetensors")
+    checkpoint = Checkpoint(options.miniature, options.device)
+    networks, judge = checkpoint.networks, checkpoint.judge
     cases = _draw(options)
     logger.info("%d edits of the %s split, seed %d", len(cases), options.split, options.seed)
     started = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=options.bf16):
         outcomes = pack_editor(networks, edit_options, options.seed, options.oracle)(cases)
     seconds = time.perf_counter() - started
     graded = grade_outcomes(judge, cases, outcomes)
-    by_words = grade_in_words(judge, networks, graded, options)
+    by_words = grade_in_words(judge, checkpoint, graded, options)
     edits = [case for case in cases if case.sample.source is not None]
     groups = {
         "figures": summarise(graded),

@@ -139,14 +139,13 @@ def main(argv: list[str] | None = None):
         parser.error(f"--out {given.out}: results are written as {' or '.join(FORMATS)}.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     checkpoint = Checkpoint(given.miniature, given.device)
-    weights = weights_digest(given.miniature)
+    weights, code = weights_digest(given.miniature), code_digest()
     cases = load_cases(given.data, Draw(given.split, given.seed, given.samples, given.kinds and tuple(given.kinds)))
     methods, names = methods_of(given, checkpoint), given.metrics or METRICS.names()
     made_with = digest_of({"weights": weights, "code": code_digest(PAINTING), "seed": given.seed, "bf16": given.bf16})
     gallery = Gallery(given.pictures, made_with) if given.pictures else None
     with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=given.bf16):
         results = list(edit_and_measure(cases, methods, gallery, tools_of(given, checkpoint), names))
-    code = code_digest()
     rows = [row for shown in results for row in rows_of(shown, given, weights, code)]
     logger.info("%d cases, %d results, %d rows", len(cases), len(results), len(rows))
     if given.out:

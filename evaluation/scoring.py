@@ -116,7 +116,7 @@ def round_trip_editor(networks: Networks) -> Callable[[Sequence[EditCase]], list
         ]
         return [
             Outcome(picture, "", case.sample.base_index)
-            for picture, case in zip(torch.cat(decoded), cases, strict=True)
+            for picture, case in zip(torch.cat(decoded).cpu(), cases, strict=True)
         ]
 
     return edit
@@ -137,7 +137,7 @@ def judge_and_autoencoder(judge: Judge, networks: Networks, seed: int, count: in
             decode_pictures(networks.vae, encode_pictures(networks.vae, chunk))
             for chunk in pictures.split(ROUND_TRIP_BATCH)
         ]
-    )
+    ).cpu()
     figures = {"vae psnr": Rate.of(psnr(decoded, pictures).tolist())}
     for title, shown in (("judge", pictures), ("judge after the vae", decoded)):
         answers = verdicts(judge, shown)
