@@ -1,7 +1,9 @@
 """How near a result is to the true picture, the whole of it and outside what the edit may change.
 
-PSNR and SSIM (Wang et al. 2004) are those of torchmetrics, on RGB in [0, 1]. They need a case with a target. A result
-of another size is resized to the target's, as MagicBrush's evaluation does.
+PSNR and SSIM (Wang et al. 2004) are those of torchmetrics, on RGB in [0, 1]. They need a source and a target: a picture
+painted from nothing has no true one. Where an instruction leaves open where a new subject stands, the target is one of
+several right pictures, so that compare methods by these figures, and do not read one alone. A result of another size
+is resized to the target's, as MagicBrush's evaluation does.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def ssim_map(picture: Tensor, target: Tensor) -> Tensor:
 @metric("psnr", unit="dB")
 def whole_psnr(case: Case, output: Output, tools: Tools) -> float | None:
     """PSNR of the whole picture to the target."""
-    if case.target is None:
+    if not has_truth(case):
         return None
     return float(psnr(fitted(output.picture, case.target)[None], case.target[None]))
 
@@ -47,7 +49,7 @@ def whole_psnr(case: Case, output: Output, tools: Tools) -> float | None:
 @metric("ssim")
 def whole_ssim(case: Case, output: Output, tools: Tools) -> float | None:
     """SSIM of the whole picture to the target."""
-    if case.target is None:
+    if not has_truth(case):
         return None
     return float(_places(case, output).mean())
 
@@ -76,9 +78,14 @@ def _places(case: Case, output: Output) -> Tensor:
     return ssim_map(fitted(output.picture, case.target), case.target)
 
 
+def has_truth(case: Case) -> bool:
+    """Whether there is one picture that the result should be."""
+    return case.source is not None and case.target is not None
+
+
 def outside_of(case: Case) -> Tensor | None:
     """(H, W) bool: what the edit should leave as it is; None where that is unknown or next to nothing."""
-    if case.target is None or case.region is None:
+    if not has_truth(case) or case.region is None:
         return None
     outside = ~case.region
     return outside if outside.float().mean() >= LEAST_OUTSIDE else None

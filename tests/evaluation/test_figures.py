@@ -59,7 +59,7 @@ def test_outside_counts_what_the_edit_should_leave(case):
 
 def test_ssim_agrees_with_its_formula(case):
     """Wang et al. 2004, eq. 13, for a picture of one colour: the term of the brightness alone."""
-    flat = replace(case, target=torch.full((SIDE, SIDE, 3), 0.5), source=None, region=None)
+    flat = replace(case, target=torch.full((SIDE, SIDE, 3), 0.5), region=None)
     c1 = 0.01**2
     wanted = (2 * 0.5 * 0.7 + c1) / (0.5**2 + 0.7**2 + c1)
     assert figure("ssim", flat, torch.full((SIDE, SIDE, 3), 0.7)) == pytest.approx(wanted, abs=1e-4)
@@ -69,13 +69,15 @@ def test_ssim_agrees_with_its_formula(case):
 def test_what_means_nothing_is_left_out(case):
     bare = replace(case, target=None, region=None, source=None, base=None)
     assert measure_output(bare, Output(case.target), Tools(), METRICS.names()) == {}
+    painted = replace(case, source=None, base=None)
+    assert measure_output(painted, Output(case.target), Tools(), METRICS.names()) == {}, "one of many right pictures"
     everywhere = replace(case, region=torch.ones(SIDE, SIDE, dtype=torch.bool))
     assert figure("psnr_outside", everywhere, case.target) is None
     assert figure("psnr", everywhere, case.target) is not None
 
 
 def test_a_result_of_another_size_is_brought_to_the_targets(case):
-    flat = replace(case, target=torch.full((SIDE, SIDE, 3), 0.5), source=None, region=None)
+    flat = replace(case, target=torch.full((SIDE, SIDE, 3), 0.5), region=None)
     assert figure("psnr", flat, torch.full((20, 24, 3), 0.6)) == pytest.approx(20.0, abs=1e-2)
 
 
