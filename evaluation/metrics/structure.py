@@ -55,7 +55,6 @@ def structure_target(case: Case, output: Output, tools: Tools) -> float | None:
 
 @metric("drawn_right", unit="share")
 def drawn_right(case: Case, output: Output, tools: Tools) -> float | None:
-    """1 where every attribute has the label of the target, and the picture has the lines of the target as well, where they
-    should be."""
+    """1 where every attribute has the label of the target, and the lines are where they are in the target."""
     right, drawn = all_right(case, output, tools), structure_target(case, output, tools)
     return None if right is None or drawn is None else float(right == 1.0 and drawn >= LEAST_STRUCTURE)
