@@ -18,20 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..evaluation.cases import EditCase, draw_cases, encode_references
 from ..evaluation.editor import MINIATURE, load_networks, options_from
 from ..evaluation.rates import markdown_table
-from ..stages.edit import EditOptions, Networks, invert_pictures, mix_plan, paint
-from ..stages.instruct import instruct
-from ..stages.retrieve import retrieve_base
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import (
+    STEPS,
+    EditJob,
+    InvertedPicture,
+    Networks,
+    invert_edits,
+    mix_edits,
+    paint_edits,
+    plan_edits,
+)
 from ..stages.types import References
 
 logger = logging.getLogger(__name__)
-UNET_STAGES = ("invert", "sample")  # the VAE's share in both is taken off
+UNET_STAGES = ("invert", "paint")
 OWN = "own time over bare calls"  # what a stage takes beyond bare UNet calls and VAE passes, over the bare calls
-STAGES = ("encode references", "instruct", "retrieve", "refine and mix", "invert", "sample")
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Known:
     """What a second edit of the same picture finds done."""
 
     references: References
-    inverted: Tensor  # (1, 4, h, w)
+    inverted: InvertedPicture
 
 
 class Stopwatch:
@@ -110,36 +116,26 @@ class Timed:
 def timed_edit(
     networks: Networks, case: EditCase, instruction: str, options: EditOptions, known: Known | None
 ) -> tuple[Timed, Known]:
-    """One edit by its stages. With `known`, the picture was edited before: only the instruction is new."""
+    """One edit by its steps. With `known`, the picture was edited before: only the instruction is new."""
     device = next(networks.diffusion.parameters()).device
     timed = Timed(Stopwatch(device), Stopwatch(device), Stopwatch(device), {})
-    watch = timed.stages
+    vae = networks.vae
 
-    def paint_stage(stage: str, work: Callable):
-        vae = networks.vae
-        unet_clock = Inside(timed.unet, stage, networks.diffusion.unet)
-        with unet_clock, Inside(timed.vae, stage, vae.encoder, vae.decoder):
-            result = watch.run(stage, work)
-        timed.calls[stage] = unet_clock.calls
+    def hook(step: str, work: Callable):
+        unet_clock = Inside(timed.unet, step, networks.diffusion.unet)
+        with unet_clock, Inside(timed.vae, step, vae.encoder, vae.decoder):
+            result = timed.stages.run(step, work)
+        if unet_clock.calls:
+            timed.calls[step] = unet_clock.calls
         return result
 
     references = (
-        known.references
-        if known
-        else watch.run("encode references", lambda: encode_references(networks.imagebind, case))
+        known.references if known else hook("encode references", lambda: encode_references(networks.imagebind, case))
     )
-    plan = watch.run("instruct", lambda: instruct(networks.llm, references, instruction))
-    watch.run("retrieve", lambda: retrieve_base(references, plan.base, plan.mentioned))
-    embedding = watch.run("refine and mix", lambda: mix_plan(networks.prior, plan, options))
-    base = references[case.sample.base_index]
-    own = base.embedding[None]
-    inverted = (
-        known.inverted
-        if known
-        else paint_stage("invert", lambda: invert_pictures(networks, base.image[None], own, options))
-    )
-    generator = torch.Generator().manual_seed(0)
-    paint_stage("sample", lambda: paint(networks, embedding[None], options, inverted, own, generator=generator))
+    planned = plan_edits(networks, [EditJob(instruction, references=references)], options, hook)[0]
+    embeddings = mix_edits(networks, [planned], options, hook)
+    (inverted,) = [known.inverted] if known else invert_edits(networks, [planned], options, hook)
+    paint_edits(networks, [planned], embeddings, [inverted], options, hook)
     return timed, Known(references, inverted)
 
 
@@ -159,7 +155,7 @@ def measure(networks: Networks, options: EditOptions, seed: int, repeats: int) -
             for stage, seconds in watch.seconds.items():
                 runs[name][stage].append(seconds)
         unet = first.unet.busy
-        own = {stage: first.stages.busy[stage] - first.vae.busy[stage] - unet[stage] for stage in UNET_STAGES}
+        own = {stage: first.stages.busy[stage] - unet[stage] for stage in UNET_STAGES}
         for stage in UNET_STAGES:
             runs[OWN][stage].append(own[stage] / unet[stage])
         runs[OWN]["total"].append(sum(own.values()) / sum(unet.values()))
@@ -174,7 +170,7 @@ def latency_table(medians: dict[str, dict[str, float]]) -> str:
     first, second, bare = (medians[name] for name in ("first edit", "second edit", "bare UNet"))
     own = {stage: f"{100 * share:+.1f} %" for stage, share in medians[OWN].items()}
     rows = []
-    for stage in STAGES:
+    for stage in STEPS:
         seconds = [f"{edit[stage]:.3f}" if stage in edit else "known" for edit in (first, second)]
         calls = f"{bare[stage]:.3f} ({medians['UNet calls'][stage]} calls)" if stage in bare else ""
         rows.append((stage, *seconds, calls, own.get(stage, "")))

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..stages.edit import EditOptions
-from ..stages.edit_by_text import SDEditOptions
+from ..stages.any2pix.options import EditOptions
+from ..stages.pix2pix.pipeline import SDEditOptions
 from .findings import RESULTS, Findings
 from .rates import markdown_table
 from .sweeps import ALPHAS

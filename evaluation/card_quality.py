@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..stages.edit import EditOptions
-from ..stages.edit_by_text import TextEditOptions
+from ..stages.any2pix.options import EditOptions
+from ..stages.pix2pix.pipeline import TextEditOptions
 from .card_pix2pix import IN_WORDS_NOTE, changed_options
 from .edit_quality import IN_WORDS, POINTS, TABLE, detail_table, quality_table
 from .findings import RESULTS, Findings, main_quality, rates_of

@@ -12,7 +12,7 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.pix2pix import load_text_diffusion
 from ..models.autoencoder import Autoencoder
 from ..models.text_diffusion import TextDiffusion
-from ..stages.edit import Networks
+from ..stages.any2pix.pipeline import Networks
 from .editor import MINIATURE, load_networks
 from .judge import Judge, load_judge
 from .pix2pix import load_pix2pix

@@ -31,7 +31,7 @@ from ..datagen.pairs.shards import KEPT, ShardFolder
 from ..datagen.pairs.similarity import Embedder, load_embedder, measure
 from ..datagen.toyland import caption
 from ..loading.autoencoder import load_autoencoder
-from ..stages.edit_by_text import TextEditOptions
+from ..stages.pix2pix.pipeline import TextEditOptions
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE
 from .judge import Judge, load_judge

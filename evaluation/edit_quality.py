@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..stages.edit import EditOptions
-from ..stages.edit_by_text import TextEditOptions
+from ..stages.any2pix.options import EditOptions
+from ..stages.pix2pix.pipeline import TextEditOptions
 from .arguments import evaluation_parser
 from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
 from .checkpoint import Checkpoint

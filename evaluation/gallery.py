@@ -28,18 +28,14 @@ class Gallery:
     made_with: str
 
     def edit(self, method: Method, cases: Sequence[Case]) -> list[Output]:
-        """The outputs of a batch, from the folder where all of them are there, else painted and kept.
-
-        A method may draw noise for a whole batch, so that a part of one is never painted alone.
-        """
+        """The outputs of a batch: those in the folder, and the others painted and kept."""
         places = [self.folder / _file_name(method, case) for case in cases]
         keys = [self.key(method, case) for case in cases]
         kept = [_read(path, key) for path, key in zip(places, keys, strict=True)]
-        if all(kept):
-            return kept
-        outputs = method.edit(cases)
-        for path, key, output in zip(places, keys, outputs, strict=True):
-            _write(path, key, output)
+        missing = [place for place, output in enumerate(kept) if output is None]
+        painted = method.edit([cases[place] for place in missing]) if missing else []
+        for place, output in zip(missing, painted, strict=True):
+            _write(places[place], keys[place], output)
         return [_read(path, key) for path, key in zip(places, keys, strict=True)]
 
     def key(self, method: Method, case: Case) -> str:

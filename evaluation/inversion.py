@@ -20,9 +20,12 @@ import torch
 from torch import Tensor
 
 from ..datagen.toyland import sample_scene
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import Networks
 from ..stages.denoiser import GuidedDenoiser
-from ..stages.edit import EditOptions, Networks, at_norm, decode_pictures, encode_pictures
 from ..stages.invert import PLAIN_ITERATIONS, InversionOptions, ddim_invert
+from ..stages.latents import decode_pictures, encode_pictures
+from ..stages.length import to_length
 from ..stages.preprocess import image_to_tensor
 from ..stages.sample import SCHEDULES, sample_euler, schedule
 from .arguments import evaluation_parser
@@ -103,7 +106,7 @@ def load_source(networks: Networks, seed: int, count: int, split: str = "test") 
         shown = image_to_tensor(pictures, networks.imagebind.dims.image_size).to(latents.device)
         own = networks.imagebind.encode_image(shown)
     ceiling = psnr(decode_pictures(networks.vae, latents).cpu(), pictures)
-    return Source(pictures, latents, at_norm(own, EditOptions().norm), ceiling)
+    return Source(pictures, latents, to_length(own, EditOptions().norm), ceiling)
 
 
 def measure(

@@ -10,28 +10,18 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
-from ..stages.edit import (
-    LATENT_STEP,
-    EditOptions,
-    Networks,
-    decode_pictures,
-    encode_pictures,
-    invert_pictures,
-    mix_plan,
-    paint,
-)
-from ..stages.edit_by_text import SDEditOptions, TextEditOptions, edit_by_text, sdedit
-from ..stages.encode import encode_audio, encode_image, encode_text
-from ..stages.instruct import InstructJob, instruct_batch
-from ..stages.retrieve import retrieve_base
-from ..stages.types import EditPlan, Reference, References
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import EditJob, EditResult, edit_pictures
+from ..stages.latents import LATENT_STEP, decode_pictures, draw_noise, encode_pictures
+from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, edit_by_text, sdedit
+from ..stages.sources import Source
 from .case import Case, Medium, Method, Output
 from .checkpoint import Checkpoint
 from .editor import options_from
@@ -139,90 +129,43 @@ def _by_words(
 
 
 def any2pix(checkpoint: Checkpoint, options: EditOptions, seed: int) -> Callable[[Sequence[Case]], list[Output]]:
-    """InstructAny2Pix: the instruction with its references, all stages in a row."""
+    """InstructAny2Pix: the instruction with its references."""
 
     def edit(cases: Sequence[Case]) -> list[Output]:
-        networks = checkpoint.networks
-        references = [encode_media(networks, case.references) for case in cases]
         jobs = [
-            InstructJob(shown, case.instruction, generator_of(case, seed))
-            for case, shown in zip(cases, references, strict=True)
+            EditJob(case.instruction, tuple(map(connected, case.references)), seed=seed_of(case, seed))
+            for case in cases
         ]
-        plans = instruct_batch(networks.llm, jobs, options.temperature)
-        readable = [i for i, plan in enumerate(plans) if not isinstance(plan, ValueError)]
-        planned = [(references[i], plans[i]) for i in readable]
-        painted = dict(
-            zip(readable, paint_plans(networks, planned, options, joint_generator(cases, seed)), strict=True)
-        )
-        for i in set(range(len(cases))) - painted.keys():
-            logger.warning("%s: %s", cases[i].name, plans[i])  # the case failed, and is counted so
-        failed = Output(torch.full((*SIZE, 3), GREY), planned=False)
-        return [painted.get(i, failed) for i in range(len(cases))]
+        found = edit_pictures(checkpoint.networks, jobs, options)
+        return [_output(case, result) for case, result in zip(cases, found, strict=True)]
 
     return edit
 
 
-def paint_plans(
-    networks: Networks, planned: Sequence[tuple[References, EditPlan]], options: EditOptions, generator: torch.Generator
-) -> list[Output]:
-    """Plans with their references -> an Output for each."""
-    bases = [retrieve_base(shown, plan.base, plan.mentioned).index for shown, plan in planned]
-    sources = [None if base is None else shown[base] for (shown, _), base in zip(planned, bases, strict=True)]
-    device = next(networks.vae.parameters()).device
-    mixed = [
-        mix_plan(networks.prior, replace(plan, edit=plan.edit.to(device)), options, source and source.embedding)
-        for (_, plan), source in zip(planned, sources, strict=True)
-    ]
-
-    def painted(part: Sequence[tuple[Tensor, Reference | None]]) -> Tensor:
-        edits, edited = torch.stack([edit for edit, _ in part]), [source for _, source in part]
-        if _shape(edited[0]) is None:
-            return paint(networks, edits, options, size=SIZE, generator=generator)
-        embeddings = torch.stack([source.embedding for source in edited])
-        inverted = invert_pictures(networks, torch.stack([source.image for source in edited]), embeddings, options)
-        return paint(networks, edits, options, inverted, embeddings, generator=generator)
-
-    pictures = _by_size(list(zip(mixed, sources, strict=True)), painted, size=lambda item: _shape(item[1]))
-    return [
-        Output(picture, True, plan.caption, base)
-        for picture, (_, plan), base in zip(pictures, planned, bases, strict=True)
-    ]
+def _output(case: Case, result: EditResult | ValueError) -> Output:
+    if isinstance(result, ValueError):
+        logger.warning("%s: %s", case.name, result)  # the case failed, and is counted so
+        size = SIZE if case.source is None else case.source.shape[:2]
+        return Output(torch.full((*size, 3), GREY), planned=False)
+    return Output(result.image, True, result.plan.caption, result.base_index)
 
 
-def _shape(source: Reference | None) -> torch.Size | None:
-    """None where there is no picture to edit."""
-    return None if source is None or source.image is None else source.image.shape
-
-
-def encode_media(networks: Networks, media: Sequence[Medium]) -> References:
-    """What an artist connects, encoded."""
-    imagebind = networks.imagebind
-    encode = {
-        "image": lambda medium: encode_image(imagebind, medium.image),
-        "audio": lambda medium: encode_audio(imagebind, medium.waveform, medium.sample_rate),
-        "text": lambda medium: encode_text(imagebind, medium.text),
-    }
-    return tuple(Reference(encode[m.modality](m), m.modality, m.image, m.label) for m in media)
+def connected(medium: Medium) -> Source:
+    """What an artist connects."""
+    sound = (medium.waveform, medium.sample_rate)
+    content = {"image": medium.image, "audio": sound, "text": medium.text}[medium.modality]
+    return Source(medium.modality, content, medium.label)
 
 
 def noise_of(case: Case, shape: Sequence[int], vae: Autoencoder, seed: int) -> Tensor:
     """Noise (C, H/8, W/8) of unit variance for a picture of `shape` (H, W, 3), the same for every case of a scene."""
     sides = (side // LATENT_STEP for side in shape[:2])
-    return torch.randn((vae.dims.latent, *sides), generator=generator_of(case, seed))
+    return draw_noise((vae.dims.latent, *sides), seed_of(case, seed))
 
 
-def generator_of(case: Case, seed: int) -> torch.Generator:
-    return _generator(f"{seed}/{case.scene}")
-
-
-def joint_generator(cases: Sequence[Case], seed: int) -> torch.Generator:
-    """For what is drawn for a whole batch."""
-    return _generator("/".join((str(seed), *(case.name for case in cases))))
-
-
-def _generator(text: str) -> torch.Generator:
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-    return torch.Generator().manual_seed(number)
+def seed_of(case: Case, seed: int) -> int:
+    """A seed for the scene of a case."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{case.scene}".encode()).digest()[:7], "big")
 
 
 def _by_size(

@@ -15,8 +15,8 @@ from ..datagen.plain_text import text_instruction, without_base_mark
 from ..loading.pix2pix import load_text_diffusion
 from ..models.autoencoder import Autoencoder
 from ..models.text_diffusion import TextDiffusion
-from ..stages.edit import LATENT_STEP
-from ..stages.edit_by_text import TextEditOptions, edit_by_text
+from ..stages.latents import LATENT_STEP
+from ..stages.pix2pix.pipeline import TextEditOptions, edit_by_text
 from .cases import EditCase, picture_of
 from .editor import BATCH, Editor, Outcome
 

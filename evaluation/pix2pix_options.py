@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ..stages.edit_by_text import TextEditOptions
+from ..stages.pix2pix.pipeline import TextEditOptions
 from ..stages.sample import SCHEDULES
 from .cases import EditCase, draw_cases
 from .checkpoint import Checkpoint

@@ -10,7 +10,8 @@ import torch
 
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import HELD_OUT, parse_caption, sample_scene
-from ..stages.edit import Networks, decode_pictures, encode_pictures
+from ..stages.any2pix.pipeline import Networks
+from ..stages.latents import decode_pictures, encode_pictures
 from .cases import COMPOSITIONS, EditCase, picture_of
 from .editor import Outcome
 from .grades import Grade, caption_right, grade

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import aesthetic, render
-from ..stages.edit import EditOptions, Networks, mix_plan
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import Networks, mix_edits
 from ..stages.preprocess import image_to_tensor
 from .arguments import evaluation_parser
 from .cases import draw_cases, picture_of
@@ -148,7 +149,7 @@ def sweep_prior(bench: Bench) -> list[Sweep]:
 
     def apparent(options: EditOptions) -> Rate:
         """The score of the drawing of the target whose embedding is nearest."""
-        mixed = torch.stack([mix_plan(bench.networks.prior, edit.plan, options) for edit in bench.prepared])
+        mixed = torch.stack(mix_edits(bench.networks, [edit.planned for edit in bench.prepared], options))
         nearest = (shown * F.normalize(mixed.float().cpu(), dim=-1)).sum(-1).argmax(0)
         return Rate.of(aesthetic(CLEANLINESS[i]) for i in nearest.tolist())
 

@@ -29,8 +29,9 @@ from ..datagen.instructions import EDIT_KINDS
 from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedder, measure, patch_similarity
 from ..datagen.toyland import caption
 from ..models.text_diffusion import TextDiffusion
-from ..stages.edit import EditOptions, Networks
-from ..stages.edit_by_text import SDEditOptions, TextEditOptions, sdedit
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import Networks
+from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, sdedit
 from .arguments import evaluation_parser
 from .cases import EditCase, draw_cases, picture_of
 from .checkpoint import Checkpoint

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPTokenizerFast
 
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from .entries import is_file, read_bounded
@@ -75,6 +74,8 @@ def load_clip_tokenizer(path: str | Path) -> Tokenizer:
         raise file_error(path, "is no tokenizer.", remedy)
     for name in TOKENIZER_PARTS:
         read_bounded(path / name, TOKENIZER_LIMIT, remedy)
+    from transformers import CLIPTokenizerFast  # here: it is slow to import
+
     try:
         return CLIPTokenizerFast.from_pretrained(path, local_files_only=True).backend_tokenizer  # nosec B615
     except Exception as error:  # whatever transformers raises at files of noise

@@ -5,17 +5,22 @@ as Hugging Face's LlamaForCausalLM has them, ``model.vae_projector_image.{0,2}``
 ``model.vae_predictor_image.{0,2}``.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from .operations import swap_operations
+from .transformers_networks import llama
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 # Added to Vicuna's vocabulary in this order (the released training script).
 ADDED_TOKENS = (
@@ -44,7 +49,7 @@ class MMLLMDims:
         return asdict(self)
 
     @classmethod
-    def published(cls) -> "MMLLMDims":
+    def published(cls) -> MMLLMDims:
         """Vicuna-7B-v1.5 with the nine added tokens."""
         llama = dict(
             vocab_size=32000 + len(ADDED_TOKENS),
@@ -102,9 +107,9 @@ class MultimodalLLM(nn.Module):
         super().__init__()
         self.dims = dims
         self.tokenizer = None
-        config = LlamaConfig(**dims.llama, attn_implementation="sdpa")
+        self.model = llama(**dims.llama)
+        config = self.model.config
         width = config.hidden_size
-        self.model = LlamaModel(config)
         self.cache_argument = cache_argument(self.model.forward)
         _replace_rotary(self.model, _rotary_base(dims.llama), width // config.num_attention_heads)
         self.model.vae_projector_image = _two_layers(dims.embed, dims.projector_hidden, width)

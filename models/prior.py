@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, GPT2Config, GPT2Model
 
 from .operations import swap_operations
+from .transformers_networks import clip_text_transformer, gpt2
 
 # The sequence the published weights saw, in order; the index of a name is its row in the start and end token tables and
 # its input projection. The released list goes on with the noise level and the target modality, but a missing comma
@@ -80,8 +80,8 @@ class RefinementPrior(nn.Module):
         self.input_sequence_embed_linear = nn.ModuleList(
             [nn.Identity(), *(operations.Linear(size, width) for size in inputs)]
         )
-        self.cond_stage_models = nn.ModuleList([_TextStage(CLIPTextConfig(**dims.clip))])
-        self.model = GPT2Model(_gpt2_config(dims))
+        self.cond_stage_models = nn.ModuleList([_TextStage(dims.clip)])
+        self.model = _gpt2(dims)
         self.output_proj = nn.Identity() if dims.embed == width else operations.Linear(width, dims.embed)
         self.tokenizer: Tokenizer | None = None  # for text sources; whoever loads the weights sets it
         swap_operations(self.cond_stage_models, operations)
@@ -157,12 +157,10 @@ class RefinementPrior(nn.Module):
 class _TextStage(nn.Module):
     """The CLIP text transformer under the names of the published file: `model.text_model.*`."""
 
-    def __init__(self, config: CLIPTextConfig):
+    def __init__(self, config: dict):
         super().__init__()
-        clip = CLIPTextModel(config)
         self.model = nn.Module()
-        # transformers 4 keeps the transformer in an attribute of CLIPTextModel, transformers 5 made them one.
-        self.model.text_model = getattr(clip, "text_model", clip)
+        self.model.text_model = clip_text_transformer(**config)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask (B, L) -> last hidden states after the final LayerNorm (B, L, C)."""
@@ -179,8 +177,8 @@ def score_features(score: Tensor, size: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def _gpt2_config(dims: PriorDims) -> GPT2Config:
-    return GPT2Config(
+def _gpt2(dims: PriorDims) -> nn.Module:
+    return gpt2(
         vocab_size=dims.vocab,
         n_positions=dims.positions,
         n_embd=dims.width,

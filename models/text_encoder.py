@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from .operations import swap_operations
+from .transformers_networks import clip_text_transformer
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class TextEncoder(nn.Module):
     def __init__(self, dims: TextEncoderDims, operations: Any = nn) -> None:
         super().__init__()
         self.dims = dims
-        clip = CLIPTextModel(CLIPTextConfig(**dims.clip_config()))
-        # transformers 4 keeps the transformer in an attribute of CLIPTextModel, transformers 5 made them one.
-        self.text_model = getattr(clip, "text_model", clip)
+        self.text_model = clip_text_transformer(**dims.clip_config())
         if dims.projected:
             self.text_projection = operations.Linear(dims.hidden_size, dims.hidden_size, bias=False)
             # CLIP's own spread: pooled texts about as long as the states they come from

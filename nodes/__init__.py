@@ -5,10 +5,11 @@ from comfy_api.latest import ComfyExtension, io
 from .condition import ApplyEmbedding
 from .diffusion import LoadDiffusion
 from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
-from .example_inputs import copy_example_inputs
-from .folders import register_folders
 from .grid import GridValues, LabelledGrid
 from .guard import guard
+from .host.example_inputs import copy_example_inputs
+from .host.folders import register_folders
+from .host.renames import old_ids, register_renames
 from .instruct import Instruct
 from .instruct_pix2pix import InstructPix2PixGuider
 from .invert import DDIMInvert, NoiseMix
@@ -16,7 +17,6 @@ from .library import LoadReferences, PickReference, SaveReferences
 from .load import LoadAdapter, LoadImageBind, LoadLLM, LoadPrior
 from .load_pix2pix import LoadInstructPix2Pix
 from .refine import MixEmbeddings, Refine
-from .renames import old_ids, register_renames
 from .retrieve import RetrieveBase
 from .sampler import EmbeddingSampler
 from .saved_embedding import LoadEmbedding, SaveEmbedding

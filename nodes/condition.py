@@ -5,10 +5,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS, TwoViewAdapter
-from .choices import ChoiceInput, check_choices
-from .conditioning import AdapterOptions, Conditioning, Painted, require_conditioning, require_width, row
-from .host_options import where_known
-from .networks import Network
+from .conditioning import AdapterOptions, Painted, require_width, row
+from .host.choices import ChoiceInput, check_choices
+from .host.conditioning import Conditioning, require_conditioning
+from .host.host_options import where_known
+from .host.networks import Network
 from .sockets import CATEGORY, AdapterSocket, Embedding, EmbeddingSocket
 from .two_view import apply_two_view
 from .unclip import apply_unclip

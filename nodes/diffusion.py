@@ -11,15 +11,15 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import load_unet
 from ..loading.files import META_DIMS, read_tensors
 from ..loading.reader import WeightFile
-from .choices import require_choice
-from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
-from .host_options import where_known
-from .networks import OPERATIONS, cancellable_progress, describe
-from .patchers import reloads
-from .precision import PRECISIONS, choose_dtype
-from .sdxl import build_model
+from .host.choices import require_choice
+from .host.folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .host.host_options import where_known
+from .host.networks import OPERATIONS, cancellable_progress, describe
+from .host.patchers import reloads
+from .host.precision import PRECISIONS, choose_dtype
+from .host.sdxl import build_model
+from .host.vae import AutoencoderVAE
 from .sockets import CATEGORY
-from .vae import AutoencoderVAE
 
 AUTO = PRECISIONS[0]  # ComfyUI's own rules for diffusion models and the options it was started with
 VAE_NAMES = (

@@ -12,9 +12,9 @@ from torch import Tensor
 from ..stages.encode import encode_audios, encode_images, encode_text, items_at_once, require_text
 from ..stages.preprocess import CLIPS
 from ..stages.types import Reference, References
-from .host_options import where_known
-from .identity import describe_origin
-from .networks import Network, cancellable_progress, transformer_activations
+from .host.host_options import where_known
+from .host.identity import describe_origin
+from .host.networks import Network, cancellable_progress, transformer_activations
 from .pictures import read_pictures
 from .sockets import CATEGORY, ImageBindSocket, ReferencesSocket
 from .sound import read_audio

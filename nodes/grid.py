@@ -13,7 +13,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .host_options import where_known
+from .host.host_options import where_known
 from .pictures import read_pictures
 from .reading import described, require
 from .sockets import CATEGORY, Axes, AxesSocket

@@ -5,9 +5,9 @@ from comfy_api.latest import io, ui
 
 from ..stages.instruct import MAX_NEW_TOKENS, check_instruction, instruct
 from ..stages.types import EditPlan, References
-from .host_options import where_known
-from .networks import Network, cancellable_progress, transformer_activations
-from .sockets import CATEGORY, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
+from .host.host_options import where_known
+from .host.networks import Network, cancellable_progress, transformer_activations
+from .sockets import CATEGORY, PREDICTION, Embedding, EmbeddingSocket, LLMSocket, ReferencesSocket, SubjectsSocket
 
 PROMPT_TOKENS = 256  # room for chat template and instruction when memory is set aside
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
@@ -117,8 +117,9 @@ class Instruct(io.ComfyNode):
             callback=cancellable_progress(),
             device=llm.device,
         )
-        edit = Embedding(plan.edit.cpu())
-        base = Embedding(None if plan.base is None else plan.base.cpu(), candidates=plan.mentioned, chain=references)
+        edit = Embedding(plan.edit.cpu(), origin=PREDICTION)
+        vector = None if plan.base is None else plan.base.cpu()
+        base = Embedding(vector, candidates=plan.mentioned, chain=references, origin=PREDICTION)
         return io.NodeOutput(edit, base, plan.caption, plan.subjects, plan.answer, ui=ui.PreviewText(_shown(plan)))
 
 

@@ -6,17 +6,17 @@ from typing import Any
 import comfy.sample
 from comfy_api.latest import io
 
-from ..stages.edit import EditOptions
+from ..stages.any2pix.options import EditOptions
 from ..stages.invert import InversionOptions
 from ..stages.mix import MIX_MODES, mix_noise
-from .choices import ChoiceInput, check_choices, require_choice, schedulers
-from .host_options import where_known
-from .identity import identify
+from .host.choices import ChoiceInput, check_choices, require_choice, schedulers
+from .host.host_options import where_known
+from .host.identity import identify
+from .host.inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
+from .host.latents import mask_of, require_finite, samples_for
+from .host.picture_latent import require_picture
+from .host.run_inversion import NO_GUIDANCE, Guidance, require_noise_on_top, run_inversion
 from .instruct import MAX_SEED
-from .inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
-from .latents import mask_of, require_finite, samples_for
-from .picture_latent import require_picture
-from .run_inversion import NO_GUIDANCE, Guidance, require_noise_on_top, run_inversion
 from .sockets import CATEGORY, Embedding, EmbeddingSocket
 
 # Of the noise that stands in for an inversion, after <base_null> and outside a mask; the noise mix replaces the former.
@@ -149,7 +149,7 @@ class DDIMInvert(io.ComfyNode):
     ) -> io.NodeOutput:
         guidance = Guidance(conditioning, negative, cfg)
         options = InversionOptions(iterations, tolerance)
-        blank = base is not None and base.is_null
+        blank = base is not None and base.paints_from_noise
         start = 0 if blank else start_at_step  # there is no picture that could show through
         require_noise_on_top(model)
         what = "latent of DDIM Invert"

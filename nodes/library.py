@@ -2,15 +2,14 @@
 
 from comfy_api.latest import io, ui
 
-from ..models.mm_llm import scale_embedding
 from ..stages.library import pack_references, require_one_size, unpack_references
 from ..stages.marks import marks_of
 from ..stages.pick import pick_reference
 from ..stages.types import References
-from .host_options import where_known
-from .retrieve import SDXL_SIZE, blank_picture
+from .host.host_options import where_known
+from .retrieve import SDXL_SIZE, blank_picture, embedding_of
 from .saved import LoadingNode, SavingNode, describe_file
-from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
+from .sockets import CATEGORY, EmbeddingSocket, ReferencesSocket
 
 MOST_SHOWN = 40  # references on a node
 
@@ -117,7 +116,7 @@ class PickReference(io.ComfyNode):
         picked = references[index]
         image = blank_picture(references, SDXL_SIZE) if picked.image is None else picked.image[None]
         shown = ui.PreviewText(_describe(references, picked=index))
-        return io.NodeOutput(Embedding(scale_embedding(picked.embedding)), image, ui=shown)
+        return io.NodeOutput(embedding_of(references, index), image, ui=shown)
 
 
 def _describe(references: References, first: int = 0, picked: int | None = None) -> str:

@@ -11,11 +11,11 @@ from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.prior import load_prior
 from ..loading.text_encoder import load_clip_tokenizer
-from .choices import require_choice
-from .folders import MINIATURE, check_name, find_weights, list_names
-from .host_options import where_known
-from .networks import cancellable_progress, describe, read_network
-from .precision import PRECISIONS
+from .host.choices import require_choice
+from .host.folders import MINIATURE, check_name, find_weights, list_names
+from .host.host_options import where_known
+from .host.networks import cancellable_progress, describe, read_network
+from .host.precision import PRECISIONS
 from .sockets import CATEGORY, AdapterSocket, ImageBindSocket, LLMSocket, PriorSocket
 
 LOADERS = f"{CATEGORY}/loaders"

@@ -11,14 +11,14 @@ from comfy_api.latest import io, ui
 
 from ..loading.pix2pix import load_pix2pix_unet
 from ..loading.text_encoder import load_text_encoder
-from .choices import require_choice
-from .clip import build_clip
 from .diffusion import load_vae, open_model
-from .folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
-from .host_options import where_known
-from .networks import describe
-from .patchers import reloads
-from .precision import PRECISIONS
+from .host.choices import require_choice
+from .host.clip import build_clip
+from .host.folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .host.host_options import where_known
+from .host.networks import describe
+from .host.patchers import reloads
+from .host.precision import PRECISIONS
 from .sockets import CATEGORY
 
 OUR_TEXT_ENCODER = "pix2pix_text_encoder.safetensors"

@@ -2,14 +2,15 @@
 
 from comfy_api.latest import io
 
-from ..models.mm_llm import scale_embedding
+from ..models.mm_llm import EMBED_NORM
 from ..models.prior import MODALITIES
+from ..stages.length import to_length
 from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
 from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
-from .choices import ChoiceInput, check_choices, require_choice
-from .host_options import where_known
-from .networks import Network, transformer_activations
-from .sockets import CATEGORY, Embedding, EmbeddingSocket, PriorSocket
+from .host.choices import ChoiceInput, check_choices, require_choice
+from .host.host_options import where_known
+from .host.networks import Network, transformer_activations
+from .sockets import CATEGORY, MIX, REFERENCE, REFINED, Embedding, EmbeddingSocket, PriorSocket
 
 # The artist's word for what the published prior calls "video": an embedding that the LLM predicted.
 PREDICTED = "predicted"
@@ -91,7 +92,7 @@ class Refine(io.ComfyNode):
                 "What Refinement Prior found holds NaN or infinite numbers: the prior overflowed. Set precision of "
                 "Load Refinement Prior to bf16 or fp32, or lower guidance."
             )
-        return io.NodeOutput(Embedding(scale_embedding(refined).cpu()))
+        return io.NodeOutput(Embedding(to_length(refined, EMBED_NORM).cpu(), origin=REFINED))
 
 
 class MixEmbeddings(io.ComfyNode):
@@ -173,9 +174,9 @@ class MixEmbeddings(io.ComfyNode):
         base: Embedding | None = None,
     ) -> io.NodeOutput:
         vectors = [None if part is None else part.vector for part in (refined, base)]
-        if formula == "released" and vectors[1] is not None and not base.candidates:
-            vectors[1] = scale_embedding(vectors[1])  # a reference, not a prediction: the released code reads it at 20
+        if formula == "released" and base is not None and base.origin == REFERENCE:
+            vectors[1] = to_length(vectors[1], EMBED_NORM, "base embedding")  # the released code reads it at 20
         weights = (edit_weight, refined_weight, base_weight)
         return io.NodeOutput(
-            Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula))
+            Embedding(mix_embeddings(edit.required("Embedding Mix"), *vectors, *weights, norm, formula), origin=MIX)
         )

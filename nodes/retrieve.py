@@ -4,12 +4,13 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..models.mm_llm import scale_embedding
+from ..models.mm_llm import EMBED_NORM
+from ..stages.length import to_length
 from ..stages.marks import marks_of
 from ..stages.retrieve import Retrieval, retrieve_base
 from ..stages.types import Reference, References
-from .host_options import where_known
-from .sockets import CATEGORY, Embedding, EmbeddingSocket, ReferencesSocket
+from .host.host_options import where_known
+from .sockets import CATEGORY, REFERENCE, Embedding, EmbeddingSocket, ReferencesSocket
 
 SDXL_SIZE = 1024  # pixels a side that SDXL was trained at
 BLANK_GREY = 0.5  # the blank picture only tells the later nodes a size; mid grey encodes to a harmless latent
@@ -77,7 +78,14 @@ class RetrieveBase(io.ComfyNode):
             return io.NodeOutput(blank_picture(references, blank_size), Embedding(None), NO_BASE, ui=shown)
         found = references[retrieval.index]
         image = blank_picture(references, blank_size) if found.image is None else found.image[None]
-        return io.NodeOutput(image, Embedding(scale_embedding(found.embedding)), retrieval.index, ui=shown)
+        return io.NodeOutput(image, embedding_of(references, retrieval.index), retrieval.index, ui=shown)
+
+
+def embedding_of(references: References, index: int) -> Embedding:
+    """A reference's embedding as the nodes after it read it, of length EMBED_NORM."""
+    reference, mark = references[index], marks_of(references)[index]
+    vector = to_length(reference.embedding, EMBED_NORM, f"embedding of {mark}", "Look at the node that made it.")
+    return Embedding(vector, origin=REFERENCE, modality=reference.modality)
 
 
 def blank_picture(references: References, size: int) -> Tensor:

@@ -10,13 +10,13 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
-from ..stages.edit import EditOptions
-from .choices import ChoiceInput, check_choices, samplers, schedulers
+from ..stages.any2pix.options import EditOptions
 from .condition import apply_embedding, conditioning_inputs, scale_input, view_inputs
-from .conditioning import AdapterOptions, Conditioning, Painted
-from .host_options import where_known
-from .instruct import MAX_SEED
-from .inverted import (
+from .conditioning import AdapterOptions, Painted
+from .host.choices import ChoiceInput, check_choices, samplers, schedulers
+from .host.conditioning import Conditioning
+from .host.host_options import where_known
+from .host.inverted import (
     InvertedNoise,
     detach,
     inversion_of,
@@ -24,8 +24,9 @@ from .inverted import (
     require_same_schedule,
     sampler_sigmas,
 )
-from .latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
-from .networks import Network
+from .host.latents import NETWORK_REMEDY, mask_of, require_finite, samples_for
+from .host.networks import Network
+from .instruct import MAX_SEED
 from .sockets import CATEGORY, AdapterSocket, Embedding, EmbeddingSocket
 
 DEFAULTS = EditOptions()

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..loading.errors import file_error
 from ..loading.kinds import KINDS
 from ..loading.saved import SUFFIX, Saved, clean_name, read_saved, write_saved
-from .folders import MINIATURE, find_weights, folder_key
-from .host_options import where_known
+from .host.folders import MINIATURE, find_weights, folder_key
+from .host.host_options import where_known
 from .reading import read_text
 
 NOTHING_SAVED = "nothing saved yet"

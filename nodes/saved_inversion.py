@@ -12,8 +12,8 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..stages.encode import check_finite
-from .identity import ModelIdentity, identify
-from .inverted import INVERSION_KEY, Inversion, InvertedNoise, attach, inversion_of
+from .host.identity import ModelIdentity, identify
+from .host.inverted import INVERSION_KEY, Inversion, InvertedNoise, attach, inversion_of
 from .saved import LoadingNode, SavingNode, describe_file
 from .sockets import CATEGORY
 

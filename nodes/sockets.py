@@ -9,6 +9,8 @@ from ..stages.types import References
 
 CATEGORY = "any2pix"
 
+ORIGINS = PREDICTION, REFERENCE, REFINED, MIX = ("prediction", "reference", "refined", "mix")
+
 ImageBindSocket = io.Custom("IMAGEBIND")
 LLMSocket = io.Custom("MM_LLM")
 PriorSocket = io.Custom("MM_PRIOR")
@@ -42,11 +44,20 @@ class Embedding:
     noise.
     ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
     ``chain``: for a base, all references that the LLM was given, which those indices count in; None where nobody knows.
+    ``origin``: one of ORIGINS, empty in files of older versions. ``modality``: of a reference, "image", "audio" or
+    "text".
     """
 
     vector: Tensor | None
     candidates: tuple[int, ...] = ()
     chain: References | None = None
+    origin: str = ""
+    modality: str = ""
+
+    @property
+    def paints_from_noise(self) -> bool:
+        """Whether, as a base, it stands for no picture that could be inverted: <base_null>, or a sound or a text."""
+        return self.is_null or self.modality in ("audio", "text")
 
     @property
     def is_null(self) -> bool:

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import View, attach, cross_attentions, with_view
-from .conditioning import AdapterOptions, Conditioning, Entry, Painted, over_range, require_readable, require_sdxl, row
-from .networks import Network
+from .conditioning import AdapterOptions, Painted, over_range, row
+from .host.attention import View, attach, cross_attentions, with_view
+from .host.conditioning import Conditioning, Entry, require_readable, require_sdxl
+from .host.networks import Network
 
 RELEASED_TEXTS = {
     "positive": "best quality, high quality, and the caption",

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ..models.diffusion import TIME_IDS
-from .conditioning import AdapterOptions, Conditioning, Entry, Painted, over_range, require_sdxl, row
-from .networks import Network
-from .sdxl import STOCK_TIME_WIDTH
+from .conditioning import AdapterOptions, Painted, over_range, row
+from .host.conditioning import Conditioning, Entry, require_sdxl
+from .host.networks import Network
+from .host.sdxl import STOCK_TIME_WIDTH
 
 NO_TEXT: Conditioning = [[None, {}]]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from ..models.mm_llm import MultimodalLLM
+from ..models.transformers_networks import key_value_cache
 from .prompt import PromptIds
 
 COLDEST = 1e-4  # temperature; below it float32 may not hold logits divided by it, and only the likeliest would be drawn
@@ -71,7 +71,7 @@ def generate(
     """
     answers = [Answer() for _ in questions]
     rows = list(range(len(questions)))  # which question each row of the batch is
-    cache = DynamicCache()
+    cache = key_value_cache()
     ids, mask = _pad_left([question.prompt.ids for question in questions], device)
     references, places = _references(questions, ids.shape[1], device)
     for step in range(max_new_tokens):

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from ..models.mm_llm import EMBED_NORM
+from .length import norm_of, to_length
 
 # Defaults of the published demo, h = (0, 0.4, 1) and norm 20.
 BASE_WEIGHT = 0.0
@@ -44,14 +45,14 @@ def mix_noise(latent: Tensor, noise: Tensor, alpha: float, mode: MixMode = "pape
     if mode == "polar" and alpha == 0.0:
         return noise.clone()
 
-    latent_norm = _sample_norm(latent)
-    _require_direction(
-        latent_norm, "The latent of the noise mix", "An empty latent has no layout to keep: connect DDIM Invert."
+    latent_norm = _sample_norm(
+        latent, "latent of the noise mix", "An empty latent has no layout to keep: connect DDIM Invert."
     )
     mixed = alpha * latent + (1.0 - alpha) * noise
-    mixed_norm = _sample_norm(mixed)
-    _require_direction(mixed_norm, "The mix of latent and noise", "Use another seed.")
-    target = latent_norm if mode == "paper" else alpha * latent_norm + (1.0 - alpha) * _sample_norm(noise)
+    mixed_norm = _sample_norm(mixed, "mix of latent and noise", "Use another seed.")
+    target = latent_norm
+    if mode == "polar":
+        target = alpha * latent_norm + (1.0 - alpha) * _sample_norm(noise, "noise of the mix", "Use another seed.")
     return (mixed.float() * (target / mixed_norm)).to(latent.dtype)
 
 
@@ -94,9 +95,7 @@ def mix_embeddings(
     for name, part, weight in used:
         as_it_is = formula == "released" and name != "refined"
         mixed = mixed + weight * _checked_part(name, part, edit, weight, None if as_it_is else EMBED_NORM)
-    length = mixed.norm(dim=-1, keepdim=True)
-    _require_direction(length, "The mixed embedding", "The parts cancel out: change a weight.")
-    return (mixed * (norm / length)).to(edit.dtype)
+    return to_length(mixed, norm, "mixed embedding", "The parts cancel out: change a weight.").to(edit.dtype)
 
 
 def _checked_part(name: str, part: Tensor, edit: Tensor, weight: float, norm: float | None) -> Tensor:
@@ -108,20 +107,14 @@ def _checked_part(name: str, part: Tensor, edit: Tensor, weight: float, norm: fl
             f"The {name} embedding has {part.shape[-1]} numbers and the edit embedding {edit.shape[-1]}. "
             "They come from different checkpoints: load ImageBind, LLM and prior of one family."
         )
-    part = part.to(edit.device).float()
-    length = part.norm(dim=-1, keepdim=True)
-    _require_direction(length, f"The {name} embedding", f"Set {name}_weight to 0 or connect another one.")
-    return part if norm is None else part * (norm / length)
+    part, what = part.to(edit.device).float(), f"{name} embedding"
+    remedy = f"Set {name}_weight to 0 or connect another one."
+    if norm is not None:
+        return to_length(part, norm, what, remedy)
+    norm_of(part, what, remedy)
+    return part
 
 
-def _sample_norm(x: Tensor) -> Tensor:
+def _sample_norm(x: Tensor, what: str, remedy: str) -> Tensor:
     """(B, ...) -> (B, 1, ...): the L2 norm of every sample on its own, in float32."""
-    return x.float().flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
-
-
-def _require_direction(norm: Tensor, name: str, remedy: str) -> None:
-    """Raise where a vector cannot be rescaled: it is zero or not finite."""
-    if not norm.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinite numbers. {remedy}")
-    if (norm == 0).any():
-        raise ValueError(f"{name} is all zeros, so it has no direction. {remedy}")
+    return norm_of(x.float().flatten(1), what, remedy).view(-1, *[1] * (x.ndim - 1))

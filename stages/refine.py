@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.prior import INPUT_NORM, MODALITIES, RefinementPrior
+from .length import to_length
 from .preprocess import tokenize_clip
 
 # The released pipeline's call of the prior.
@@ -87,14 +88,7 @@ def _input(prior: RefinementPrior, embedding: Tensor | None, text: str, source: 
             f"The refinement prior takes one embedding of {size} numbers, got shape {tuple(embedding.shape)}. "
             "Load the prior and ImageBind (or the LLM) of one checkpoint family."
         )
-    length = embedding.float().norm()
-    if not length.isfinite():
-        raise ValueError(
-            "The embedding to refine holds NaN or infinite numbers. Check what made it, or run that in float32."
-        )
-    if length == 0:
-        raise ValueError("The embedding to refine is all zeros, so it says nothing. Connect another one.")
-    return (embedding.float() * (INPUT_NORM / length))[None]
+    return to_length(embedding, INPUT_NORM, "embedding to refine")[None]
 
 
 def _check_options(source: str, score: float, guidance: float) -> None:

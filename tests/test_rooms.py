@@ -118,6 +118,24 @@ def test_every_room_is_packaged():
     assert packages == set(MAY_IMPORT) - {"__init__.py"}
 
 
+def test_every_folder_of_a_room_is_packaged():
+    listed = re.findall(r'"any2pix\.([\w.]+)"', (ROOT / "pyproject.toml").read_text())
+    folders = {
+        path.parent.relative_to(ROOT) for room in packages_of_rooms() for path in (ROOT / room).rglob("__init__.py")
+    }
+    assert {".".join(folder.parts) for folder in folders} <= set(listed)
+
+
+def packages_of_rooms() -> set[str]:
+    return set(MAY_IMPORT) - {"__init__.py"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nodes" / "host").glob("*.py")), ids=lambda path: path.name)
+def test_what_knows_comfyui_knows_no_node(path):
+    for level, name, line in imports_of(path):
+        assert level != 2, f"{path.relative_to(ROOT)}:{line}: nodes/host may not import nodes/{name}"
+
+
 def test_requirements_and_pyproject_ask_for_the_same():
     text = (ROOT / "pyproject.toml").read_text()
     listed = re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M).group(1)

@@ -90,7 +90,7 @@ class Stage:
 def networks() -> dict[str, Any]:
     """Name -> a function that builds the network at its published size, empty. Ours from Fp8Layers."""
     from any2pix.models import adapter, imagebind, mm_llm, prior, two_view
-    from any2pix.nodes.precision import Fp8Layers as operations
+    from any2pix.nodes.host.precision import Fp8Layers as operations
 
     return {
         "ImageBind (vision, audio, text)": lambda: imagebind.ImageBind(imagebind.ImageBindDims.published(), operations),
@@ -133,8 +133,8 @@ def sdxl_vae() -> Any:
 
 
 def weight_bytes(module: Any, precision: str) -> int:
-    """Bytes of a module's parameters in a precision; fp8 as the loaders keep it (nodes/precision.py)."""
-    from any2pix.nodes.precision import DTYPES, FP8, quantize
+    """Bytes of a module's parameters in a precision; fp8 as the loaders keep it (nodes/host/precision.py)."""
+    from any2pix.nodes.host.precision import DTYPES, FP8, quantize
 
     if precision == FP8:
         quantize(module.half())
@@ -167,8 +167,8 @@ class Chain:
         self.loaded: list[Any] = []  # the loaders' outputs, which ComfyUI keeps
 
     def network(self, name: str, precision: str = "fp16") -> Any:
-        from any2pix.nodes.networks import wrap_network
-        from any2pix.nodes.precision import FP8, quantize
+        from any2pix.nodes.host.networks import wrap_network
+        from any2pix.nodes.host.precision import FP8, quantize
 
         module = networks()[name]().half()
         if precision == FP8:
@@ -194,7 +194,7 @@ class Chain:
 
     def embeddings(self) -> Iterator[Stage]:
         import torch
-        from any2pix.nodes.networks import transformer_activations
+        from any2pix.nodes.host.networks import transformer_activations
         from any2pix.stages.preprocess import CLIPS
         from pretend_card import CARD
 
@@ -222,7 +222,7 @@ class Chain:
     def answer(self) -> Stage:
         """One pass over prompt and answer together: more than the prompt's pass, and more than any single token's."""
         import torch
-        from any2pix.nodes.networks import transformer_activations
+        from any2pix.nodes.host.networks import transformer_activations
         from pretend_card import CARD
         from transformers import DynamicCache
 
@@ -238,7 +238,7 @@ class Chain:
 
     def refinement(self) -> Stage:
         import torch
-        from any2pix.nodes.networks import transformer_activations
+        from any2pix.nodes.host.networks import transformer_activations
         from any2pix.nodes.refine import GUIDED_ROWS
         from any2pix.nodes.refine import PROMPT_TOKENS as PRIOR_TOKENS
         from pretend_card import CARD
@@ -260,7 +260,7 @@ class Chain:
         import comfy.model_management as management
         import torch
         from any2pix.models.diffusion import DiffusionDims
-        from any2pix.nodes.sdxl import build_model
+        from any2pix.nodes.host.sdxl import build_model
         from comfy.sd import VAE
         from pretend_card import CARD
 

@@ -1,7 +1,7 @@
 """What the notes in the example workflows say, in plain words for artists. Markdown, without inline code: Vue nodes
 write it in dark blue on dark."""
 
-from any2pix.stages.edit_by_text import TextEditOptions
+from any2pix.stages.pix2pix.pipeline import TextEditOptions
 from workflow_blueprints import notes as notes_of_blueprints
 from workflow_without_llm import notes as notes_without_llm
 

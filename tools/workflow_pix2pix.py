@@ -3,7 +3,7 @@ side."""
 
 from dataclasses import replace
 
-from any2pix.stages.edit_by_text import TextEditOptions
+from any2pix.stages.pix2pix.pipeline import TextEditOptions
 from workflow_parts import (
     ASK_COLOR,
     INPUT_COLOR,

@@ -24,7 +24,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...stages.edit import LATENT_STEP
+from ...stages.latents import LATENT_STEP
 from ..case import Case, Medium
 from . import Draw, dataset
 

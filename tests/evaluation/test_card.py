@@ -16,8 +16,8 @@ from any2pix.evaluation.sweeps import Sweep
 from any2pix.evaluation.tradeoff import STRENGTHS, SWEPT
 from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare
 from any2pix.loading.files import write_network_file
-from any2pix.stages.edit import EditOptions
-from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions
+from any2pix.stages.any2pix.options import EditOptions
+from any2pix.stages.pix2pix.pipeline import SDEditOptions, TextEditOptions
 
 FIGURES = {name: Rate(0.995, 0.0021, 137) for _, name, _, _ in TABLE} | {
     "done/add": Rate(0.613, 0.0287, 288),

@@ -13,7 +13,7 @@ from any2pix.evaluation.editor import Outcome, options_from
 from any2pix.evaluation.judge import ATTRIBUTES
 from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
-from any2pix.stages.edit import EditOptions
+from any2pix.stages.any2pix.options import EditOptions
 from PIL import Image
 
 

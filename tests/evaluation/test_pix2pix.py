@@ -14,7 +14,7 @@ from any2pix.evaluation.judge import ATTRIBUTES
 from any2pix.evaluation.pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
 from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
-from any2pix.stages.edit_by_text import TextEditOptions
+from any2pix.stages.pix2pix.pipeline import TextEditOptions
 
 SAID = {
     "sunny": ("sun",), "rain": ("rain",), "snow": ("snow",), "night": ("night", "dark"),

@@ -5,7 +5,7 @@ from any2pix.evaluation.cases import draw_cases
 from any2pix.evaluation.editor import MINIATURE, prepare
 from any2pix.loading.imagebind import load_imagebind
 from any2pix.loading.llm import load_llm
-from any2pix.stages.edit import Networks
+from any2pix.stages.any2pix.pipeline import Networks
 from any2pix.stages.instruct import instruct
 
 
@@ -21,9 +21,9 @@ def networks():
 def test_plans_are_those_of_single_instructions():
     pair, cases = networks(), draw_cases(seed=6, count=1)[:5]
     for case, edit in zip(cases, prepare(pair, cases), strict=True):
-        alone = instruct(pair.llm, edit.references, case.sample.instruction)
-        assert edit.case is case and edit.plan.answer == alone.answer
-        torch.testing.assert_close(edit.plan.edit, alone.edit, rtol=1e-4, atol=1e-4)
+        alone = instruct(pair.llm, edit.planned.references, case.sample.instruction)
+        assert edit.case is case and edit.planned.plan.answer == alone.answer
+        torch.testing.assert_close(edit.planned.plan.edit, alone.edit, rtol=1e-4, atol=1e-4)
 
 
 def test_drawn_plans_repeat_for_a_seed():
@@ -31,7 +31,7 @@ def test_drawn_plans_repeat_for_a_seed():
 
     def drawn(seed):
         prepared = prepare(pair, cases, temperature=2.5, generator=torch.Generator().manual_seed(seed))
-        return [edit.plan.answer if edit.plan else None for edit in prepared]
+        return [edit.planned.plan.answer if edit.planned else None for edit in prepared]
 
     assert drawn(1) == drawn(1)
     assert len({tuple(drawn(seed)) for seed in range(3)}) > 1

@@ -52,7 +52,7 @@ def test_every_method_measures_the_bundled_networks(tmp_path, monkeypatch):
     def forbidden(*_):
         raise AssertionError("painted again")
 
-    monkeypatch.setattr("any2pix.evaluation.methods.paint_plans", forbidden)
+    monkeypatch.setattr("any2pix.evaluation.methods.edit_pictures", forbidden)
     monkeypatch.setattr("any2pix.evaluation.methods.sdedit", forbidden)
     run.main([*told, *kept[:2], "--metrics", "structure", "--out", str(tmp_path / "more.jsonl")])
     assert set(read_rows([tmp_path / "more.jsonl"])["metric"]) == {"structure"}
@@ -114,9 +114,9 @@ def test_noise_is_that_of_the_scene(checkpoint, cases):
 
 
 def test_a_batch_gives_what_its_cases_give_alone(checkpoint, cases):
-    """InstructAny2Pix, whose cases are planned and painted together; alpha 1 draws no noise for an edit."""
+    """InstructAny2Pix, whose cases are planned and painted together; each draws its own noise."""
     edits = [case for case in cases if case.source is not None]
-    edit = build_method("any2pix", checkpoint, 1, ["steps=2", "iterations=1"]).edit
+    edit = build_method("any2pix", checkpoint, 1, ["steps=2", "iterations=1", "alpha=0.5"]).edit
     for case, output in zip(edits[:2], edit(edits), strict=False):
         (alone,) = edit([case])
         assert (output.caption, output.base, output.planned) == (alone.caption, alone.base, True)
@@ -124,7 +124,7 @@ def test_a_batch_gives_what_its_cases_give_alone(checkpoint, cases):
 
 
 def test_an_answer_without_an_edit_counts_as_failed(checkpoint, cases, monkeypatch):
-    monkeypatch.setattr("any2pix.evaluation.methods.instruct_batch", lambda *_: [ValueError("no edit")])
+    monkeypatch.setattr("any2pix.evaluation.methods.edit_pictures", lambda *_: [ValueError("no edit")])
     (output,) = build_method("any2pix", checkpoint, 1, []).edit(cases[:1])
     assert output.planned is False
     found = run.measure_output(cases[0], output, Tools(), ("caption_right", "base_right", "psnr", "done"))

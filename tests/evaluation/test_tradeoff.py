@@ -27,8 +27,8 @@ from any2pix.evaluation.tradeoff_plot import best_offset, plot
 from any2pix.loading.autoencoder import load_autoencoder
 from any2pix.loading.imagebind import load_imagebind
 from any2pix.loading.pix2pix import load_text_diffusion
-from any2pix.stages.edit import Networks
-from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions
+from any2pix.stages.any2pix.pipeline import Networks
+from any2pix.stages.pix2pix.pipeline import SDEditOptions, TextEditOptions
 
 
 def curve(direction, image, method="A", cases=200, spread=0.0, seed=0) -> Curve:

@@ -13,7 +13,7 @@ from any2pix.loading.errors import CheckpointError
 from any2pix.loading.strict import EmptyWeights
 from any2pix.models.adapter import UnclipDims, UnclipProjector
 from any2pix.models.diffusion import DiffusionDims, default_time_ids
-from any2pix.nodes.sdxl import build_model, comfy_unet_config, convert_keys
+from any2pix.nodes.host.sdxl import build_model, comfy_unet_config, convert_keys
 from diffusers import UNet2DConditionModel
 from harness.unet_eps import relative
 from safetensors.torch import save_file

@@ -6,8 +6,8 @@ import comfy.model_base
 import comfy.model_patcher
 import pytest
 import torch
-from any2pix.nodes.layers import Layers, cast_weights
-from any2pix.nodes.sdxl import build_model
+from any2pix.nodes.host.layers import Layers, cast_weights
+from any2pix.nodes.host.sdxl import build_model
 from harness.dynamic_vram import load_model_weights_as_newer
 from torch import nn
 
@@ -110,14 +110,14 @@ def test_a_unet_keeps_its_weights_in_the_precision_asked_for(run, tiny):
 def test_it_does_where_whole_layers_are_given_the_files_tensors(run, tiny, monkeypatch):
     """ComfyUI 0.16 to 0.32 but on Windows: tensors are assigned with dynamic VRAM, and layers are built with
     weights."""
-    monkeypatch.setattr("any2pix.nodes.sdxl.is_dynamic", lambda patcher: True)
+    monkeypatch.setattr("any2pix.nodes.host.sdxl.is_dynamic", lambda patcher: True)
     monkeypatch.setattr(comfy.model_base.BaseModel, "load_model_weights", load_model_weights_as_newer)
     test_a_unet_keeps_its_weights_in_the_precision_asked_for(run, tiny)
 
 
 def test_a_unet_that_lacks_a_weight_or_has_another_shape_is_named(run, tiny):
     from any2pix.loading.diffusion import load_unet
-    from any2pix.nodes.folders import find_weights
+    from any2pix.nodes.host.folders import find_weights
 
     weights, config = load_unet(find_weights("unet", tiny))
     key = "time_embedding.linear_1.weight"

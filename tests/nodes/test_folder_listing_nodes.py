@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from any2pix.loading.kinds import KINDS
-from any2pix.nodes import example_inputs, folders, listing
+from any2pix.nodes.host import example_inputs, folders, listing
 
 pytestmark = pytest.mark.one_host
 

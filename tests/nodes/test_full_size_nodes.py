@@ -22,7 +22,7 @@ def vision_part():
     from dataclasses import replace
 
     from any2pix.models.imagebind import ImageBind, ImageBindDims
-    from any2pix.nodes.networks import OPERATIONS
+    from any2pix.nodes.host.networks import OPERATIONS
 
     dims = replace(ImageBindDims.published(), vision_blocks=2, text_blocks=1, audio_blocks=1, text_vocab=64)
     return ImageBind(dims, OPERATIONS), lambda module, device: module.encode_image(
@@ -33,7 +33,7 @@ def vision_part():
 def language_part():
     """The LLM at its real width, one block of it, reading 128 tokens."""
     from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
-    from any2pix.nodes.networks import OPERATIONS
+    from any2pix.nodes.host.networks import OPERATIONS
 
     llama = {**MMLLMDims.published().llama, "num_hidden_layers": 1, "vocab_size": 512}
     dims = MMLLMDims(embed=1024, llama=llama, projector_hidden=64)
@@ -60,7 +60,7 @@ def profiled_peak(run) -> int:
 @pytest.mark.one_host  # the tests' own dynamic VRAM lends copies, which count
 @pytest.mark.parametrize("part", PARTS)
 def test_the_bytes_counted_are_those_of_a_real_run(card, part):
-    from any2pix.nodes.networks import wrap_network
+    from any2pix.nodes.host.networks import wrap_network
     from pretend_card import CARD
 
     with torch.inference_mode():
@@ -80,7 +80,7 @@ def test_the_bytes_counted_are_those_of_a_real_run(card, part):
 def test_a_layer_that_stayed_beside_the_card_uncast_is_an_error(card):
     """What the pretended card is for: networks of plain torch layers fail on it in a partial load."""
     from any2pix.models.adapter import UnclipDims, UnclipProjector
-    from any2pix.nodes.networks import OPERATIONS, wrap_network
+    from any2pix.nodes.host.networks import OPERATIONS, wrap_network
     from pretend_card import CARD
 
     with torch.inference_mode(), card(int(1.3 * 2**30)):

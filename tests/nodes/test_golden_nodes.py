@@ -19,7 +19,7 @@ def size(request):
 @pytest.fixture(scope="module")
 def model(size, tiny):
     """The golden's UNet through the loader's own conversion."""
-    from any2pix.nodes.sdxl import build_model
+    from any2pix.nodes.host.sdxl import build_model
     from diffusers import UNet2DConditionModel
 
     config = unet.config(size)
@@ -31,7 +31,7 @@ def model(size, tiny):
 
 
 def adapter_of(build, dims, seed):
-    from any2pix.nodes.networks import OPERATIONS, wrap_network
+    from any2pix.nodes.host.networks import OPERATIONS, wrap_network
 
     network = build(dims, OPERATIONS)
     seeded.fill(network, seed)
@@ -44,7 +44,7 @@ def vector(row) -> Embedding:
 
 def test_two_view_eps_is_the_authors(run, model, size):
     from any2pix.models.two_view import TwoViewAdapter, TwoViewDims
-    from any2pix.nodes.attention import cross_attentions
+    from any2pix.nodes.host.attention import cross_attentions
 
     golden, given = seeded.load(f"two_view_{size}"), unet.inputs(size)
     widths = tuple(width for _, width in cross_attentions(model.model.diffusion_model))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from any2pix.nodes.host_options import where_known
+from any2pix.nodes.host.host_options import where_known
 
 pytestmark = pytest.mark.one_host
 

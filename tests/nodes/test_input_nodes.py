@@ -161,7 +161,7 @@ ASK = {"instruction": "make it snow", "seed": 0, "temperature": 0.0, "max_new_to
     ],
 )
 def test_bad_questions_are_named_before_the_llm_is_loaded(networks, monkeypatch, changes, message):
-    from any2pix.nodes.networks import Network
+    from any2pix.nodes.host.networks import Network
 
     monkeypatch.setattr(Network, "load", lambda *_: pytest.fail("the weights were loaded"))
     with pytest.raises(ValueError, match=message):

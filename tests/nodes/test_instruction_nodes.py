@@ -192,12 +192,12 @@ def test_the_mix_leaves_base_null_out_and_has_the_norm_asked_for(run):
 
 def test_the_released_mix_reads_a_reference_at_length_20_and_a_prediction_as_it_is(run):
     edit, refined, base = torch.eye(3, 64) * torch.tensor([[18.0], [1.0], [2.0]])
-    for candidates, length in (((), 20.0), ((0,), 2.0)):  # a base that the LLM predicted names what it was chosen from
+    for origin, length in (("reference", 20.0), ("prediction", 2.0)):
         (mixed,) = run(
             pack.MixEmbeddings,
             edit=Embedding(edit),
             refined=Embedding(refined),
-            base=Embedding(base, candidates),
+            base=Embedding(base, origin=origin),
             edit_weight=0.5,
             refined_weight=1.0,
             base_weight=1.0,

@@ -4,7 +4,7 @@ import comfy.samplers
 import pytest
 import torch
 from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
-from any2pix.nodes.inverted import inversion_of
+from any2pix.nodes.host.inverted import inversion_of
 from any2pix.nodes.sockets import Embedding
 from any2pix.stages.sample import SCHEDULES, schedule
 from harness.unet_eps import relative

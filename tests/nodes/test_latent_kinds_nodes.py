@@ -12,7 +12,7 @@ from any2pix.nodes import (
     NoiseMix,
     Refine,
 )
-from any2pix.nodes.inverted import INVERSION_KEY
+from any2pix.nodes.host.inverted import INVERSION_KEY
 from any2pix.nodes.sockets import Embedding
 from harness.pix2pix_models import pix2pix_model, prompts, sample
 from harness.unet_eps import relative, seeded

@@ -10,8 +10,8 @@ from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_pix2pix_unet
 from any2pix.loading.text_encoder import load_text_encoder
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
+from any2pix.nodes.host.sdxl import build_model, comfy_unet_config, convert_keys
 from any2pix.nodes.load_pix2pix import OUR_TEXT_ENCODER, LoadInstructPix2Pix
-from any2pix.nodes.sdxl import build_model, comfy_unet_config, convert_keys
 from any2pix.stages.preprocess import tokens_for
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel

@@ -10,8 +10,8 @@ import torch
 from any2pix.loading.autoencoder import load_autoencoder
 from any2pix.loading.diffusion import build_unet, load_unet
 from any2pix.models.diffusion import default_time_ids
-from any2pix.nodes import folders
-from any2pix.nodes.sdxl import build_model
+from any2pix.nodes.host import folders
+from any2pix.nodes.host.sdxl import build_model
 
 EXACT = 1e-4  # relative error of eps; measured 1e-6
 
@@ -145,7 +145,7 @@ def test_adapter_and_model_of_other_sizes_are_an_error(run, networks, unet_path)
     from any2pix.loading.adapter import load_adapter
     from any2pix.loading.files import write_network_file
     from any2pix.models.adapter import UnclipDims, UnclipProjector
-    from any2pix.nodes.networks import OPERATIONS, wrap_network
+    from any2pix.nodes.host.networks import OPERATIONS, wrap_network
     from any2pix.nodes.sockets import Embedding
 
     dims = UnclipDims(embed=64, hidden=8, context=2048, pooled=1280, pooled_in=4)

@@ -5,8 +5,8 @@ import any2pix.nodes as pack
 import pytest
 import torch
 from any2pix.loading.files import read_network_file, write_network_file
-from any2pix.nodes import folders, precision
-from any2pix.nodes.networks import describe
+from any2pix.nodes.host import folders, precision
+from any2pix.nodes.host.networks import describe
 from any2pix.stages.encode import encode_image, encode_text
 from any2pix.stages.instruct import instruct
 from any2pix.stages.refine import refine

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from any2pix.nodes import GridValues
-from any2pix.nodes.renames import RENAMED, old_ids, register_renames
+from any2pix.nodes.host.renames import RENAMED, old_ids, register_renames
 from comfy_api.latest import ComfyAPI
 from harness.coroutines import result_of
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
-from any2pix.nodes.inverted import INVERSION_KEY, inversion_of
+from any2pix.nodes.host.inverted import INVERSION_KEY, inversion_of
 from any2pix.nodes.sockets import Embedding
 from harness.unet_eps import relative
 
@@ -340,7 +340,7 @@ def test_crossed_percentages_are_an_error(run, networks, vectors):
 def test_the_graph_paints_what_the_stages_paint_without_comfyui(run, networks, tiny, vectors, clean, scheduler):
     from any2pix.loading.diffusion import load_embedding_diffusion
     from any2pix.models.autoencoder import SDXL_SCALE
-    from any2pix.nodes.folders import find_weights
+    from any2pix.nodes.host.folders import find_weights
     from any2pix.stages.denoiser import GuidedDenoiser
     from any2pix.stages.invert import ddim_invert
     from any2pix.stages.sample import sample_euler, schedule

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from any2pix.nodes import LoadInversion, NoiseMix, SaveInversion
-from any2pix.nodes.identity import identify, sample_weights
-from any2pix.nodes.inverted import INVERSION_KEY, inversion_of
-from any2pix.nodes.patchers import is_dynamic
+from any2pix.nodes.host.identity import identify, sample_weights
+from any2pix.nodes.host.inverted import INVERSION_KEY, inversion_of
+from any2pix.nodes.host.patchers import is_dynamic
 from any2pix.nodes.sockets import Embedding
 from harness.saved_files import (  # noqa: F401
     STEPS,

@@ -22,7 +22,8 @@ from comfy.cli_args import args
 args.cpu, args.base_directory = True, tempfile.mkdtemp()
 import nodes, comfy_api.latest, torch
 import any2pix.nodes as pack
-sys.modules["torchaudio"] = None  # ComfyUI 0.3.75 and transformers have imported it; later ones do without
+from transformers import CLIPTextModel, GPT2Model, LlamaModel  # while they find torchaudio, as they have looked for it
+sys.modules["torchaudio"] = None  # ComfyUI 0.3.75 has imported it; later ones do without
 asyncio.run(pack.comfy_entrypoint())
 loaders = (
     pack.LoadImageBind, pack.LoadLLM, pack.LoadPrior, pack.LoadAdapter, pack.LoadDiffusion, pack.LoadInstructPix2Pix
@@ -40,6 +41,35 @@ with torch.inference_mode():
 print(json.dumps({"loaded": 2 + len(others), "norm": float(references[0].embedding.norm()), "answer": answer}))
 """
 )
+
+SLOW_TO_IMPORT = ("transformers", "diffusers", "torchaudio")
+START = (
+    """
+import asyncio, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+from comfy.cli_args import args
+args.cpu, args.base_directory = True, tempfile.mkdtemp()
+import nodes, comfy_api.latest
+"""
+    + f"""
+for name in {SLOW_TO_IMPORT}:
+    sys.modules[name] = None
+"""
+    + """
+import any2pix.nodes as pack
+extension = asyncio.run(pack.comfy_entrypoint())
+for node in asyncio.run(extension.get_node_list()):
+    node.GET_SCHEMA()
+"""
+)
+
+
+def test_the_pack_starts_without_what_is_slow_to_import():
+    """An artist waits for every import at each start of ComfyUI."""
+    done = subprocess.run(
+        [sys.executable, "-c", START, str(workspace.comfyui_path())], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_the_nodes_run_on_what_comfyui_brings():

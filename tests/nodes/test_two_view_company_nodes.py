@@ -139,7 +139,7 @@ def test_a_missing_text_is_named(apply, vectors, side):
 
 def test_an_adapter_for_another_unet_is_refused(apply, vectors):
     from any2pix.models.two_view import TwoViewAdapter, TwoViewDims
-    from any2pix.nodes.networks import wrap_network
+    from any2pix.nodes.host.networks import wrap_network
 
     for dims in (
         TwoViewDims(64, 48, (96,) * 6),

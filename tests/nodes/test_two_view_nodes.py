@@ -59,8 +59,8 @@ def test_the_blocks_of_the_published_sdxl_are_in_diffusers_order(tiny):
     import comfy.utils
     from any2pix.models.diffusion import DiffusionDims
     from any2pix.models.two_view import TwoViewDims
-    from any2pix.nodes.attention import cross_attentions
-    from any2pix.nodes.sdxl import comfy_unet_config
+    from any2pix.nodes.host.attention import cross_attentions
+    from any2pix.nodes.host.sdxl import comfy_unet_config
     from comfy.ldm.modules.diffusionmodules import openaimodel
     from diffusers import UNet2DConditionModel
 

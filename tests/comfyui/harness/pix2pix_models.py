@@ -34,7 +34,7 @@ def pix2pix_model(family: str, channels: int = 8):
     """The same as a MODEL, of the class that ComfyUI finds for a checkpoint of this family."""
     import comfy.supported_models
     import comfy.utils
-    from any2pix.nodes.sdxl import build_model, comfy_unet_config, convert_keys
+    from any2pix.nodes.host.sdxl import build_model, comfy_unet_config, convert_keys
     from comfy.model_patcher import ModelPatcher
 
     unet = pix2pix_unet(family, channels)

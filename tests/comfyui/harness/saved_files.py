@@ -21,7 +21,7 @@ from any2pix.nodes import (
     SaveReferences,
     TextEmbedding,
 )
-from any2pix.nodes.folders import folder_key
+from any2pix.nodes.host.folders import folder_key
 from any2pix.nodes.sockets import Embedding
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

@@ -52,6 +52,6 @@ def relative(one: Tensor, other: Tensor) -> float:
 def load_network(adapter, dtype: torch.dtype | None = None):
     """An adapter file as Load Embedding Adapter hands it on."""
     from any2pix.loading.adapter import load_adapter
-    from any2pix.nodes.networks import OPERATIONS, wrap_network
+    from any2pix.nodes.host.networks import OPERATIONS, wrap_network
 
     return wrap_network(load_adapter(adapter, OPERATIONS, dtype=dtype))

@@ -15,8 +15,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..loading.strict import EmptyWeights
-from ..loading.unet_layout import FIXED
+from ...loading.strict import EmptyWeights
+from ...loading.unet_layout import FIXED
 from .layers import Layers
 from .patchers import is_dynamic, new_patcher
 

@@ -1,35 +1,47 @@
-"""The two-view adapter's image attention inside a MODEL.
+"""Tokens beside a text's in the cross attentions of a MODEL: the two-view adapter's image tokens, and their kind.
 
-Every cross attention gives attention(q, text) + scale * attention(q, image). The image tokens travel in the
-conditioning, so each row that ComfyUI samples (areas, guiders with three sides, batches split by low memory) brings its
-own. The attention is added around whatever patch stands in a block when the UNet runs, so it does not matter who
-patched the model before or after us.
+The tokens travel in the conditioning, so each row that ComfyUI samples (areas, guiders with three sides, batches split
+by low memory) brings its own. The patch goes around whatever patch stands in a block when the UNet runs, so it does not
+matter who patched the model before or after us. Three policies say how the keys and values of the tokens are used:
+
+- "add": attention(q, text) + scale * attention(q, tokens), as IP-Adapter's (Ye et al., arXiv 2308.06721).
+- "replace": they take the place of the text's first ones, as InstructBrush's (arXiv 2403.18660).
+- "join": they follow the text's, under one softmax.
+
+With "replace" and "join", ``scale`` leads from the text's own attention, 0, to the new one, 1.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Literal, get_args
 
-from comfy.conds import CONDConstant, CONDCrossAttn
+import torch
+from comfy.conds import CONDConstant, CONDCrossAttn, CONDRegular
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ..models.two_view import ImageKeyValue
+from .choices import require_choice
 from .networks import Network
 
 # ComfyUI's name of a cross attention: part of the UNet, number of the block, transformer in it
 Block = tuple[str, int, int]
+Policy = Literal["add", "replace", "join"]
+POLICIES = get_args(Policy)
 Attention = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]  # (q, k, v, extra_options) -> (B, pixels, width)
 
 
 @dataclass(frozen=True)
 class View:
-    """Image tokens (B, T, C), a row of them for each row that is sampled, and how strongly they are felt."""
+    """Tokens (B, T, C), a row of them for each row that is sampled, how strongly they are felt, and how."""
 
     tokens: Tensor
     scale: float
+    policy: Policy = "add"
+
+    def __post_init__(self) -> None:
+        require_choice("policy of the attention", self.policy, POLICIES)
 
 
 def cross_attentions(unet: nn.Module) -> list[tuple[Block, int]]:
@@ -65,12 +77,13 @@ def attach(model: Any, adapter: Network) -> Any:
 def with_view(extras: dict[str, Any], adapter: Network, view: View) -> dict[str, Any]:
     """A conditioning entry's dict with one more view of this adapter; its tokens are (1, T, C).
 
-    As CONDCrossAttn, rows with 4 and with 8 tokens still run together: ComfyUI repeats the 4, which attention does not
-    notice.
+    Added, rows with 4 and with 8 tokens still run together (CONDCrossAttn): ComfyUI repeats the 4, which attention does
+    not notice. Beside a text under one softmax it would.
     """
+    kind = CONDCrossAttn if view.policy == "add" else CONDRegular
     conds = extras.get("model_conds", {})
-    tokens, scale = next(names for names in _view_keys(_adapter_key(adapter)) if names[0] not in conds)
-    conds = {**conds, tokens: CONDCrossAttn(view.tokens), scale: CONDConstant(view.scale)}
+    tokens, how = next(names for names in _view_keys(_adapter_key(adapter)) if names[0] not in conds)
+    conds = {**conds, tokens: kind(view.tokens), how: CONDConstant((view.scale, view.policy))}
     return {**extras, "model_conds": conds}
 
 
@@ -101,10 +114,10 @@ class ImageAttention:
         return executor(x, timesteps, context, y, control, options, **conds)
 
     def _take_views(self, conds: dict[str, Any]) -> Iterator[View]:
-        for tokens, scale in _view_keys(self.key):
+        for tokens, how in _view_keys(self.key):
             if tokens not in conds:
                 return
-            yield View(conds.pop(tokens), conds.pop(scale))
+            yield View(conds.pop(tokens), *conds.pop(how))
 
     def _with_image_attention(self, options: dict[str, Any], views: list[View]) -> dict[str, Any]:
         replace = options.get("patches_replace", {})
@@ -112,30 +125,53 @@ class ImageAttention:
         added = {}
         for block, layer in zip(self.blocks, self.adapter.module.layers, strict=True):
             before = there.get(block) or there.get(block[:2]) or plain_attention  # ComfyUI asks for them in this order
-            added[block] = AddedAttention(before, layer, views)
+            added[block] = PatchedAttention(before, layer, views)
         return {**options, "patches_replace": {**replace, "attn2": {**there, **added}}}
 
 
 @dataclass(frozen=True)
-class AddedAttention:
-    """A cross attention's patch: what ``before`` gives, and the attention to the image tokens."""
+class PatchedAttention:
+    """A cross attention's patch: what ``before`` gives, and the attention to the tokens."""
 
     before: Attention
-    layer: ImageKeyValue
+    layer: Callable[[Tensor], tuple[Tensor, Tensor]]  # tokens -> keys, values (B, T, width) each
     views: list[View]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
-        out = self.before(q, k, v, extra_options)
+        beside = [view for view in self.views if view.policy != "add"]
+        attend = self.before
+        for view in beside:
+            attend = self._beside_text(attend, view)
+        out = attend(q, k, v, extra_options)
         for view in self.views:
-            if len(view.tokens) != len(q):
-                raise ValueError(
-                    f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are "
-                    "sampled, so the two-view adapter cannot tell whose they are. Take that pack's node out of the "
-                    "model's way, and use ComfyUI's own masked or area conditioning in its place."
-                )
-            keys, values = self.layer(view.tokens.to(q.dtype))
-            out = out + view.scale * plain_attention(q, keys, values, extra_options)
+            if view.policy == "add":
+                out = out + view.scale * plain_attention(q, *self._keys_and_values(q, view), extra_options)
         return out
+
+    def _beside_text(self, attend: Attention, view: View) -> Attention:
+        """``attend``, with the view's keys and values among the text's."""
+
+        def attention(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
+            own = self._keys_and_values(q, view)
+            if view.policy == "replace":
+                first = own[0].shape[1]
+                keys, values = (torch.cat([new, text[:, first:]], dim=1) for new, text in zip(own, (k, v), strict=True))
+            else:
+                keys, values = (torch.cat([text, new], dim=1) for new, text in zip(own, (k, v), strict=True))
+            out = attend(q, keys, values, extra_options)
+            return out if view.scale == 1.0 else torch.lerp(attend(q, k, v, extra_options), out, view.scale)
+
+        return attention
+
+    def _keys_and_values(self, q: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        if len(view.tokens) != len(q):
+            raise ValueError(
+                f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are sampled, "
+                "so the two-view adapter cannot tell whose they are. Take that pack's node out of the model's way, and "
+                "use ComfyUI's own masked or area conditioning in its place."
+            )
+        keys, values = self.layer(view.tokens.to(q.dtype))
+        return keys, values
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any]) -> Tensor:
@@ -155,5 +191,5 @@ def _adapter_key(adapter: Network) -> str:
 
 
 def _view_keys(key: str) -> Iterator[tuple[str, str]]:
-    """The names of the first, second, ... view's tokens and scale in model_conds."""
-    return ((f"{key}_tokens_{number}", f"{key}_scale_{number}") for number in count())
+    """The names of the first, second, ... view's tokens, and of its scale and policy, in model_conds."""
+    return ((f"{key}_tokens_{number}", f"{key}_how_{number}") for number in count())

@@ -7,13 +7,13 @@ from pathlib import Path, PureWindowsPath
 
 import folder_paths
 
-from ..loading.entries import trouble_at
-from ..loading.errors import printable
-from ..loading.kinds import KINDS
+from ...loading.entries import trouble_at
+from ...loading.errors import printable
+from ...loading.kinds import KINDS
 from .listing import list_folder
 
 MINIATURE = "miniature"
-MINIATURE_FOLDER = Path(__file__).resolve().parent.parent / "miniature"
+MINIATURE_FOLDER = Path(__file__).resolve().parents[2] / "miniature"
 WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix")  # networks, each with a miniature
 SAVED_KINDS = ("references", "embedding", "inversion")  # what nodes of ours wrote

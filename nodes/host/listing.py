@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ..loading.entries import read_bounded
-from ..loading.errors import CheckpointError, printable
+from ...loading.entries import read_bounded
+from ...loading.errors import CheckpointError, printable
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ..loading.atomic import write_atomic
+from ...loading.atomic import write_atomic
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
+EXAMPLES = Path(__file__).resolve().parents[2] / "workflows" / "inputs"
 logger = logging.getLogger(__name__)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import comfy.sample
 from torch import Tensor
 
-from ..stages.encode import check_finite
+from ...stages.encode import check_finite
 
 ENCODE = "Connect the latent of VAE Encode."
 OVERFLOW_REMEDY = (

@@ -9,6 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ...stages.latents import noise_in, noise_scale, with_noise
 from .choices import require_choice, samplers, schedulers
 from .identity import ModelIdentity
 from .latents import require_finite, samples_of
@@ -18,7 +19,6 @@ INVERSION_KEY = "any2pix_inversion"
 # above a share of sigma it is noise, where that share is high enough to tell the two apart.
 NOISE_SHARE = 0.5
 LEAST_NOISE_DEVIATION = 2.0
-MAX_SIGMA_TOLERANCE = 1e-5  # relative; comfy.samplers.Sampler.max_denoise
 SIGMA_TOLERANCE = 1e-4  # relative; the same schedule computed on two devices differs by less
 
 
@@ -51,16 +51,14 @@ class Inversion:
         return float(self.sigmas[0])
 
     @property
-    def vp_scale(self) -> float:
-        """Length of a latent in ComfyUI's variance-exploding space over that of its unit-variance twin."""
-        return (1.0 + self.start_sigma**2) ** 0.5
+    def whole(self) -> bool:
+        """Whether it was inverted all the way up."""
+        return self.start_step == 0
 
     @property
     def noise_scale(self) -> float:
-        """What ComfyUI multiplies noise with at the first step: sigma, but sqrt(1 + sigma^2) from the highest level
-        on."""
-        at_top = self.start_sigma > self.sigma_max * (1 - MAX_SIGMA_TOLERANCE)
-        return self.vp_scale if at_top else self.start_sigma
+        """What ComfyUI multiplies noise with at the first step."""
+        return float(noise_scale(self.start_sigma, self.sigma_max))
 
     def noise(self) -> Tensor:
         """What the noise mix blends with fresh noise, of unit variance, in model space.
@@ -69,13 +67,11 @@ class Inversion:
         step in between the picture still shows in the latent, and it is the noise on top of the clean picture.
         """
         start = self.latent_format.process_in(self.samples)
-        if self.start_step == 0:
-            return start / self.vp_scale
-        return (start - self._clean(start)) / self.start_sigma
+        return noise_in(start, self._clean(start), self.start_sigma, self.whole)
 
     def with_noise(self, noise: Tensor, alpha: float | None = None) -> "Inversion":
         """The inversion that starts from this noise, the reverse of ``noise``. ``alpha``: for the record."""
-        start = noise * self.vp_scale if self.start_step == 0 else self._clean(noise) + noise * self.start_sigma
+        start = with_noise(noise, self._clean(noise), self.start_sigma, self.whole)
         return replace(self, samples=self.latent_format.process_out(start), alpha=alpha)
 
     def with_noise_outside(self, mask: Tensor, noise: Tensor) -> "Inversion":

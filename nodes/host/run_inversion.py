@@ -14,7 +14,7 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
-from ..stages.invert import InversionOptions, ddim_invert
+from ...stages.invert import InversionOptions, ddim_invert
 from .conditioning import require_cover, require_readable
 from .inverted import Inversion
 from .latents import NETWORK_REMEDY, require_finite

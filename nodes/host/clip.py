@@ -3,17 +3,19 @@ it."""
 
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.sd
 import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
 
-from ..models.text_encoder import TextEncoder, TextEncoderDims
-from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT
+from ...models.text_encoder import TextEncoder, TextEncoderDims
+from ...stages.preprocess import END_OF_TEXT, START_OF_TEXT
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 def build_clip(encoder: TextEncoder, **options: bool) -> comfy.sd.CLIP:
@@ -73,7 +75,9 @@ class _FromText:
     """Where comfy opens a tokenizer from a path, ours is at hand as text."""
 
     @staticmethod
-    def from_pretrained(text: str, **_: Any) -> PreTrainedTokenizerFast:
+    def from_pretrained(text: str, **_: Any) -> "PreTrainedTokenizerFast":
+        from transformers import PreTrainedTokenizerFast
+
         tokenizer = Tokenizer.from_str(text)
         ends = [(mark, tokenizer.token_to_id(mark)) for mark in (START_OF_TEXT, END_OF_TEXT)]
         tokenizer.post_processor = TemplateProcessing(single=f"{START_OF_TEXT} $A {END_OF_TEXT}", special_tokens=ends)

@@ -6,8 +6,8 @@ from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
 from any2pix.models.diffusion import alphas_cumprod
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from any2pix.stages.denoiser import EditDenoiser
-from any2pix.stages.edit import decode_pictures, encode_pictures
-from any2pix.stages.edit_by_text import SDEditOptions, TextEditOptions, edit_by_text, sdedit, tokens_of
+from any2pix.stages.latents import decode_pictures, encode_pictures
+from any2pix.stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, edit_by_text, sdedit, tokens_of
 from any2pix.stages.sample import schedule
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from torch import nn

@@ -1,4 +1,4 @@
-"""Edits by words alone, for work outside ComfyUI: InstructPix2Pix (arXiv 2211.09800), and SDEdit (arXiv 2108.01073),
+"""Edits by words alone in a batch, without ComfyUI: InstructPix2Pix (arXiv 2211.09800), and SDEdit (arXiv 2108.01073),
 which has no instruction: it adds noise to the picture and paints the caption of the result from there."""
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..models.autoencoder import SDXL_SCALE, Autoencoder
-from ..models.text_diffusion import TextDiffusion
-from .denoiser import EditDenoiser, GuidedDenoiser
-from .edit import decode_pictures, encode_pictures
-from .preprocess import tokens_for
-from .sample import sample_euler, schedule
+from ...models.autoencoder import SDXL_SCALE, Autoencoder
+from ...models.text_diffusion import TextDiffusion
+from ..denoiser import EditDenoiser, GuidedDenoiser, MaskedDenoiser
+from ..latents import decode_pictures, encode_pictures, latent_masks, noise_scale
+from ..preprocess import tokens_of
+from ..sample import sample_euler, schedule
+from ..steps import Hook, run_step
+
+STEPS = ("encode picture", "paint", "decode")
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,18 @@ def edit_by_text(
     instructions: Sequence[str],
     noise: Tensor,
     options: TextEditOptions | None = None,
+    masks: Tensor | None = None,
+    hook: Hook = run_step,
 ) -> Tensor:
     """Pictures (B, H, W, 3) in [0, 1] and an instruction for each -> edited pictures, sides cropped to multiples of 8.
 
-    `noise` (B, 4, H/8, W/8) of unit variance.
+    `noise` (B, 4, H/8, W/8) of unit variance. `masks` (B, H, W) in [0, 1]: 1 where the edit may paint. ``hook`` runs
+    each of STEPS.
     """
     _check_count(pictures, instructions)
     options = options or TextEditOptions()
-    latents = encode_pictures(vae, pictures)
-    denoiser = EditDenoiser(
+    latents = hook("encode picture", lambda: encode_pictures(vae, pictures))
+    model = EditDenoiser(
         pix2pix,
         tokens_of(pix2pix, instructions),
         tokens_of(pix2pix, [""]),
@@ -74,8 +80,14 @@ def edit_by_text(
         options.text_guidance,
         options.image_guidance,
     )
-    sigmas = schedule(options.scheduler, options.steps).to(latents)
-    return decode_pictures(vae, sample_euler(denoiser, sigmas[0] * noise.to(latents), sigmas))
+    sigmas, noise = schedule(options.scheduler, options.steps).to(latents), noise.to(latents)
+    start = noise_scale(sigmas[0]) * noise
+    if masks is not None:
+        mask = latent_masks(masks, latents)
+        shown = latents * (mask < 1)  # as InstructPix2Pix Guidance hands the picture to the sampler
+        model, start = MaskedDenoiser(model, mask, shown, noise), start + shown
+    painted = hook("paint", lambda: sample_euler(model, start, sigmas))
+    return hook("decode", lambda: decode_pictures(vae, painted))
 
 
 def sdedit(
@@ -85,22 +97,19 @@ def sdedit(
     captions: Sequence[str],
     noise: Tensor,
     options: SDEditOptions | None = None,
+    hook: Hook = run_step,
 ) -> Tensor:
     """Pictures (B, H, W, 3) in [0, 1] and the caption of each result -> pictures of the same size (Meng et al., alg.
-    1)."""
+    1). ``hook`` runs each of STEPS."""
     _check_count(pictures, captions)
     options = options or SDEditOptions()
-    latents = encode_pictures(vae, pictures)
+    latents = hook("encode picture", lambda: encode_pictures(vae, pictures))
     empty = tokens_of(diffusion, [""])
-    denoiser = GuidedDenoiser(diffusion, tokens_of(diffusion, captions), empty, options.cfg)
+    model = GuidedDenoiser(diffusion, tokens_of(diffusion, captions), empty, options.cfg)
     sigmas = options.sigmas().to(latents)
-    return decode_pictures(vae, sample_euler(denoiser, latents + sigmas[0] * noise.to(latents), sigmas))
-
-
-def tokens_of(diffusion: TextDiffusion, texts: Sequence[str]) -> Tensor:
-    """(B, L) tokens, as the network's text encoder takes them; (B, 2, L) where it has two."""
-    encoder = diffusion.text_encoder
-    return tokens_for(encoder, texts).to(next(encoder.parameters()).device)
+    start = latents + sigmas[0] * noise.to(latents)
+    painted = hook("paint", lambda: sample_euler(model, start, sigmas))
+    return hook("decode", lambda: decode_pictures(vae, painted))
 
 
 def _check_count(pictures: Tensor, texts: Sequence[str]) -> None:

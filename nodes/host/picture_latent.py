@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..stages.encode import name_rows
+from ...stages.encode import name_rows
 from .inverted import inversion_of
 from .latents import ENCODE, require_finite
 

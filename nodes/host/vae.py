@@ -6,7 +6,7 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ..models.autoencoder import Autoencoder
+from ...models.autoencoder import Autoencoder
 from .patchers import new_patcher
 
 # Bytes per pixel and per byte of dtype at the widest layer: input, output and intermediates of one residual block.

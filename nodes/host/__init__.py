@@ -1,0 +1,1 @@
+"""What the nodes need of ComfyUI's internals: memory, model folders, precision, MODEL and VAE, inverted latents."""

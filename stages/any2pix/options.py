@@ -1,0 +1,96 @@
+"""The settings of InstructAny2Pix's pipeline: those of the nodes, under the names of their widgets."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...models.prior import MODALITIES
+from ...models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
+from ..invert import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, InversionOptions
+from ..mix import (
+    BASE_WEIGHT,
+    EDIT_WEIGHT,
+    MIX_FORMULAS,
+    MIX_MODES,
+    MIX_NORM,
+    REFINED_WEIGHT,
+    MixFormula,
+    MixMode,
+)
+from ..refine import AESTHETIC_SCORE, SOURCE
+from ..sample import schedule
+
+NEGATIVES = ("null", "source")
+INVERSIONS = ("source", "null")
+RELEASED_PROMPT = "best quality, high quality"  # the release puts no comma between it and the caption
+RELEASED_NEGATIVE = "monochrome, lowres, bad anatomy, worst quality, low quality"
+MINIATURE_GUIDANCE = 3.0  # of the prior; the published 10 overshoots at the miniature's size
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """The defaults are the miniature's. ValueError, with the value and the choices, where one cannot be.
+
+    - `alpha` 0..1: share of the source picture's noise (1 keeps the layout), mixed as `mode` says.
+    - `edit_weight`, `refined_weight`, `base_weight`, `norm`, `formula`: the embedding mix.
+    - `negative`: what the guidance `cfg` leads away from, "null" (the zeros of the unconditional model) or "source"
+      (the source picture's embedding).
+    - `inversion`: the embedding that the inversion runs with, "source" or "null"; `inversion_cfg` its guidance.
+    - `start_at_step`: the step of the `scheduler`'s `steps` at which the sampler begins and the inversion ends.
+    - `adapter_scale`, `view`, `local_strength`, `prompt` (the caption follows it) and `negative_prompt`: of a two-view
+      adapter, which paints beside a text.
+    - `score` 1..10, `prior_guidance` and `prior_source` ("video" for what the LLM predicted): the refinement prior.
+    - `temperature` 0: the LLM takes the likeliest token.
+    """
+
+    alpha: float = 1.0
+    mode: MixMode = "paper"
+    edit_weight: float = EDIT_WEIGHT
+    refined_weight: float = REFINED_WEIGHT
+    base_weight: float = BASE_WEIGHT
+    norm: float = MIX_NORM
+    formula: MixFormula = "equal"
+    steps: int = 25
+    cfg: float = 3.0
+    scheduler: str = "normal"
+    start_at_step: int = 0
+    inversion: Literal["source", "null"] = "source"
+    inversion_cfg: float = 1.0
+    iterations: int = DEFAULT_ITERATIONS
+    tolerance: float = DEFAULT_TOLERANCE
+    negative: Literal["null", "source"] = "null"
+    adapter_scale: float = 1.0
+    view: str = RELEASED_VIEW
+    local_strength: float = RELEASED_LOCAL_STRENGTH
+    prompt: str = RELEASED_PROMPT
+    negative_prompt: str = RELEASED_NEGATIVE
+    score: float = AESTHETIC_SCORE
+    prior_guidance: float = MINIATURE_GUIDANCE
+    prior_source: str = SOURCE
+    temperature: float = 0.0
+
+    def __post_init__(self):
+        for name, choices in (
+            ("mode", MIX_MODES),
+            ("formula", MIX_FORMULAS),
+            ("negative", NEGATIVES),
+            ("inversion", INVERSIONS),
+            ("prior_source", tuple(MODALITIES)),
+            ("view", VIEWS),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; choose one of: {', '.join(choices)}.")
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(f"alpha lies between 0 and 1, got {self.alpha}.")
+        last = len(schedule(self.scheduler, self.steps)) - 2
+        if not 0 <= self.start_at_step <= last:
+            raise ValueError(f"start_at_step is {self.start_at_step}; it must be 0 to {last} at steps {self.steps}.")
+        InversionOptions(self.iterations, self.tolerance)
+
+    @property
+    def whole(self) -> bool:
+        """Whether pictures are inverted all the way up."""
+        return self.start_at_step == 0
+
+
+DEFAULTS = EditOptions()

@@ -1,0 +1,64 @@
+"""Pictures and their latents, and the noise in a latent that was inverted; in unit variance, without ComfyUI."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.autoencoder import SDXL_SCALE, Autoencoder
+from .sample import train_sigmas, ve_scale
+
+LATENT_STEP = 8  # pixels a latent place; sides are cropped to a multiple
+MAX_SIGMA_TOLERANCE = 1e-5  # relative; comfy.samplers.Sampler.max_denoise
+
+
+@torch.no_grad()
+def encode_pictures(vae: Autoencoder, pictures: Tensor) -> Tensor:
+    """(B, H, W, 3) in [0, 1] -> latents (B, 4, H/8, W/8) of unit variance; sides are cropped to multiples of 8."""
+    height, width = (side - side % LATENT_STEP for side in pictures.shape[1:3])
+    top, left = (pictures.shape[1] - height) // 2, (pictures.shape[2] - width) // 2
+    x = pictures[:, top : top + height, left : left + width].movedim(-1, 1)
+    weight = next(vae.parameters())
+    return vae.encode(x.to(weight.device, weight.dtype) * 2 - 1)[0] * SDXL_SCALE
+
+
+@torch.no_grad()
+def decode_pictures(vae: Autoencoder, latents: Tensor) -> Tensor:
+    """Unit-variance latents (B, 4, h, w) -> (B, 8h, 8w, 3) in [0, 1]."""
+    return ((vae.decode(latents / SDXL_SCALE) + 1) / 2).clamp(0, 1).movedim(1, -1)
+
+
+def latent_masks(masks: Tensor, latents: Tensor) -> Tensor:
+    """Masks (B, H, W) -> (B, 1, h, w), scaled to the latents as ComfyUI scales a noise mask."""
+    return F.interpolate(masks[:, None].float(), latents.shape[2:], mode="bilinear").to(latents)
+
+
+def draw_noise(shape: tuple[int, ...] | torch.Size, seed: int) -> Tensor:
+    """Unit-variance noise on the CPU, float32: the numbers that ComfyUI draws for the seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def noise_in(start: Tensor, clean: Tensor, sigma: Tensor | float, whole: bool) -> Tensor:
+    """The unit-variance noise of a latent at noise level ``sigma``, in the variance-exploding space of the samplers.
+
+    ``whole``: it was inverted all the way up, and all of it counts as noise, in the variance-preserving scale
+    (InstructAny2Pix, arXiv 2312.06738, sec. 3). In between, the picture still shows, and it is what lies on top of
+    ``clean``.
+    """
+    return start / _ve_scale(sigma) if whole else (start - clean) / sigma
+
+
+def with_noise(noise: Tensor, clean: Tensor, sigma: Tensor | float, whole: bool) -> Tensor:
+    """The reverse of ``noise_in``: the latent at ``sigma`` that a sampler starts from."""
+    return noise * _ve_scale(sigma) if whole else clean + noise * sigma
+
+
+def _ve_scale(sigma: Tensor | float) -> float:
+    return (1.0 + float(sigma) ** 2) ** 0.5
+
+
+def noise_scale(sigma: Tensor | float, sigma_max: Tensor | float | None = None) -> Tensor:
+    """What ComfyUI multiplies noise with at a sampler's first step: sqrt(1 + sigma^2) from the model's highest noise
+    level ``sigma_max`` on (None: SD's), else sigma."""
+    sigma = torch.as_tensor(sigma)
+    highest = train_sigmas()[-1] if sigma_max is None else sigma_max
+    return ve_scale(sigma) if float(sigma) > float(highest) * (1 - MAX_SIGMA_TOLERANCE) else sigma
