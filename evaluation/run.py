@@ -78,6 +78,20 @@ def rows_of(shown: Shown, given: argparse.Namespace, weights: str, code: str) ->
     ]  # fmt: skip
 
 
+def cases_of(given: argparse.Namespace) -> list[Case]:
+    """The cases that the command line asks for. ValueError where there is none."""
+    cases = load_cases(given.data, Draw(given.split, given.seed, given.samples, given.kinds and tuple(given.kinds)))
+    for pair in given.where:
+        tag, _, values = pair.partition("=")
+        if unknown := [case for case in cases if tag not in case.tags]:
+            known = ", ".join(unknown[0].tags)
+            raise ValueError(f"{pair!r} names no tag of the cases. Write TAG=VALUE,VALUE with one of: {known}.")
+        cases = [case for case in cases if case.tags[tag] in values.split(",")]
+    if not cases:
+        raise ValueError(f"No case has {' and '.join(given.where)}. Ask for fewer conditions.")
+    return cases
+
+
 def methods_of(given: argparse.Namespace, checkpoint: Checkpoint) -> list[Method]:
     """Each method with the options it was given, and once for each value where an option of it is swept."""
     methods = []
@@ -140,7 +154,7 @@ def main(argv: list[str] | None = None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     checkpoint = Checkpoint(given.miniature, given.device)
     weights, code = weights_digest(given.miniature), code_digest()
-    cases = load_cases(given.data, Draw(given.split, given.seed, given.samples, given.kinds and tuple(given.kinds)))
+    cases = cases_of(given)
     methods, names = methods_of(given, checkpoint), given.metrics or METRICS.names()
     made_with = digest_of({"weights": weights, "code": code_digest(PAINTING), "seed": given.seed, "bf16": given.bf16})
     gallery = Gallery(given.pictures, made_with) if given.pictures else None
@@ -162,6 +176,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, help="edits of each kind, or lines of a folder's list (default: all)")
     parser.add_argument("--kinds", nargs="+", help="only these kinds of edit")
+    parser.add_argument("--where", nargs="+", default=[], metavar="TAG=VALUE,VALUE", help="only cases with these tags")
     parser.add_argument("--methods", nargs="+", choices=list(TITLES), default=list(TITLES))
     parser.add_argument("--options", nargs="+", default=[], metavar="METHOD.NAME=VALUE")
     parser.add_argument("--sweep", nargs="+", default=[], metavar="METHOD.NAME=VALUE,VALUE,...")

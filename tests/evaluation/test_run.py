@@ -164,3 +164,16 @@ def test_digests_follow_the_files(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"2")
     assert weights_digest(tmp_path) != first and len(first) == 12
     assert code_digest() == code_digest() != code_digest(("models",))
+
+
+def test_cases_are_chosen_by_their_tags():
+    def asked(*where):
+        told = ["--samples", "1", "--kinds", "add", "style", "--where", *where]
+        return [case.name for case in run.cases_of(run._arguments().parse_args(told))]
+
+    assert asked("given_as=text,audio") == ["add/0/text", "add/0/audio", "style/0/text"]
+    assert asked("given_as=text", "kind=style") == ["style/0/text"]
+    with pytest.raises(ValueError, match="'way=text' names no tag of the cases.*kind, given_as, background"):
+        asked("way=text")
+    with pytest.raises(ValueError, match="No case has given_as=mixed"):
+        asked("given_as=mixed")
