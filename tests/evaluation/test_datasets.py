@@ -9,7 +9,7 @@ import torch
 from any2pix.datagen.toyland import HELD_OUT, TEST_SEEDS_FROM, Scene, caption
 from any2pix.evaluation.case import Case, Medium
 from any2pix.evaluation.cases import draw_cases
-from any2pix.evaluation.datasets import DATASETS, Draw, load_cases
+from any2pix.evaluation.datasets import DATASETS, Draw, load_cases, toyland
 from any2pix.evaluation.datasets.folder import words_of
 from any2pix.evaluation.datasets.toyland import FINAL_SEEDS_FROM, beyond, case_of
 from PIL import Image
@@ -68,6 +68,20 @@ def test_final_seeds_lie_beyond_all_others():
         assert case.target_caption == caption(edit.sample.target)
         assert not torch.equal(case.target, case_of(edit).target), "another drawing"
     assert max(edit.sample.target.seed for edit in draw_cases(3, 4, "test")) < FINAL_SEEDS_FROM
+
+
+def test_the_final_split_is_drawn_from_its_own_stream(monkeypatch):
+    """Here with another number of the stream, so that the frozen cases stay unseen."""
+    drawn = {}
+    for stream in (5, 6):
+        monkeypatch.setattr(toyland, "FINAL_STREAM", stream)
+        asked = [load_cases("toyland", Draw("final", seed, 1, ("add", "generate"))) for seed in (1, 2)]
+        assert [case.name for case in asked[0]] == ["add/0/text", "add/0/image", "add/0/audio", "generate/0/mixed"]
+        assert all(torch.equal(a.target, b.target) for a, b in zip(*asked, strict=True)), "there is no seed to choose"
+        drawn[stream] = asked[0]
+    assert not torch.equal(drawn[5][0].target, drawn[6][0].target)
+    monkeypatch.undo()
+    assert toyland.FINAL_STREAM == 20_261_128, "frozen"
 
 
 def test_validation_is_neither_held_out_nor_final():
