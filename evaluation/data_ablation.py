@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 SHARES = (0.1, 0.5, 1.0)  # of the filtered pairs, each share within the next
 SETS = "pairs"  # name of the shards of a drawn set
 TRAINER = "any2pix.training.train_instructpix2pix"  # run as a command: the evaluation does not build on the training
-TRAINER_CONFIG = Path(__file__).parents[1] / "training" / "configs" / "instructpix2pix.yaml"
+TRAINER_CONFIG = Path(__file__).parents[1] / "training" / "recipes" / "instructpix2pix" / "miniature.yaml"
 START = {"unet": "text_unet.safetensors", "text_encoder": "text_encoder.safetensors", "vae": "vae.safetensors"}
 COLUMNS = ("pairs", "number", "edit done", "others kept", "direction", "image similarity")
 
@@ -145,7 +145,7 @@ def train(config: dict, run: Path, out: Path) -> None:
     """Train, or go on where a training was stopped; RuntimeError where it fails."""
     place = run / "config.yaml"
     place.write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = [sys.executable, "-m", TRAINER, "--config", place, "--work", run / "work", "--out", out]
+    command = [sys.executable, "-m", TRAINER, "--recipe", place, "--work", run / "work", "--out", out]
     if status := subprocess.run(command, check=False).returncode:
         raise RuntimeError(f"The training in {run} ended with status {status}; its output above says why.")
 

@@ -43,6 +43,12 @@ def load_text_unet(
     return read_unet(_plan(path, "text_unet", 0), dtype, progress)
 
 
+def takes_source(path: str | Path) -> bool:
+    """Whether a UNet has channels for a source picture: an InstructPix2Pix, and not one that reads texts alone."""
+    dims = plan_unet(path, ("text_unet", "pix2pix", "unet")).dims
+    return dims["in_channels"] != dims["out_channels"]
+
+
 def load_text_diffusion(
     unet: str | Path, text_encoder: str | Path, device="cpu", dtype=torch.float32, source: bool = False
 ) -> TextDiffusion:

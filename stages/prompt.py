@@ -35,6 +35,10 @@ RETRY_GREEDY = "Try other words, or a temperature of 0.3 and other seeds"  # at 
 WITHOUT_LLM = "Or edit without the LLM: example workflow edit_without_llm."
 
 
+class UnreadableAnswer(ValueError):
+    """The LLM's answer holds no edit. Any other ValueError is a fault of what it was asked, or of the LLM."""
+
+
 @dataclass(frozen=True)
 class PromptIds:
     """``positions``: where each mark's ``<video>`` stands in ``ids``, as in ``ResolvedInstruction.order``."""
@@ -180,8 +184,8 @@ def _last(ids: list[int], token: int) -> int | None:
     return len(ids) - 1 - ids[::-1].index(token) if token in ids else None
 
 
-def _answer_error(text: str, cut_off: bool, retry: str, what: str) -> ValueError:
+def _answer_error(text: str, cut_off: bool, retry: str, what: str) -> UnreadableAnswer:
     remedy = f"{retry}, or raise max_new_tokens: the answer was cut off." if cut_off else f"{retry}."
-    return ValueError(
+    return UnreadableAnswer(
         f'The LLM\'s answer {what}, so there is no edit to paint. {remedy} {WITHOUT_LLM} It said: "{text}"'
     )

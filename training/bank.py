@@ -1,10 +1,9 @@
 """Pre-rendered Toyland pictures, so that a training step costs no drawing."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +14,23 @@ from ..datagen.drawing import SIZE as PICTURE_SIZE
 from ..datagen.toyland import Scene, render, sample_scene
 from ..loading.atomic import atomic_path, write_atomic
 from ..stages.preprocess import image_to_tensor
-from .command import file_digest
+from .caches import missing
+from .digests import drawn_digest
+
+Drawn = tuple[Scene, float]  # a scene and its cleanliness
 
 
 @dataclass(frozen=True)
 class SceneBank:
-    """`images` (N, 128, 128, 3) uint8 on disk, the scene and cleanliness 0..1 each was drawn from."""
+    """`images` (N, 128, 128, 3) uint8 on disk, the scene and cleanliness 0..1 each was drawn from.
+
+    `key` stands for everything the pictures depend on; what is computed from them is cached under it.
+    """
 
     images: np.ndarray
     scenes: tuple[Scene, ...]
     cleanliness: np.ndarray
+    key: str = ""
 
     def batch(self, index: Tensor | np.ndarray) -> Tensor:
         """Indices (B,) -> pictures (B, 3, 128, 128) in [0, 1]."""
@@ -33,41 +39,40 @@ class SceneBank:
 
 def scene_bank(work: Path, count: int, seed: int, split: str = "train", messy_share: float = 0.0) -> SceneBank:
     """Draw (or read back) `count` pictures of `split`; `messy_share` of them with a cleanliness below 1."""
-    folder = Path(work) / f"bank-{split}-{count}-{seed}-{messy_share:g}"
+    key = drawn_digest(kind="scenes", count=count, seed=seed, split=split, messy_share=messy_share)
+
+    def choose() -> list[Drawn]:
+        rng = np.random.default_rng(seed)
+        chosen = []
+        for _ in range(count):
+            scene = sample_scene(rng, split)
+            chosen.append((scene, float(rng.uniform()) if rng.uniform() < messy_share else 1.0))
+        return chosen
+
+    return drawn_bank(Path(work) / f"bank-{split}-{count}-{seed}-{key}", key, choose)
+
+
+def drawn_bank(folder: Path, key: str, choose: Callable[[], Sequence[Drawn]]) -> SceneBank:
+    """The pictures of the scenes that `choose` gives, drawn or read back from `folder`, which is of this `key`."""
     picture_file, scene_file = folder / "images.npy", folder / "scenes.json"
-    if not scene_file.exists():
-        _draw_bank(folder, picture_file, scene_file, count, seed, split, messy_share)
+    with missing(scene_file) as is_missing:
+        if is_missing:
+            chosen = choose()
+            with atomic_path(picture_file) as unfinished:
+                _draw(unfinished, chosen)
+            records = [{**asdict(scene), "cleanliness": cleanliness} for scene, cleanliness in chosen]
+            write_atomic(scene_file, json.dumps(records))  # the last one: with it the bank is whole
     records = json.loads(scene_file.read_text())
     cleanliness = np.array([record.pop("cleanliness") for record in records], dtype=np.float32)
-    images = np.load(picture_file, mmap_mode="r")
-    return SceneBank(images, tuple(Scene(**record) for record in records), cleanliness)
+    scenes = tuple(Scene(**record) for record in records)
+    return SceneBank(np.load(picture_file, mmap_mode="r"), scenes, cleanliness, key)
 
 
-def _draw_bank(
-    folder: Path, picture_file: Path, scene_file: Path, count: int, seed: int, split: str, messy_share: float
-):
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    images = np.lib.format.open_memmap(picture_file, "w+", np.uint8, (count, PICTURE_SIZE, PICTURE_SIZE, 3))
-    records = []
-    for index in tqdm(range(count), desc=f"drawing {split} pictures", mininterval=5):
-        scene = sample_scene(rng, split)
-        cleanliness = float(rng.uniform()) if rng.uniform() < messy_share else 1.0
+def _draw(path: Path, chosen: Sequence[Drawn]) -> None:
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(chosen), PICTURE_SIZE, PICTURE_SIZE, 3))
+    for index, (scene, cleanliness) in enumerate(tqdm(chosen, desc="drawing pictures", mininterval=5)):
         images[index] = render(scene, cleanliness)
-        records.append({**asdict(scene), "cleanliness": cleanliness})
     images.flush()
-    write_atomic(scene_file, json.dumps(records))
-
-
-def cached(work: Path, name: str, weights: Path, compute: Callable[[], Any]) -> Any:
-    """What `compute` makes with a network (tensors), kept in `work` for as long as the network's file stays the
-    same."""
-    path = Path(work) / f"{name}-{file_digest(weights)}.pt"
-    if not path.exists():
-        computed = compute()
-        with atomic_path(path) as unfinished:
-            torch.save(computed, unfinished)
-    return torch.load(path, weights_only=True)
 
 
 @torch.no_grad()

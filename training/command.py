@@ -1,103 +1,59 @@
 """The command line that all training scripts share."""
 
 import argparse
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import MISSING, fields, is_dataclass
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
 
-import yaml
 from accelerate import PartialState
 
-CONFIGS = Path(__file__).parent / "configs"
+from .recipe_files import MINIATURE_RECIPE, load_recipe, recipe_names
+
 MINIATURE = Path(__file__).parent.parent / "miniature"
 WORK = Path(".train")
-READ_AT_ONCE = 2**24  # bytes
-Section = TypeVar("Section")
+OUT = WORK / "out"
+
+logger = logging.getLogger(__name__)
 
 
-def load_config(name: str, path: Path | None = None) -> dict:
-    """The YAML file of a network, the bundled one by default; another one has the same keys."""
-    bundled = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    if path is None:
-        return bundled
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    given = set(config) if isinstance(config, dict) else set()
-    _refuse_unknown(given, bundled, path)
-    if missing := [key for key in bundled if key not in given]:
-        raise ValueError(f"{path} lacks {', '.join(missing)}. Start from a copy of training/configs/{name}.yaml.")
-    return config
+def network_file(out: Path, name: str) -> Path:
+    """A network that a training builds on: the one in `out`, else the bundled miniature's."""
+    own = Path(out) / name
+    if own.is_file():
+        return own
+    logger.info("%s is not in %s: the bundled miniature's is taken", name, out)
+    return MINIATURE / name
 
 
-def read_section(cls: type[Section], values: Any, name: str) -> Section:
-    """The section `name` of a configuration as the dataclass `cls`, sections within it too.
-
-    ValueError names a key that is unknown, missing or of another type than the dataclass says.
-    """
-    known = {entry.name: entry for entry in fields(cls)}
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} is {values!r}; it must hold the keys {', '.join(known)}.")
-    _refuse_unknown(values, known, name)
-    needed = [key for key, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
-    if missing := [key for key in needed if key not in values]:
-        raise ValueError(f"{name} lacks {', '.join(missing)}.")
-    hints = get_type_hints(cls)
-    return cls(**{key: _read_value(hints[key], value, key, name) for key, value in values.items()})
-
-
-def _refuse_unknown(given: Iterable[Any], known: dict[str, Any], name: str | Path) -> None:
-    if unknown := sorted(str(key) for key in given if key not in known):
-        raise ValueError(
-            f"{name} has {', '.join(unknown)}, which this training does not know. It knows {', '.join(known)}."
-        )
-
-
-def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
-    if is_dataclass(hint):
-        return read_section(hint, value, key)
-    types = get_args(hint) or (hint,)
-    if type(value) in types or (type(value) is int and float in types):
-        return value
-    wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
-    exponent = (
-        " YAML wants a point before an exponent, as in 1.0e-4." if float in types and isinstance(value, str) else ""
+def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list[str] | None = None) -> None:
+    """Parse the arguments, train, write the results as JSON to the standard output."""
+    bundled = ", ".join(recipe_names(name))
+    parser = argparse.ArgumentParser(description=f"Train {name} by a recipe; a stopped training goes on.")
+    parser.add_argument(
+        "--recipe",
+        "--config",
+        default=MINIATURE_RECIPE,
+        help=f"a bundled recipe ({bundled}) or a YAML file (default: %(default)s)",
     )
-    raise ValueError(f"{name}: {key} is {value!r}; it must be of type {wanted}.{exponent}")
-
-
-def file_digest(path: Path) -> str:
-    """Twelve hexadecimal digits that stand for the content of a file, or of all files in a folder."""
-    path = Path(path)
-    if path.is_dir():
-        parts = [f"{file.relative_to(path)} {file_digest(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(READ_AT_ONCE):
-            digest.update(part)
-    return digest.hexdigest()[:12]
-
-
-def fingerprint(config: dict, weights: Iterable[Path] = ()) -> str:
-    """Twelve hexadecimal digits that stand for a configuration and the networks it builds on."""
-    parts = [json.dumps(config, sort_keys=True), *map(file_digest, weights)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list[str] | None = None):
-    """Parse --config, --work and --out, train, print the results as JSON."""
-    parser = argparse.ArgumentParser(description=f"Train the network of configs/{name}.yaml; resumes where it stopped.")
-    parser.add_argument("--config", type=Path, help=f"YAML file (default: the bundled {name}.yaml)")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe, such as loop.steps=100"
+    )
     parser.add_argument(
         "--work", type=Path, default=WORK, help="folder for checkpoints and caches (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=MINIATURE, help="folder for the weights (default: %(default)s)")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=OUT,
+        help="folder for the weights; what is needed and not there is the miniature's (default: %(default)s)",
+    )
+    given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    results = train(load_config(name, arguments.config), arguments.work, arguments.out)
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it names every file of a checkpoint
+    for folder in (given.work, given.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    results = train(load_recipe(name, given.recipe, given.set), given.work, given.out)
     if PartialState().is_main_process:
-        print(json.dumps(results, indent=2))
+        sys.stdout.write(json.dumps(results, indent=2) + "\n")

@@ -16,6 +16,8 @@ from ..datagen.toyland import PLACES, Scene
 from ..loading.atomic import atomic_path
 from ..models.imagebind import ImageBindDims
 from ..stages.preprocess import CLIPS, waveform_to_clips
+from .caches import missing
+from .digests import drawn_digest
 
 logger = logging.getLogger(__name__)
 
@@ -129,13 +131,19 @@ class SoundBank:
 def sound_bank(work: Path, count: int, seed: int, dims: ImageBindDims) -> SoundBank:
     """Synthesise ``count`` sounds from ``seed`` on, or read them back; kinds in turn."""
     kinds = tuple(SOUND_KINDS[index % len(SOUND_KINDS)] for index in range(count))
-    path = Path(work) / f"sounds-{count}-{seed}-{dims.mel_bins}x{dims.mel_frames}.npy"
-    if not path.exists():
-        shape = (count, CLIPS, 1, dims.mel_bins, dims.mel_frames)
-        with atomic_path(path) as unfinished:
-            clips = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
-            for index, kind in enumerate(tqdm(kinds, desc="synthesising sounds", mininterval=5)):
-                waveform, rate = synthesize(kind, seed + index)
-                clips[index] = waveform_to_clips(torch.from_numpy(waveform), rate, dims).numpy()
-            clips.flush()
+    key = drawn_digest(kind="sounds", count=count, seed=seed, dims=dims.to_dict())
+    path = Path(work) / f"sounds-{count}-{seed}-{key}.npy"
+    with missing(path) as is_missing:
+        if is_missing:
+            with atomic_path(path) as unfinished:
+                _synthesise(unfinished, kinds, seed, dims)
     return SoundBank(np.load(path, mmap_mode="r"), kinds)
+
+
+def _synthesise(path: Path, kinds: Sequence[str], seed: int, dims: ImageBindDims) -> None:
+    shape = (len(kinds), CLIPS, 1, dims.mel_bins, dims.mel_frames)
+    clips = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    for index, kind in enumerate(tqdm(kinds, desc="synthesising sounds", mininterval=5)):
+        waveform, rate = synthesize(kind, seed + index)
+        clips[index] = waveform_to_clips(torch.from_numpy(waveform), rate, dims).numpy()
+    clips.flush()

@@ -6,11 +6,10 @@ combination, any sound of the same kind will do. So a few thousand families give
 repeats one.
 """
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,12 @@ from tqdm import tqdm
 
 from ..datagen.instructions import edits_between
 from ..datagen.sounds import SOUND_KINDS, synthesize
-from ..datagen.toyland import HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene, render, sample_scene
-from ..loading.atomic import write_atomic
+from ..datagen.toyland import HELD_OUT, STYLES, SUBJECTS, WEATHERS, Scene, sample_scene
 from ..models.imagebind import ImageBind
 from ..stages.preprocess import tokenize_clip, waveform_to_clips
-from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank
+from .bank import Drawn, SceneBank, drawn_bank, embed_bank
+from .caches import cached
+from .digests import drawn_digest
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +50,13 @@ class EmbeddingBank:
 
 def family_bank(work: Path, families: int, seed: int) -> SceneBank:
     """Draw (or read back) ``families`` families of the train split; picture i belongs to family i // FAMILY."""
-    folder = Path(work) / f"families-{families}-{seed}"
-    picture_file, scene_file = folder / "images.npy", folder / "scenes.json"
-    if not scene_file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    key = drawn_digest(kind="families", families=families, seed=seed)
+
+    def choose() -> list[Drawn]:
         rng = np.random.default_rng(seed)
-        scenes = [scene for _ in range(families) for scene in draw_family(rng)]
-        images = np.lib.format.open_memmap(picture_file, "w+", np.uint8, (len(scenes), PICTURE_SIZE, PICTURE_SIZE, 3))
-        for index, scene in enumerate(tqdm(scenes, desc="drawing families", mininterval=5)):
-            images[index] = render(scene)
-        images.flush()
-        write_atomic(scene_file, json.dumps([asdict(scene) for scene in scenes]))
-    scenes = tuple(Scene(**record) for record in json.loads(scene_file.read_text()))
-    return SceneBank(np.load(picture_file, mmap_mode="r"), scenes, np.ones(len(scenes), np.float32))
+        return [(scene, 1.0) for _ in range(families) for scene in draw_family(rng)]
+
+    return drawn_bank(Path(work) / f"families-{families}-{seed}-{key}", key, choose)
 
 
 def draw_family(rng: np.random.Generator) -> list[Scene]:
@@ -91,7 +85,7 @@ def embedding_bank(
     def embed() -> tuple[Tensor, Tensor]:
         return F.normalize(embed_bank(imagebind, bank), dim=-1), embed_sounds(imagebind, range(seed, seed + takes))
 
-    pictures, sounds = cached(work, f"llm-embeddings-{families}-{takes}-{seed}", weights, embed)
+    pictures, sounds = cached(work, f"llm-embeddings-{takes}-sounds", bank.key, weights, embed)
     by_combination = defaultdict(list)
     for index, scene in enumerate(bank.scenes):
         by_combination[scene.combination].append(index)

@@ -14,6 +14,7 @@ from ..models.imagebind import ImageBind
 from ..models.mm_llm import MultimodalLLM
 from ..stages.instruct import instruct
 from ..stages.preprocess import image_to_tensor, waveform_to_clips
+from ..stages.prompt import UnreadableAnswer
 from ..stages.retrieve import retrieve_base
 from ..stages.types import EditPlan, Reference
 from .llm_bank import embed_text
@@ -80,7 +81,7 @@ def held_out_scores(llm: MultimodalLLM, imagebind: ImageBind, samples: int, seed
         references = tuple(to_reference(imagebind, spec, seed + index) for spec in sample.references)
         try:
             rows = score(sample, instruct(llm, references, sample.instruction), references, imagebind)
-        except ValueError:  # an answer without its tokens
+        except UnreadableAnswer:
             rows = dict.fromkeys(("caption", "caption, edited", "null", "base"), 0.0)
         for name, value in rows.items():
             gathered[name].append(value)
@@ -101,7 +102,7 @@ def by_modality(llm: MultimodalLLM, imagebind: ImageBind, samples: int, seed: in
             references = tuple(to_reference(imagebind, spec, seed + index) for spec in sample.references)
             try:
                 rows = score(sample, instruct(llm, references, sample.instruction), references, imagebind)
-            except ValueError:
+            except UnreadableAnswer:
                 rows = {"caption": 0.0, "edit_cosine": 0.0}
             for name in ("caption", "edit_cosine"):
                 right[f"same edit, {name} as {modality}"].append(rows[name])

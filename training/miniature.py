@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..loading.atomic import write_atomic
-from .command import MINIATURE, WORK, file_digest, load_config
+from .command import MINIATURE, WORK
+from .digests import file_digest
+from .recipe_files import load_recipe
 
 RESULTS_FILE = "training.json"
 
@@ -60,7 +62,7 @@ def is_done(stage: Stage, out: Path) -> bool:
     record = read_results(out).get(stage.name)
     if not record or not (out / stage.file).is_file():
         return False
-    return record["config"] == load_config(stage.name) and record["inputs"] == stage.inputs(out)
+    return record["config"] == load_recipe(stage.name) and record["inputs"] == stage.inputs(out)
 
 
 def read_results(out: Path) -> dict:
@@ -90,7 +92,7 @@ def run_stage(stage: Stage, work: Path, out: Path, threads: int) -> dict:
     return {
         "results": results,
         "minutes": round(minutes, 1),
-        "config": load_config(stage.name),
+        "config": load_recipe(stage.name),
         "inputs": stage.inputs(out),
     }
 

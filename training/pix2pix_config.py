@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..datagen.pairs.filter import NAME as FILTERED
-from .command import read_section
-from .loop import LoopConfig
-from .shard_pairs import FLIPPED
+from .loop_config import LoopConfig
+from .recipe_files import read_section
+from .shard_pairs import AT_ONCE, FLIPPED
 
 WEIGHTS = {"int8": {"in_8_bits": True}, "fp16": {"dtype": torch.float16}, "fp32": {"dtype": torch.float32}}
 
@@ -18,6 +18,7 @@ WEIGHTS = {"int8": {"in_8_bits": True}, "fp16": {"dtype": torch.float16}, "fp32"
 class Start:
     """What training starts from: files of ours, or folders of a diffusers pipeline; None: the miniature's.
 
+    `unet` reads texts, or is an InstructPix2Pix, which is trained further.
     `tokenizer` belongs to `text_encoder` where that is a folder. `text_encoder_2` and `tokenizer_2`: SDXL's second.
     """
 
@@ -81,7 +82,8 @@ class Recipe:
     `unchanged`: share of the samples that keep their picture and lose their text whose target is the picture as it is.
     In the paper none: the prediction without text is then an edit of any kind, near the picture where all edits are
     small. `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where
-    the subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss.
+    the subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss. `probes`:
+    pairs that the loss at a checkpoint is measured on. `vae_batch`: pictures that the VAE encodes in one call.
     """
 
     data: ToylandData | ShardData
@@ -95,6 +97,8 @@ class Recipe:
     source_gain: float = 1.0
     subject_weight: float = 1.0
     weights: str = "int8"
+    probes: int = 256
+    vae_batch: int = AT_ONCE
 
     def __post_init__(self):
         if self.weights not in WEIGHTS:
@@ -102,6 +106,9 @@ class Recipe:
         for name in ("source_gain", "subject_weight"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in ("probes", "vae_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.unchanged <= 1:
             raise ValueError(f"unchanged is {self.unchanged}; it is a share of the samples without text, from 0 to 1.")
         if self.train_text_encoder and self.start.text_encoder_2:
@@ -111,9 +118,9 @@ class Recipe:
 
 
 def read_recipe(config: dict) -> Recipe:
-    """The configuration of a YAML file; ValueError names what is unknown, missing or of no use."""
+    """A recipe as it is read; ValueError names what is unknown, missing or of no use."""
     data = config.get("data") or {}
     if ("shards" in data) == ("families" in data):
-        raise ValueError("The configuration's data names both shards and families, or neither. Give one of them.")
+        raise ValueError("The recipe's data names both shards and families, or neither. Give one of them.")
     kind = ShardData if "shards" in data else ToylandData
-    return read_section(Recipe, {**config, "data": read_section(kind, data, "data")}, "The configuration")
+    return read_section(Recipe, {**config, "data": read_section(kind, data, "data")}, "The recipe")

@@ -1,22 +1,20 @@
-"""Training pairs of InstructPix2Pix out of the shards of `datagen.pairs`, streamed by `datasets`."""
+"""Training pairs of InstructPix2Pix out of the shards of `datagen.pairs`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..datagen.pairs.filter import NAME as FILTERED
-from ..datagen.pairs.shards import KEPT, ShardFolder, stream
 from ..loading.autoencoder import load_autoencoder
 from ..models.autoencoder import SDXL_SCALE
+from .pair_files import Pair, PairFiles
 
-SHUFFLED = 1000  # pairs that the next one is drawn from; the order of the shards is shuffled besides
 HELD_BYTES = 2**30  # latents kept in memory; what is beyond is encoded each time it comes by
+AT_ONCE = 32  # pictures that the VAE encodes in one call
 FLIPPED = 0.5  # of the pairs: mirrored, as in the authors' configs/train.yaml
 
 
@@ -31,6 +29,16 @@ class Edits:
     target: Tensor
     texts: list[str]
     weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PairPictures:
+    """A batch that is not encoded yet: `pixels` (B, 2, 3, H, W) uint8, source and target, mirrored where they shall
+    be; `keys` name each pair and whether it is mirrored; B instructions."""
+
+    pixels: Tensor
+    keys: list[tuple[int, bool]]
+    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,9 @@ class ShardPairs:
 
     `stage`: "filter", or "pictures" for what no filter has seen. `step`: the sides of the pictures must be multiples of
     it, and all pictures of one size. `flip`: share of the pairs that are mirrored; 0 where instructions say left or
-    right.
+    right. `at_once`: pictures that the VAE encodes in one call. `work`: where the index of the shards is kept.
 
-    The batch of a training step depends on nothing but the step and `seed`. A run that goes on reads over the pairs
-    before its place in the epoch, without decoding or encoding them. Each process of a parallel run has an order of its
-    own over all pairs. Shuffled are the shards and, as they are read, SHUFFLED pairs: shards of a few hundred pairs mix
-    well.
+    A batch depends on its number and `seed` alone, and is read without those before it.
     """
 
     def __init__(
@@ -77,85 +82,85 @@ class ShardPairs:
         folder: str | Path,
         vae: Vae,
         step: int,
+        work: Path,
         seed: int = 0,
         stage: str = FILTERED,
         flip: float = FLIPPED,
-        process: int = 0,
+        at_once: int = AT_ONCE,
     ):
         if not 0 <= flip <= 1:
-            raise ValueError(f"flip is {flip}; it is the share of the pairs that are mirrored, from 0 to 1.")
-        self.folder, self.vae, self.step, self.flip = folder, vae, step, flip
+            raise ValueError(f"flip is {flip}; it is the share of mirrored pairs, from 0 to 1.")
+        self.folder, self.vae, self.flip, self.at_once, self.seed = Path(folder), vae, flip, at_once, seed
         self.scale = vae.scale  # a source times this has unit variance
-        self.order = int(np.random.SeedSequence((seed, process)).generate_state(1)[0])
-        self.pairs = stream(folder, stage)
-        shards = ShardFolder(folder, stage, ".tar")
-        self.total = sum(shards.counts(index)[KEPT] for index in shards.finished())
-        self.files = [shards.folder / "stage.json", *(shards.counts_path(index) for index in shards.finished())]
-        self.size: tuple[int, int] | None = None
-        self.held: dict[tuple[str, bool], Tensor] = {}
+        self.pairs = PairFiles(folder, stage, work)
+        self.files = self.pairs.records
+        self.total = len(self.pairs)
+        self.size = self._checked_size(step)
+        self.latent_shape = (4, self.size[1] // vae.downscale, self.size[0] // vae.downscale)
+        self.epoch, self.order = -1, np.arange(0)
+        self.held: dict[tuple[int, bool], Tensor] = {}
         self.held_bytes = 0
-        self.place, self.rows = 0, self._from(0)
 
-    def edits(self, step: int, generator: torch.Generator, count: int) -> Edits:
-        """The batch of a training step, 0-based."""
-        start = step * count
-        if start != self.place:
-            self.rows = self._from(start)
-        rows, self.place = list(islice(self.rows, count)), start + count
-        return self._batch(rows, (torch.rand(count, generator=generator) < self.flip).tolist())
+    def draw(self, number: int, generator: torch.Generator, count: int) -> PairPictures:
+        """The pictures of a batch; it decodes and computes nothing on a device, so worker processes call it."""
+        rows = [self._row(place) for place in range(number * count, (number + 1) * count)]
+        return self._read(rows, (torch.rand(count, generator=generator) < self.flip).tolist())
 
-    def probe(self, count: int) -> Edits:
-        """The first pairs, as they are; fewer where there are fewer."""
-        rows = list(self.pairs.take(count))
-        return self._batch(rows, [False] * len(rows))
+    def probe(self, start: int, stop: int, count: int) -> PairPictures:
+        """A slice of the first `count` pairs, as they are."""
+        rows = range(start, min(stop, count, self.total))
+        return self._read(rows, [False] * len(rows))
 
-    def _from(self, start: int) -> Iterator[dict]:
-        """Endless rows, epoch after epoch, from the `start`-th on."""
-        epoch, skipped = divmod(start, self.total)
-        while True:
-            yield from self.pairs.shuffle(seed=(self.order + epoch) % 2**32, buffer_size=SHUFFLED).skip(skipped)
-            epoch, skipped = epoch + 1, 0
+    def encode(self, pictures: PairPictures) -> Edits:
+        """The latents of a batch, on the CPU."""
+        latents = self._latents(pictures).float()
+        return Edits(latents[:, 0], latents[:, 1] * self.scale, pictures.texts)
 
-    def _batch(self, rows: Sequence[dict], flips: Sequence[bool]) -> Edits:
-        latents = self._latents(rows, flips).float()
-        return Edits(latents[:, 0], latents[:, 1] * self.scale, [row["json"]["instruction"] for row in rows])
+    def _row(self, place: int) -> int:
+        """The pair at a place of the endless sequence of epochs."""
+        epoch, within = divmod(place, self.total)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.total)
+        return int(self.order[within])
 
-    def _latents(self, rows: Sequence[dict], flips: Sequence[bool]) -> Tensor:
+    def _read(self, rows: Sequence[int], flips: Sequence[bool]) -> PairPictures:
+        pairs = [self.pairs[row] for row in rows]
+        pixels = torch.stack([self._pixels(pair, flip) for pair, flip in zip(pairs, flips, strict=True)])
+        return PairPictures(pixels, list(zip(rows, flips, strict=True)), [pair.instruction for pair in pairs])
+
+    @torch.no_grad()
+    def _latents(self, pictures: PairPictures) -> Tensor:
         """Source and target of each row: (B, 2, 4, h, w), half precision."""
-        keys = [(f"{row['__url__']}/{row['__key__']}", flip) for row, flip in zip(rows, flips, strict=True)]
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.held}
-        found = {}
-        if missing:
-            pixels = torch.stack([self._pixels(row, key[1]) for key, row in missing.items()])
-            with torch.no_grad():
-                encoded = self.vae.encode(pixels.flatten(0, 1)).half().unflatten(0, (-1, 2))
-            found = dict(zip(missing, encoded.unbind(), strict=True))
-        latents = torch.stack([self.held[key] if key in self.held else found[key] for key in keys])
-        for key, pair in found.items():
-            if self.held_bytes + pair.nbytes <= HELD_BYTES:
-                self.held[key] = pair.clone()  # a view would keep the whole batch
-                self.held_bytes += pair.nbytes
-        return latents
+        found = {key: self.held[key] for key in pictures.keys if key in self.held}
+        wanted = {key: row for row, key in enumerate(pictures.keys) if key not in found}
+        if wanted:
+            pixels = pictures.pixels[list(wanted.values())].flatten(0, 1)
+            chunks = [self.vae.encode(chunk.float() / 127.5 - 1).half() for chunk in pixels.split(self.at_once)]
+            found |= dict(zip(wanted, torch.cat(chunks).unflatten(0, (-1, 2)).unbind(), strict=True))
+        for key in wanted:
+            if self.held_bytes + found[key].nbytes <= HELD_BYTES:
+                self.held[key] = found[key].clone()  # a view would keep the whole batch
+                self.held_bytes += found[key].nbytes
+        return torch.stack([found[key] for key in pictures.keys])
 
-    def _pixels(self, row: dict, flip: bool) -> Tensor:
-        """Source and target of a row: (2, 3, H, W) in [-1, 1]."""
-        pictures = [row[name].convert("RGB") for name in ("source.png", "edited.png")]
-        self._check(row["__key__"], pictures)
-        pixels = torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures]).permute(0, 3, 1, 2)
-        pixels = pixels.float() / 127.5 - 1
-        return pixels.flip(-1) if flip else pixels
-
-    def _check(self, key: str, pictures: Sequence[Image.Image]) -> None:
-        self.size = self.size or pictures[0].size
-        for picture in pictures:
-            width, height = picture.size
+    def _pixels(self, pair: Pair, flip: bool) -> Tensor:
+        """Source and target of a pair: (2, 3, H, W) uint8."""
+        for picture in pair.pictures:
             if picture.size != self.size:
+                width, height = picture.size
                 raise ValueError(
-                    f"Pair {key} in {self.folder} has a picture of {width} x {height} pixels, another one is "
+                    f"Pair {pair.key} in {self.folder} has a picture of {width} x {height} pixels, another one is "
                     f"{self.size[0]} x {self.size[1]}. Make all pictures of a training one size."
                 )
-            if width % self.step or height % self.step:
-                raise ValueError(
-                    f"The pictures in {self.folder} are {width} x {height} pixels; this UNet takes sides that are "
-                    f"multiples of {self.step}. Paint them in such a size."
-                )
+        pixels = torch.stack([torch.from_numpy(np.array(picture)) for picture in pair.pictures]).permute(0, 3, 1, 2)
+        return pixels.flip(-1) if flip else pixels
+
+    def _checked_size(self, step: int) -> tuple[int, int]:
+        """Width and height of the first picture."""
+        width, height = self.pairs[0].pictures[0].size
+        if width % step or height % step:
+            raise ValueError(
+                f"The pictures in {self.folder} are {width} x {height} pixels; this UNet takes sides that are "
+                f"multiples of {step}. Paint them in such a size."
+            )
+        return width, height

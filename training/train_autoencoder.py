@@ -1,4 +1,4 @@
-"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--config FILE] [--work DIR]
+"""Train the miniature's VAE on Toyland: python -m any2pix.training.train_autoencoder [--recipe NAME] [--work DIR]
 [--out DIR]."""
 
 from dataclasses import asdict
@@ -6,15 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from ..datagen.toyland import subject_mask
 from ..loading.atomic import atomic_path
 from ..loading.files import write_network_file
-from ..models.autoencoder import Autoencoder, AutoencoderDims
+from ..models.autoencoder import Autoencoder
 from .bank import PICTURE_SIZE, SceneBank, scene_bank
-from .command import fingerprint, read_section, run_command
-from .loop import LoopConfig, fit
+from .caches import missing
+from .command import run_command
+from .digests import fingerprint
+from .loop import fit
+from .recipe_files import read_section
+from .recipe_types import AutoencoderRecipe
 
 VAE_FILE = "vae.safetensors"
 SCALE_PICTURES = 2048  # enough to know the mean and deviation of four channels
@@ -33,12 +38,14 @@ def picture_batch(
     return pictures, weight
 
 
-def subject_masks(bank: SceneBank, path: Path) -> np.ndarray:
-    """The subject's places of every picture, bit-packed: (N, H * W / 8) uint8."""
-    if not path.exists():
-        masks = np.stack([np.packbits(subject_mask(scene)) for scene in bank.scenes])
-        with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
-            np.save(file, masks)
+def subject_masks(bank: SceneBank, work: Path) -> np.ndarray:
+    """The subject's places of every picture, bit-packed: (N, H * W / 8) uint8. Kept in `work`."""
+    path = Path(work) / f"masks-{bank.key}.npy"
+    with missing(path) as is_missing:
+        if is_missing:
+            masks = np.stack([np.packbits(subject_mask(scene)) for scene in bank.scenes])
+            with atomic_path(path) as unfinished, open(unfinished, "wb") as file:
+                np.save(file, masks)
     return np.load(path)
 
 
@@ -64,22 +71,25 @@ def round_trip_psnr(network: Autoencoder, bank: SceneBank, count: int = 256) -> 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, fit the latents' scale, write `out`/vae.safetensors; returns the held-out round trip."""
-    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
-    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
-    held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
-    masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")
-    torch.manual_seed(data["seed"])
-    network = Autoencoder(AutoencoderDims(**config["network"]))
+    recipe = read_section(AutoencoderRecipe, config)
+    data, loop = recipe.data, recipe.loop
+    bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
+    held_out = scene_bank(work, data.held_out_pictures, data.seed + 1, "test")
+    masks = subject_masks(bank, work)
+    torch.manual_seed(data.seed)
+    network = Autoencoder(recipe.network)
     side = PICTURE_SIZE // network.dims.downscale
 
     def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        pictures, weight = picture_batch(bank, masks, loop.batch_size, config["subject_weight"], generator)
+        pictures, weight = picture_batch(bank, masks, loop.batch_size, recipe.subject_weight, generator)
         return pictures, weight, torch.randn((loop.batch_size, network.dims.latent, side, side), generator=generator)
 
     def loss(module: Autoencoder, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        return module.training_loss(*batch, config["kl_weight"])
+        return module.training_loss(*batch, recipe.kl_weight)
 
     fit("autoencoder", network, make_batch, loss, loop, work, fingerprint(config))
+    if not PartialState().is_main_process:
+        return {}
     fit_latent_scale(network, bank.batch(np.arange(min(SCALE_PICTURES, len(bank.scenes)))) * 2 - 1)
     write_network_file(out / VAE_FILE, "vae", network.state_dict(), asdict(network.dims), dtype=torch.float16)
     return {"held_out_psnr": round_trip_psnr(network, held_out)}

@@ -1,17 +1,16 @@
-"""Train the embedding-conditioned UNet (paper sec. 3.3): python -m any2pix.training.train_diffusion [--config FILE]
+"""Train the embedding-conditioned UNet (paper sec. 3.3): python -m any2pix.training.train_diffusion [--recipe NAME]
 [--work DIR] [--out DIR].
 
 Needs the frozen VAE and ImageBind of the miniature: latents and embeddings of every picture are computed once.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -20,11 +19,16 @@ from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
 from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.autoencoder import SDXL_SCALE, Autoencoder
-from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion
+from ..models.diffusion import TRAIN_TIMESTEPS, EmbeddingDiffusion
 from ..models.mm_llm import scale_embedding
-from .bank import PICTURE_SIZE, SceneBank, cached, embed_bank, scene_bank
-from .command import fingerprint, read_section, run_command
-from .loop import LoopConfig, fit
+from .bank import PICTURE_SIZE, SceneBank, embed_bank, scene_bank
+from .caches import cached
+from .command import network_file, run_command
+from .digests import fingerprint
+from .loop import fit
+from .probe import Probe
+from .recipe_files import read_section
+from .recipe_types import DiffusionRecipe
 from .train_autoencoder import VAE_FILE, subject_masks
 
 UNET_FILE, ADAPTER_FILE = "unet.safetensors", "adapter.safetensors"
@@ -46,7 +50,7 @@ def latent_bank(vae: Autoencoder, bank: SceneBank, batch_size: int = 32) -> Tens
 
 def mirrored(bank: SceneBank) -> SceneBank:
     """The same bank, every picture flipped left to right (a view, not a copy)."""
-    return SceneBank(bank.images[:, :, ::-1], bank.scenes, bank.cleanliness)
+    return replace(bank, images=bank.images[:, :, ::-1])
 
 
 def place_weights(masks: np.ndarray, index: Tensor, flip: Tensor, side: int, subject_weight: float) -> Tensor:
@@ -60,42 +64,43 @@ def place_weights(masks: np.ndarray, index: Tensor, flip: Tensor, side: int, sub
     return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
 
 
-def build(config: dict, embed: int, side: int) -> EmbeddingDiffusion:
+def build(recipe: DiffusionRecipe, embed: int, side: int) -> EmbeddingDiffusion:
     """A fresh UNet and projector of the configured widths."""
-    dims = DiffusionDims(**config["network"], sample_size=side)
-    adapter = UnclipDims(embed=embed, context=dims.context, pooled=dims.pooled, **config["adapter"])
+    dims = replace(recipe.network, sample_size=side)
+    adapter = UnclipDims(embed=embed, context=dims.context, pooled=dims.pooled, **asdict(recipe.adapter))
     return EmbeddingDiffusion(UNet2DConditionModel(**dims.unet_config()), UnclipProjector(adapter))
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train UNet and projector, write them at every checkpoint; returns the last losses."""
-    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
-    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
-    masks = subject_masks(bank, work / f"masks-{data['pictures']}-{data['seed']}.npy")
-    key = f"{data['pictures']}-{data['seed']}"
-    weights = (out / "imagebind.safetensors", out / VAE_FILE)
+    recipe = read_section(DiffusionRecipe, config)
+    data, loop = recipe.data, recipe.loop
+    bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
+    masks = subject_masks(bank, work)
+    weights = (network_file(out, "imagebind.safetensors"), network_file(out, VAE_FILE))
     imagebind = load_imagebind(weights[0])
     embeddings = cached(
         work,
-        f"embeddings-{key}",
+        "embeddings",
+        bank.key,
         weights[0],
         lambda: torch.stack([embed_bank(imagebind, view) for view in (bank, mirrored(bank))]),
     )
-    latents = cached(work, f"latents-{key}", weights[1], lambda: latent_bank(load_autoencoder(weights[1]), bank))
+    latents = cached(work, "latents", bank.key, weights[1], lambda: latent_bank(load_autoencoder(weights[1]), bank))
     side = latents.shape[-1]
-    torch.manual_seed(data["seed"])
-    network = build(config, embeddings.shape[-1], side)
-    probe = noise_probe(latents[0, :PROBES].float(), scale_embedding(embeddings[0, :PROBES]))
+    torch.manual_seed(data.seed)
+    network = build(recipe, embeddings.shape[-1], side)
+    probe = noise_probe(loop.batch_size, latents[0, :PROBES].float(), scale_embedding(embeddings[0, :PROBES]))
 
     def make_batch(step: int, generator: torch.Generator):
         count = loop.batch_size
         index = torch.randint(len(bank.scenes), (count,), generator=generator)
         flip = torch.randint(2, (count,), generator=generator)
         H = F.normalize(embeddings[flip, index], dim=-1)
-        jitter = torch.randn(H.shape, generator=generator) * config["embedding_noise"] / H.shape[-1] ** 0.5
+        jitter = torch.randn(H.shape, generator=generator) * recipe.embedding_noise / H.shape[-1] ** 0.5
         H = scale_embedding(H + jitter)
-        H = H * (torch.rand((count, 1), generator=generator) >= config["condition_dropout"])
-        weight = place_weights(masks, index, flip, side, config["subject_weight"])
+        H = H * (torch.rand((count, 1), generator=generator) >= recipe.condition_dropout)
+        weight = place_weights(masks, index, flip, side, recipe.subject_weight)
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
@@ -103,7 +108,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     def save(module: EmbeddingDiffusion, step: int):
         out.mkdir(parents=True, exist_ok=True)
-        unet_config = DiffusionDims(**config["network"], sample_size=side).unet_config()
+        unet_config = replace(recipe.network, sample_size=side).unet_config()
         write_network_file(out / UNET_FILE, "unet", module.unet.state_dict(), unet_config, in_8_bits=True)
         write_network_file(
             out / ADAPTER_FILE,
@@ -112,31 +117,29 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
             asdict(module.projector.dims),
             dtype=torch.float16,
         )
-        (work / "diffusion.log").open("a").write(f"step {step}: probe loss {probe(module):.4f}\n")
 
     def loss(module: EmbeddingDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch)
 
-    fit("diffusion", network, make_batch, loss, loop, work, fingerprint(config, weights), on_checkpoint=save)
-    return {"probe_loss": probe(network)}
+    fitted = fit("diffusion", network, make_batch, loss, loop, work, fingerprint(config, weights), save, probe=probe)
+    return {"probe_loss": fitted.probe}
 
 
-def noise_probe(latents: Tensor, condition: Tensor, *more: Tensor) -> Callable[[nn.Module], float]:
+def noise_probe(at_once: int, latents: Tensor, condition: Tensor, *more: Tensor) -> Probe:
     """The same noise on the same pictures each time: a loss that can be compared between checkpoints.
 
-    `more`: what the network's training loss takes after latents, condition, noise and timesteps.
+    `at_once` pictures in a forward pass. `more`: what the network's training loss takes after latents, condition,
+    noise and timesteps.
     """
+    parts = (latents, condition, *probe_noise(latents.shape), *more)
+    return Probe(len(latents), at_once, lambda start, stop: tuple(part[start:stop] for part in parts))
+
+
+def probe_noise(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Noise of this shape (N, 4, h, w), and N timesteps; always the same."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(latents.shape, generator=generator)
-    timesteps = torch.randint(TRAIN_TIMESTEPS, (len(latents),), generator=generator)
-    parts = (latents, condition, noise, timesteps, *more)
-
-    @torch.no_grad()
-    def loss(module: nn.Module) -> float:
-        chunks = zip(*(part.split(64) for part in parts), strict=True)
-        return sum(float(module.training_loss(*chunk)["mse"]) * len(chunk[0]) for chunk in chunks) / len(latents)
-
-    return loss
+    noise = torch.randn(shape, generator=generator)
+    return noise, torch.randint(TRAIN_TIMESTEPS, (shape[0],), generator=generator)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the miniature's ImageBind on Toyland: python -m any2pix.training.train_imagebind [--config FILE] [--work DIR]
+"""Train the miniature's ImageBind on Toyland: python -m any2pix.training.train_imagebind [--recipe NAME] [--work DIR]
 [--out DIR].
 
 Contrastive (ImageBind eq. 1): pictures with their captions, with texts that name a part of what they show, and with
@@ -24,7 +24,8 @@ from ..models.imagebind import AUDIO_SCALE, ImageBind, ImageBindDims, contrastiv
 from ..stages.preprocess import image_to_tensor, tokenize_clip
 from .bank import SceneBank, scene_bank
 from .clip_tokenizer import train_clip_tokenizer
-from .command import fingerprint, read_section, run_command
+from .command import run_command
+from .digests import fingerprint
 from .imagebind_data import (
     NAMES,
     UNSEEN,
@@ -37,7 +38,9 @@ from .imagebind_data import (
     vocabulary_texts,
 )
 from .imagebind_scores import readout_scores
-from .loop import LoopConfig, fit
+from .loop import fit
+from .recipe_files import read_section
+from .recipe_types import ImageBindRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ PROBE_GAIN = 10.0  # unit embedding -> what the linear heads read
 
 
 class Trainee(nn.Module):
-    """ImageBind with the linear heads that only training knows."""
+    """ImageBind with the linear heads that are for training alone."""
 
     def __init__(self, imagebind: ImageBind) -> None:
         super().__init__()
@@ -84,18 +87,15 @@ class Batches:
     """make_batch of the training loop."""
 
     def __init__(
-        self, config: dict, bank: SceneBank, sounds: SoundBank, tokenizer: Tokenizer, dims: ImageBindDims
+        self, recipe: ImageBindRecipe, bank: SceneBank, sounds: SoundBank, tokenizer: Tokenizer, dims: ImageBindDims
     ) -> None:
-        self.size, self.sounds_each, self.views = (
-            config["loop"]["batch_size"],
-            config["batch"]["sounds"],
-            config["batch"]["second_views"],
-        )
+        self.size, self.sounds_each = recipe.loop.batch_size, recipe.batch.sounds
+        self.views = recipe.batch.second_views
         self.bank, self.sounds, self.tokenizer, self.dims = bank, sounds, tokenizer, dims
         self.labels = torch.tensor([labels_of(scene) for scene in bank.scenes])
         self.sound_labels = sounds.labels()
         is_ink = torch.tensor([scene.style == "ink" for scene in bank.scenes]).double()
-        ink_share = config["batch"]["ink_share"]
+        ink_share = recipe.batch.ink_share
         self.shares = ink_share * is_ink / is_ink.sum() + (1 - ink_share) * (1 - is_ink) / (1 - is_ink).sum()
 
     def __call__(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class Batches:
         return {"clips": (clips + louder).unsqueeze(1), "sound_labels": self.sound_labels[index]}
 
 
-def losses_of(trainee: Trainee, batch: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
+def losses_of(trainee: Trainee, batch: dict[str, Tensor], recipe: ImageBindRecipe) -> dict[str, Tensor]:
     """Every loss by name, and their weighted sum as "loss"."""
     labels, named = batch["labels"], batch["named"]
     size = len(labels)
@@ -154,7 +154,7 @@ def losses_of(trainee: Trainee, batch: dict[str, Tensor], config: dict) -> dict[
         "sound": contrastive_loss(pictures, sounds, 1 / AUDIO_SCALE, targets[:size]),
         "sound_phrase": contrastive_loss(phrases, sounds, 1 / AUDIO_SCALE, targets[size:]),
         "view": contrastive_loss(
-            views, pictures, config["view_temperature"], torch.eye(len(views), size, device=labels.device)
+            views, pictures, recipe.view_temperature, torch.eye(len(views), size, device=labels.device)
         ),
         "attributes": trainee.attribute_loss(pictures, labels)
         + trainee.attribute_loss(
@@ -163,22 +163,23 @@ def losses_of(trainee: Trainee, batch: dict[str, Tensor], config: dict) -> dict[
         + trainee.attribute_loss(sounds, batch["sound_labels"]),
         "look": trainee.look_loss(pictures, batch["looks"]),
     }
-    return {"loss": sum(config["weights"][name] * value for name, value in parts.items()), **parts}
+    return {"loss": sum(getattr(recipe.weights, name) * value for name, value in parts.items()), **parts}
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, write ``out``/imagebind.safetensors; returns the scores on held-out seeds, combinations and sounds."""
-    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
-    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
-    tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
+    recipe = read_section(ImageBindRecipe, config)
+    data, loop = recipe.data, recipe.loop
+    bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
+    tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data.seed), recipe.vocabulary)
     write_atomic(work / TOKENIZER_FILE, tokenizer.to_str(pretty=True))
-    dims = replace(ImageBindDims.miniature(tokenizer.get_vocab_size()), **config["network"])
-    sounds = sound_bank(work, data["sounds"], data["seed"], dims)
+    dims = replace(ImageBindDims.miniature(tokenizer.get_vocab_size()), **recipe.network)
+    sounds = sound_bank(work, data.sounds, data.seed, dims)
     torch.manual_seed(loop.seed)
     trainee = Trainee(ImageBind(dims))
-    batches = Batches(config, bank, sounds, tokenizer, dims)
-    held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
-    held_out_sounds = sound_bank(work, data["held_out_sounds"], TEST_SEEDS_FROM + data["seed"], dims)
+    batches = Batches(recipe, bank, sounds, tokenizer, dims)
+    held_out = scene_bank(work, data.held_out_pictures, data.seed + 1, "test")
+    held_out_sounds = sound_bank(work, data.held_out_sounds, TEST_SEEDS_FROM + data.seed, dims)
 
     scores: dict[str, float] = {}
 
@@ -199,7 +200,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         logger.info("step %d: %s", step, json.dumps({name: round(value, 3) for name, value in scores.items()}))
 
     def loss(module: Trainee, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return losses_of(module, batch, config)
+        return losses_of(module, batch, recipe)
 
     fit("imagebind", trainee, batches, loss, loop, work, fingerprint(config), on_checkpoint=save)
     return scores

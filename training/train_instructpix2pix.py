@@ -1,9 +1,9 @@
-"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--config FILE] [--work
+"""Train InstructPix2Pix (arXiv 2211.09800): python -m any2pix.training.train_instructpix2pix [--recipe NAME] [--work
 DIR] [--out DIR].
 
 A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit;
 the text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that
-diffusers writes (`start` in the configuration: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and
+diffusers writes (`start` in the recipe: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and
 tokenizer_2, and, with shards, vae). Of an SDXL's text encoders no copy is written: *Load InstructPix2Pix* takes the
 folders text_encoder and text_encoder_2 beside the result.
 
@@ -14,11 +14,12 @@ The pairs are Toyland's own (`data: {families, seed}`), or those of the data pip
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..datagen.instructions import COMPOSITION_SHARES
@@ -27,21 +28,23 @@ from ..datagen.toyland import Scene
 from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import build_unet
 from ..loading.files import write_network_file
-from ..loading.pix2pix import load_text_unet
+from ..loading.pix2pix import load_pix2pix_unet, load_text_unet, takes_source
 from ..loading.text_encoder import load_text_encoder
 from ..models.autoencoder import SDXL_SCALE
 from ..models.diffusion import TRAIN_TIMESTEPS
 from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
 from ..models.text_encoder import JoinedTextEncoders, TextEncoder
 from ..stages.preprocess import tokens_for
-from .bank import cached
-from .command import fingerprint, run_command
+from .caches import cached
+from .command import network_file, run_command
+from .digests import fingerprint
 from .llm_bank import edit_pairs, family_bank
 from .loop import fit
 from .pix2pix_config import WEIGHTS, Recipe, Start, ToylandData, read_recipe
-from .shard_pairs import Edits, ShardPairs, load_vae
+from .probe import Probe
+from .shard_pairs import AT_ONCE, Edits, ShardPairs, load_vae
 from .train_autoencoder import VAE_FILE, subject_masks
-from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
+from .train_diffusion import latent_bank, place_weights, probe_noise
 from .train_text_diffusion import (
     TEXT_ENCODER_FILE,
     TEXT_UNET_FILE,
@@ -69,18 +72,33 @@ class ToylandPairs:
     files: ClassVar[tuple[Path, ...]] = ()  # read at every step: none, all is in memory
     scale: ClassVar[float] = SDXL_SCALE  # a source times this has unit variance
 
-    def edits(self, step: int, generator: torch.Generator, count: int) -> Edits:
-        """The batch of a training step."""
-        index, texts = self.draw(numpy_generator(generator), count)
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one picture: (4, h, w)."""
+        return tuple(self.latents.shape[2:])
+
+    @property
+    def total(self) -> int:
+        """Pairs that can be drawn."""
+        return sum(map(len, self.pairs))
+
+    def draw(self, number: int, generator: torch.Generator, count: int) -> Edits:
+        """A batch of the training."""
+        index, texts = self.choose(numpy_generator(generator), count)
         flip = torch.randint(2, (count,), generator=generator)
         return Edits(*self.batch(index, flip), texts, self.place_weights(index, flip))
 
-    def probe(self, count: int) -> Edits:
-        """Always the same edits."""
-        index, texts = self.draw(np.random.default_rng(0), count)
-        return Edits(*self.batch(index, torch.zeros(count, dtype=torch.long)), texts)
+    def probe(self, start: int, stop: int, count: int) -> Edits:
+        """A slice of `count` edits, always the same."""
+        index, texts = self.choose(np.random.default_rng(0), count)
+        source, target = self.batch(index[start:stop], torch.zeros(len(texts[start:stop]), dtype=torch.long))
+        return Edits(source, target, texts[start:stop])
 
-    def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
+    def encode(self, edits: Edits) -> Edits:
+        """They are encoded already."""
+        return edits
+
+    def choose(self, rng: np.random.Generator, count: int) -> tuple[Tensor, list[str]]:
         """-> source and target of each edit, indices (count, 2), and the instruction that leads from one to the
         other."""
         drawn = [self.pairs[i] for i in rng.choice(len(COMPOSITION_SHARES), count, p=COMPOSITION_SHARES)]
@@ -99,30 +117,30 @@ class ToylandPairs:
         return sum(place_weights(self.masks, index[:, end], flip, side, self.subject_weight) for end in (0, 1)) / 2
 
 
-def toyland_pairs(work: Path, vae: Path, families: int, seed: int, subject_weight: float = 1.0) -> ToylandPairs:
-    """Draw and encode (or read back) ``families`` families of the train split."""
+def toyland_pairs(
+    work: Path, vae: Path, families: int, seed: int, subject_weight: float = 1.0, at_once: int = AT_ONCE
+) -> ToylandPairs:
+    """Draw and encode (or read back) ``families`` families of the train split; ``at_once`` pictures in a call."""
     bank = family_bank(work, families, seed)
-    key = f"families-{families}-{seed}"
-    latents = cached(work, f"latents-{key}", vae, lambda: latent_bank(load_autoencoder(vae), bank))
-    masks = subject_masks(bank, work / f"masks-{key}.npy")
+    latents = cached(work, "latents", bank.key, vae, lambda: latent_bank(load_autoencoder(vae), bank, at_once))
+    masks = subject_masks(bank, work)
     return ToylandPairs(bank.scenes, latents, masks, edit_pairs(bank.scenes), subject_weight)
 
 
 def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> ToylandPairs | ShardPairs:
-    """The pairs of the configuration: `data` names either families or shards."""
-    process = PartialState()
+    """The pairs of the recipe: `data` names either families or shards."""
+    at_once = recipe.vae_batch
     if isinstance(recipe.data, ToylandData):
         if vae.is_dir():
             raise ValueError(
                 f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave vae "
                 "out of start, or train on shards."
             )
-        with process.main_process_first():  # the others read what the first one drew
-            return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight)
-    coder = load_vae(vae, process.device)
+        return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight, at_once=at_once)
+    coder = load_vae(vae, PartialState().device)
     step = coder.downscale * 2 ** (len(unet_config["block_out_channels"]) - 1)
     options = {name: value for name, value in asdict(recipe.data).items() if name != "shards"}
-    return ShardPairs(recipe.data.shards, coder, step, **options, process=process.process_index)
+    return ShardPairs(recipe.data.shards, coder, step, work, **options, at_once=at_once)
 
 
 def open_texts(start: Start, text_encoder: Path) -> TextEncoder | JoinedTextEncoders:
@@ -140,20 +158,78 @@ def open_texts(start: Start, text_encoder: Path) -> TextEncoder | JoinedTextEnco
 
 
 def build(recipe: Recipe, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, dict]:
-    """The text-conditioned network of these files, widened, and its UNet's config."""
-    state_dict, unet_config = load_text_unet(unet, torch.float32)
-    network = build_unet(state_dict, unet_config, unet).requires_grad_(True)
+    """The network of these files with its UNet's config: one that reads texts alone is widened, an InstructPix2Pix is
+    taken as it is."""
+    load = load_pix2pix_unet if takes_source(unet) else load_text_unet
+    state_dict, config = load(unet, torch.float32)
+    network = build_unet(state_dict, config, unet).requires_grad_(True)
+    if load is load_text_unet:
+        network = widen_input(network)
+        config = {**config, "in_channels": config["in_channels"] + SOURCE_CHANNELS}
     encoder = open_texts(recipe.start, text_encoder).requires_grad_(recipe.train_text_encoder)
-    wide = {**unet_config, "in_channels": unet_config["in_channels"] + SOURCE_CHANNELS}
-    return TextDiffusion(widen_input(network), encoder, recipe.min_snr, recipe.snr_floor), wide
+    return TextDiffusion(network, encoder, recipe.min_snr, recipe.snr_floor), config
+
+
+def scale_source(unet: UNet2DConditionModel, scale: float) -> None:
+    """Fold a scale of the source into the first layer: 1 / s makes an InstructPix2Pix, which takes the source as the
+    VAE encodes it, take it times s, as training gives it; zeros stay zeros."""
+    with torch.no_grad():
+        unet.conv_in.weight.copy_(fold_source_scale(unet.state_dict(), scale)["conv_in.weight"])
+
+
+class Batches:
+    """make_batch of the training loop, and what follows on the device: `encode` gives what TextDiffusion.training_loss
+    takes."""
+
+    def __init__(self, recipe: Recipe, pairs: ToylandPairs | ShardPairs, texts: TextEncoder | JoinedTextEncoders):
+        self.recipe, self.pairs, self.texts = recipe, pairs, texts
+
+    def __call__(self, number: int, generator: torch.Generator) -> dict[str, Any]:
+        count = self.recipe.loop.batch_size
+        drawn = self.pairs.draw(number, generator, count)
+        no_image, no_text = self.recipe.dropout.draw(count, generator)
+        return {
+            "drawn": drawn,
+            "no_image": no_image,
+            "tokens": self._tokens(without_some(drawn.texts, no_text)),
+            "noise": torch.randn((count, *self.pairs.latent_shape), generator=generator),
+            "timesteps": torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator),
+            "unchanged": no_text & ~no_image & (torch.rand(count, generator=generator) < self.recipe.unchanged),
+        }
+
+    def probe(self, count: int) -> Probe:
+        """The same edits with the same noise, nothing dropped."""
+        noise, timesteps = probe_noise((count, *self.pairs.latent_shape))
+
+        def make(start: int, stop: int) -> dict[str, Any]:
+            drawn, none = self.pairs.probe(start, stop, count), torch.zeros(stop - start, dtype=torch.bool)
+            parts = {"noise": noise[start:stop], "timesteps": timesteps[start:stop]}
+            return {"drawn": drawn, "tokens": self._tokens(drawn.texts), "no_image": none, "unchanged": none, **parts}
+
+        return Probe(count, self.recipe.loop.batch_size, make)
+
+    def encode(self, batch: dict[str, Any]) -> tuple[Tensor | None, ...]:
+        """Target, tokens, noise, timesteps, source (zeros where it is dropped) and weight."""
+        edits: Edits = self.pairs.encode(batch["drawn"])
+        wide = {name: batch[name].view(-1, 1, 1, 1) for name in ("no_image", "unchanged")}
+        source = self.pairs.scale * self.recipe.source_gain * edits.source * ~wide["no_image"]
+        target = torch.where(wide["unchanged"], self.pairs.scale * edits.source, edits.target)
+        return target, batch["tokens"], batch["noise"], batch["timesteps"], source, edits.weight
+
+    def _tokens(self, texts: Sequence[str]) -> Tensor:
+        return tokens_for(self.texts, texts)
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train the widened UNet, write it at every checkpoint; returns the last losses."""
     recipe = read_recipe(config)
     loop, given = recipe.loop, recipe.start
-    vae = Path(given.vae or out / VAE_FILE)
-    start = Path(given.unet or out / TEXT_UNET_FILE), Path(given.text_encoder or out / TEXT_ENCODER_FILE)
+    vae, *start = (
+        Path(place or network_file(out, name))
+        for place, name in (
+            (given.vae, VAE_FILE), (given.unet, TEXT_UNET_FILE), (given.text_encoder, TEXT_ENCODER_FILE)
+        )
+    )  # fmt: skip
     network, unet_config = build(recipe, *start)
     if isinstance(network.text_encoder, JoinedTextEncoders) and (out / PIX2PIX_TEXT_FILE).exists():
         raise ValueError(
@@ -162,23 +238,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         )
     pairs = open_pairs(recipe, unet_config, vae, work)
     scale = pairs.scale * recipe.source_gain
-
-    def tokens(texts: Sequence[str]) -> Tensor:
-        return tokens_for(network.text_encoder, texts)
-
-    probed = pairs.probe(PROBES)
-    probe = noise_probe(probed.target, tokens(probed.texts), scale * probed.source)
-
-    def make_batch(step: int, generator: torch.Generator) -> tuple:
-        count = loop.batch_size
-        edits = pairs.edits(step, generator, count)
-        no_image, no_text = recipe.dropout.draw(count, generator)
-        source = scale * edits.source * ~no_image.view(-1, 1, 1, 1)
-        noise = torch.randn(edits.target.shape, generator=generator)
-        timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
-        unchanged = no_text & ~no_image & (torch.rand(count, generator=generator) < recipe.unchanged)
-        target = torch.where(unchanged.view(-1, 1, 1, 1), pairs.scale * edits.source, edits.target)
-        return target, tokens(without_some(edits.texts, no_text)), noise, timesteps, source, edits.weight
+    scale_source(network.unet, 1 / scale)
 
     def save(module: TextDiffusion, step: int) -> None:
         state = fold_source_scale(module.unet.state_dict(), scale)
@@ -186,16 +246,18 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         # SDXL's two stay the published ones: their folders are read as they are
         if isinstance(module.text_encoder, TextEncoder):
             write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder, **WEIGHTS[recipe.weights])
-        with open(work / "instructpix2pix.log", "a") as log:
-            log.write(f"step {step}: probe loss {probe(module):.4f}\n")
 
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch)
 
     more = [Path(place) for place in (given.tokenizer, given.text_encoder_2, given.tokenizer_2) if place]
     made_from = fingerprint(config, [vae, *start, *more, *pairs.files])
-    fit("instructpix2pix", network, make_batch, loss, loop, work, made_from, on_checkpoint=save)
-    return {"probe_loss": probe(network)}
+    batches = Batches(recipe, pairs, network.text_encoder)
+    probe = batches.probe(min(recipe.probes, pairs.total))
+    fitted = fit(
+        "instructpix2pix", network, batches, loss, loop, work, made_from, save, prepare=batches.encode, probe=probe
+    )
+    return {"probe_loss": fitted.probe}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,8 +19,11 @@ from ..datagen import toyland
 from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, Judge, JudgeDims, verdicts
 from ..loading.files import write_network_file
 from .bank import SceneBank, scene_bank
-from .command import fingerprint, read_section, run_command
-from .loop import LoopConfig, fit
+from .command import run_command
+from .digests import fingerprint
+from .loop import fit
+from .recipe_files import read_section
+from .recipe_types import JudgeRecipe
 
 logger = logging.getLogger(__name__)
 LABELS = toyland.ATTRIBUTES
@@ -74,9 +78,10 @@ def accuracy(judge: Judge, bank: SceneBank) -> dict[str, float]:
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, grade on held-out seeds and combinations, write `out`/judge.safetensors; returns the accuracies."""
-    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
-    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
-    held_out = scene_bank(work, data["held_out_pictures"], data["seed"] + 1, "test")
+    recipe = read_section(JudgeRecipe, config)
+    data, loop = recipe.data, recipe.loop
+    bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
+    held_out = scene_bank(work, data.held_out_pictures, data.seed + 1, "test")
     labels = label_rows(bank)
 
     def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -88,11 +93,13 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     torch.manual_seed(loop.seed)
     heads = tuple((name, LABELS[name]) for name in ATTRIBUTES)
-    judge = Judge(JudgeDims(heads=heads, widths=tuple(config["model"]["widths"])))
+    judge = Judge(JudgeDims(heads=heads, widths=recipe.model.widths))
     judge = fit(
         "judge", judge, make_batch, lambda net, batch: net.training_loss(*batch), loop, work, fingerprint(config)
-    )
-    scores = accuracy(judge.cpu(), held_out)
+    ).module
+    if not PartialState().is_main_process:
+        return {}
+    scores = accuracy(judge, held_out)
     logger.info("judge on held-out seeds and combinations: %s", scores)
     write_network_file(
         Path(out) / "judge.safetensors",

@@ -8,11 +8,13 @@ before.
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -24,12 +26,16 @@ from ..loading.llm import META_TOKENS, load_llm
 from ..models.mm_llm import LLMBatch, MMLLMDims, MultimodalLLM
 from ..stages.marks import MARK_PATTERN
 from ..stages.prompt import ADDITIONS, BOS, EOS
-from .command import fingerprint, read_section, run_command
+from .command import network_file, run_command
+from .digests import fingerprint
 from .llm_bank import embed_text, embedding_bank
-from .llm_samples import ExampleMaker, Wordings, collate
+from .llm_samples import ExampleMaker, collate
 from .llm_scores import by_modality, held_out_scores
 from .llm_tokenizer import UNK, build_tokenizer
-from .loop import LoopConfig, fit
+from .loop import fit
+from .loop_config import LoopConfig
+from .recipe_files import read_section
+from .recipe_types import LLMModel, LLMRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +53,9 @@ def toyland_texts(samples: int, seed: int) -> Iterator[str]:
         yield from (f"{ADDITIONS}{name}:" for name, _ in sample.subjects)
 
 
-def build_llm(config: dict, tokenizer: Tokenizer, embed: int) -> MultimodalLLM:
-    llama = {**config["llama"], "vocab_size": tokenizer.get_vocab_size()}
-    dims = MMLLMDims(embed=embed, llama=llama, projector_hidden=config["projector_hidden"], merge=config["merge"])
+def build_llm(sizes: LLMModel, tokenizer: Tokenizer, embed: int) -> MultimodalLLM:
+    llama = {**sizes.llama, "vocab_size": tokenizer.get_vocab_size()}
+    dims = MMLLMDims(embed=embed, llama=llama, projector_hidden=sizes.projector_hidden, merge=sizes.merge)
     llm = MultimodalLLM(dims)
     llm.tokenizer = tokenizer
     return llm
@@ -63,33 +69,41 @@ def choose_trainable(llm: nn.Module, prefixes: tuple[str, ...] | None) -> None:
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train both stages, write ``out``/llm.safetensors and score what was written on held-out edits."""
-    work, out, data = Path(work), Path(out), config["data"]
-    weights = out / "imagebind.safetensors"
+    recipe = read_section(LLMRecipe, config)
+    work, out, data = Path(work), Path(out), recipe.data
+    stages = {
+        "llm-stage1": (STAGE_1, read_section(LoopConfig, {**recipe.loop, **recipe.llm_stage1}, "llm-stage1")),
+        "llm-stage2": (None, read_section(LoopConfig, {**recipe.loop, **recipe.llm_stage2}, "llm-stage2")),
+    }
+    weights = network_file(out, "imagebind.safetensors")
     imagebind = load_imagebind(weights)
-    bank = embedding_bank(imagebind, weights, work, data["families"], data["takes"], data["seed"])
-    torch.manual_seed(data["seed"])
-    tokenizer = build_tokenizer(toyland_texts(data["tokenizer_samples"], data["seed"]), config["model"]["vocab_size"])
-    llm = build_llm(config["model"], tokenizer, imagebind.dims.embed)
-    maker = ExampleMaker(bank, tokenizer, partial(embed_text, imagebind), Wordings(**config["wordings"]))
+    bank = embedding_bank(imagebind, weights, work, data.families, data.takes, data.seed)
+    torch.manual_seed(data.seed)
+    tokenizer = build_tokenizer(toyland_texts(data.tokenizer_samples, data.seed), recipe.model.vocab_size)
+    llm = build_llm(recipe.model, tokenizer, imagebind.dims.embed)
+    maker = ExampleMaker(bank, tokenizer, partial(embed_text, imagebind), recipe.wordings)
 
-    def make_batch(size: int, step: int, generator: torch.Generator) -> LLMBatch:
+    def make_batch(size: int, step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        return collate([maker.example(rng) for _ in range(size)], tokenizer.token_to_id(EOS), llm.lm_head.weight.device)
+        return vars(collate([maker.example(rng) for _ in range(size)], tokenizer.token_to_id(EOS)))
 
-    def loss(module: MultimodalLLM, batch: LLMBatch) -> dict[str, torch.Tensor]:
-        return module.training_loss(batch, **config["loss"])
+    def loss(module: MultimodalLLM, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return module.training_loss(LLMBatch(**batch), recipe.loss.embedding_loss, recipe.loss.embedding_weight)
 
-    for name, prefixes in (("llm-stage1", STAGE_1), ("llm-stage2", None)):
-        loop = read_section(LoopConfig, {**config["loop"], **config[name]}, name)
+    made_from = fingerprint(config, [weights])
+    for name, (prefixes, loop) in stages.items():
         choose_trainable(llm, prefixes)
-        llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work, fingerprint(config, [weights]))
+        llm = fit(name, llm, partial(make_batch, loop.batch_size), loss, loop, work, made_from).module
+    if not PartialState().is_main_process:
+        return {}
     names = {"pad": EOS, "bos": BOS, "eos": EOS, "unk": UNK}
     extra = {META_TOKENS: json.dumps({name: tokenizer.token_to_id(token) for name, token in names.items()})}
     write_network_file(
         out / "llm.safetensors", "llm", llm.state_dict(), llm.dims.to_dict(), tokenizer.to_str(), extra, torch.float16
     )
     llm = load_llm(out / "llm.safetensors", dtype=torch.float32)
-    scores = held_out_scores(llm, imagebind, **config["scores"]) | by_modality(llm, imagebind, **config["scores"])
+    wanted = asdict(recipe.scores)
+    scores = held_out_scores(llm, imagebind, **wanted) | by_modality(llm, imagebind, **wanted)
     logger.info("held out: %s", json.dumps(scores))
     return scores
 

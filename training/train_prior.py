@@ -1,4 +1,4 @@
-"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--config FILE] [--work
+"""Train the miniature's refinement prior on Toyland: python -m any2pix.training.train_prior [--recipe NAME] [--work
 DIR] [--out DIR].
 
 The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture
@@ -10,12 +10,13 @@ unconditional pass of guidance, trained as inference runs it.
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,12 +29,16 @@ from ..models.mm_llm import EMBED_NORM
 from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT, tokenize_clip
 from ..stages.refine import clip_prompts
-from .bank import SceneBank, cached, embed_bank, scene_bank
-from .command import fingerprint, read_section, run_command
+from .bank import SceneBank, embed_bank, scene_bank
+from .caches import cached
+from .command import network_file, run_command
+from .digests import fingerprint
 from .imagebind_data import draw_phrase
 from .llm_bank import embed_sounds
-from .loop import LoopConfig, fit
+from .loop import fit
 from .prior_scores import held_out_scores
+from .recipe_files import read_section
+from .recipe_types import PriorData, PriorNetwork, PriorRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +62,17 @@ class PriorBank:
     sounds: Tensor
 
 
-def prior_bank(imagebind: ImageBind, weights: Path, work: Path, data: dict) -> PriorBank:
+def prior_bank(imagebind: ImageBind, weights: Path, work: Path, data: PriorData) -> PriorBank:
     """Draw and embed the training pictures and sounds, or read them back."""
-    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
+    bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
 
     def embed() -> tuple[Tensor, Tensor, Tensor]:
         pictures = F.normalize(embed_bank(imagebind, bank), dim=-1)
-        twins = _embed_twins(imagebind, bank.scenes[: data["twins"]], data["seed"])
-        return pictures, twins, embed_sounds(imagebind, range(data["seed"], data["seed"] + data["sounds"]))
+        twins = _embed_twins(imagebind, bank.scenes[: data.twins], data.seed)
+        return pictures, twins, embed_sounds(imagebind, range(data.seed, data.seed + data.sounds))
 
-    name = f"prior-embeddings-{data['pictures']}-{data['twins']}-{data['sounds']}-{data['seed']}"
-    pictures, twins, sounds = cached(work, name, weights, embed)
+    name = f"prior-embeddings-{data.twins}-twins-{data.sounds}-sounds"
+    pictures, twins, sounds = cached(work, name, bank.key, weights, embed)
     scores = torch.tensor([aesthetic(float(cleanliness)) for cleanliness in bank.cleanliness])
     return PriorBank(bank.scenes, pictures, scores, twins, sounds)
 
@@ -87,11 +92,11 @@ def _embed_twins(imagebind: ImageBind, scenes: tuple[Scene, ...], seed: int) -> 
 class Batches:
     """make_batch of the training loop: the arguments of `RefinementPrior.training_loss`."""
 
-    def __init__(self, config: dict, bank: PriorBank, imagebind: ImageBind, dims: PriorDims):
-        self.bank, self.imagebind, self.clip = bank, imagebind, dims.clip
-        self.size, self.dropped = config["loop"]["batch_size"], config["unconditional"]
-        self.levels = torch.tensor([config["noise_level"].get(name, 0.0) for name in CORRUPTIONS])
-        self.shares = torch.tensor([float(config["corruption"][name]) for name in CORRUPTIONS])
+    def __init__(self, recipe: PriorRecipe, bank: PriorBank, imagebind: ImageBind, dims: PriorDims):
+        self.bank, self.imagebind, self.dims, self.clip = bank, imagebind, dims, dims.clip
+        self.size, self.dropped = recipe.loop.batch_size, recipe.unconditional
+        self.levels = torch.tensor([recipe.noise_level.get(name, 0.0) for name in CORRUPTIONS])
+        self.shares = torch.tensor([float(getattr(recipe.corruption, name)) for name in CORRUPTIONS])
 
     def __call__(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
@@ -154,10 +159,10 @@ class Batches:
         return takes[int(rng.integers(len(takes)))]
 
 
-def dims_for(imagebind: ImageBind, network: dict) -> PriorDims:
+def dims_for(imagebind: ImageBind, network: PriorNetwork) -> PriorDims:
     """The config's sizes, with D and the prompts' vocabulary taken from ImageBind, whose tokenizer the prior shares."""
     tokenizer = imagebind.tokenizer
-    sizes = dict(network)
+    sizes = asdict(network)
     clip = {
         "vocab_size": tokenizer.get_vocab_size(),
         **sizes.pop("text"),
@@ -174,26 +179,29 @@ def loss_of(prior: RefinementPrior, batch: dict[str, Tensor]) -> dict[str, Tenso
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, measure on held-out seeds, combinations and sounds, write `out`/prior.safetensors; returns the scores."""
-    loop, data = read_section(LoopConfig, config["loop"], "loop"), config["data"]
-    weights = Path(out) / "imagebind.safetensors"
+    recipe = read_section(PriorRecipe, config)
+    loop, data = recipe.loop, recipe.data
+    weights = network_file(out, "imagebind.safetensors")
     imagebind = load_imagebind(weights)
     bank = prior_bank(imagebind, weights, work, data)
     torch.manual_seed(loop.seed)
-    prior = RefinementPrior(dims_for(imagebind, config["network"]))
+    prior = RefinementPrior(dims_for(imagebind, recipe.network))
     prior = fit(
         "prior",
         prior,
-        Batches(config, bank, imagebind, prior.dims),
+        Batches(recipe, bank, imagebind, prior.dims),
         loss_of,
         loop,
         work,
         fingerprint(config, [weights]),
-    )
+    ).module
 
-    prior = prior.cpu().half().float().requires_grad_(False)  # measured as it is stored
+    if not PartialState().is_main_process:
+        return {}
+    prior = prior.half().float().requires_grad_(False)  # measured as it is stored
     prior.tokenizer = imagebind.tokenizer
-    held_out = TEST_SEEDS_FROM + data["seed"]
-    scores = held_out_scores(prior, imagebind, data["held_out_scenes"], data["held_out_sounds"], held_out)
+    held_out = TEST_SEEDS_FROM + data.seed
+    scores = held_out_scores(prior, imagebind, data.held_out_scenes, data.held_out_sounds, held_out)
     logger.info("prior on held-out seeds and combinations: %s", json.dumps(scores))
     metadata = {"any2pix.scores": json.dumps(scores)}
     path = Path(out) / "prior.safetensors"

@@ -1,10 +1,11 @@
-"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--config
-FILE] [--work DIR] [--out DIR].
+"""Train the text-conditioned UNet with its text encoder: python -m any2pix.training.train_text_diffusion [--recipe
+NAME] [--work DIR] [--out DIR].
 
 Toyland's captions and descriptions; an empty prompt trains the unconditional model. Needs the frozen VAE of the
 miniature.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +19,46 @@ from ..datagen.plain_text import mirrored_text
 from ..datagen.toyland import caption, describe
 from ..loading.autoencoder import load_autoencoder
 from ..loading.files import write_network_file
-from ..models.diffusion import TRAIN_TIMESTEPS, DiffusionDims
+from ..models.diffusion import TRAIN_TIMESTEPS
 from ..models.text_diffusion import TextDiffusion
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from ..stages.preprocess import tokens_for
-from .bank import cached, scene_bank
+from .bank import scene_bank
+from .caches import cached
 from .clip_tokenizer import train_clip_tokenizer
-from .command import fingerprint, read_section, run_command
+from .command import network_file, run_command
+from .digests import fingerprint
 from .imagebind_data import vocabulary_texts
-from .loop import LoopConfig, fit
+from .loop import fit
+from .recipe_files import read_section
+from .recipe_types import TextDiffusionRecipe
 from .train_autoencoder import VAE_FILE, subject_masks
 from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
 
 TEXT_UNET_FILE, TEXT_ENCODER_FILE = "text_unet.safetensors", "text_encoder.safetensors"
 
 
-def build(config: dict, tokenizer: Tokenizer, side: int) -> TextDiffusion:
+def build(recipe: TextDiffusionRecipe, tokenizer: Tokenizer, side: int) -> TextDiffusion:
     """A fresh UNet and text encoder of the configured widths."""
-    encoder = TextEncoder(text_dims(config["text_encoder"], tokenizer))
+    encoder = TextEncoder(text_dims(recipe.text_encoder, tokenizer))
     encoder.tokenizer = tokenizer
-    return TextDiffusion(UNet2DConditionModel(**unet_config(config, side)), encoder, config["min_snr"])
+    return TextDiffusion(UNet2DConditionModel(**unet_config(recipe, side)), encoder, recipe.min_snr)
 
 
-def text_dims(sizes: dict, tokenizer: Tokenizer) -> TextEncoderDims:
+def text_dims(sizes: dict[str, int], tokenizer: Tokenizer) -> TextEncoderDims:
     """Configured sizes with the vocabulary of a tokenizer of ours, whose last tokens are start and end of text."""
     tokens = tokenizer.get_vocab_size()
     return TextEncoderDims(**sizes, vocab_size=tokens, bos_token_id=tokens - 2, eos_token_id=tokens - 1)
 
 
-def unet_config(config: dict, side: int) -> dict:
+def unet_config(recipe: TextDiffusionRecipe, side: int) -> dict:
     """The UNet's config: it reads the text encoder's states, and its projected end as the pooled text."""
-    width = config["text_encoder"]["hidden_size"]
-    return DiffusionDims(**config["network"], context=width, pooled=width, sample_size=side).unet_config()
+    width = recipe.text_encoder["hidden_size"]
+    return replace(recipe.network, context=width, pooled=width, sample_size=side).unet_config()
 
 
 def without_some(texts: list[str], dropped: Tensor) -> list[str]:
-    """The texts with the empty prompt in the place of those that are `dropped`, (B,) bool."""
+    """The texts, with the empty prompt for those that are `dropped`, (B,) bool."""
     return ["" if drop else text for text, drop in zip(texts, dropped.tolist(), strict=True)]
 
 
@@ -71,18 +76,18 @@ def write_text_encoder(path: Path, encoder: TextEncoder, **stored: Any) -> None:
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train UNet and text encoder, write them at every checkpoint; returns the last losses."""
-    data, loop = config["data"], read_section(LoopConfig, config["loop"], "loop")
-    bank = scene_bank(work, data["pictures"], data["seed"], "train", data["messy_share"])
-    key = f"{data['pictures']}-{data['seed']}"
-    masks = subject_masks(bank, work / f"masks-{key}.npy")
-    vae = out / VAE_FILE
-    latents = cached(work, f"latents-{key}", vae, lambda: latent_bank(load_autoencoder(vae), bank))
-    tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data["seed"]), config["vocabulary"])
+    recipe = read_section(TextDiffusionRecipe, config)
+    data, loop = recipe.data, recipe.loop
+    bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
+    masks = subject_masks(bank, work)
+    vae = network_file(out, VAE_FILE)
+    latents = cached(work, "latents", bank.key, vae, lambda: latent_bank(load_autoencoder(vae), bank))
+    tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data.seed), recipe.vocabulary)
     side = latents.shape[-1]
-    torch.manual_seed(data["seed"])
-    network = build(config, tokenizer, side)
+    torch.manual_seed(data.seed)
+    network = build(recipe, tokenizer, side)
     probed = [caption(scene) for scene in bank.scenes[:PROBES]]
-    probe = noise_probe(latents[0, :PROBES].float(), tokens_for(network.text_encoder, probed))
+    probe = noise_probe(loop.batch_size, latents[0, :PROBES].float(), tokens_for(network.text_encoder, probed))
 
     def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         count = loop.batch_size
@@ -91,8 +96,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         rng = numpy_generator(generator)
         texts = [describe(bank.scenes[i], rng) for i in index.tolist()]
         texts = [mirrored_text(text) if mirror else text for text, mirror in zip(texts, flip.tolist(), strict=True)]
-        texts = without_some(texts, torch.rand(count, generator=generator) < config["condition_dropout"])
-        weight = place_weights(masks, index, flip, side, config["subject_weight"])
+        texts = without_some(texts, torch.rand(count, generator=generator) < recipe.condition_dropout)
+        weight = place_weights(masks, index, flip, side, recipe.subject_weight)
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
@@ -100,17 +105,14 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     def save(module: TextDiffusion, step: int) -> None:
         state = module.unet.state_dict()
-        write_network_file(out / TEXT_UNET_FILE, "text_unet", state, unet_config(config, side), in_8_bits=True)
+        write_network_file(out / TEXT_UNET_FILE, "text_unet", state, unet_config(recipe, side), in_8_bits=True)
         write_text_encoder(out / TEXT_ENCODER_FILE, module.text_encoder, in_8_bits=True)
-        with open(work / "text_diffusion.log", "a") as log:
-            log.write(f"step {step}: probe loss {probe(module):.4f}\n")
 
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        *inputs, weight = batch
-        return module.training_loss(*inputs, weight=weight)
+        return module.training_loss(*batch[:4], weight=batch[4] if len(batch) > 4 else None)
 
-    fit("text_diffusion", network, make_batch, loss, loop, work, fingerprint(config, [vae]), on_checkpoint=save)
-    return {"probe_loss": probe(network)}
+    fitted = fit("text_diffusion", network, make_batch, loss, loop, work, fingerprint(config, [vae]), save, probe=probe)
+    return {"probe_loss": fitted.probe}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m any2pix.datagen.pairs.pictures --captions data/captions --out data/pictures --guidance 3 7
     python -m any2pix.datagen.pairs.filter --pictures data/pictures --out data/pairs
     python -m any2pix.datagen.pairs.sheet --pairs data/pairs --out sheet.html
-    python -m any2pix.training.train_instructpix2pix --config FILE  # with data: {shards: data/pairs}
+    python -m any2pix.training.train_instructpix2pix --recipe sd15 --set data.shards=data/pairs
 
 Each goes on where it was stopped, and where the stage before it has more shards by then. With `--writer`, `--model` and
 `--embedder` the same runs on a language model, a Stable Diffusion and a CLIP of full size.

@@ -12,8 +12,8 @@ from any2pix.models.text_diffusion import SOURCE_CHANNELS
 from any2pix.nodes import load_pix2pix
 from any2pix.stages.preprocess import tokens_for
 from any2pix.training import train_instructpix2pix
-from any2pix.training.command import load_config
 from any2pix.training.pix2pix_config import read_recipe
+from any2pix.training.recipe_files import load_recipe
 from harness.unet_eps import relative, seeded
 from torch.testing import assert_close
 
@@ -32,7 +32,7 @@ def pipeline(tmp_path_factory, write_sdxl_pipeline):
 
 @pytest.fixture(scope="module")
 def network(pipeline):
-    config = load_config("instructpix2pix") | {"train_text_encoder": False}
+    config = load_recipe("instructpix2pix") | {"train_text_encoder": False}
     config["start"] = {name: str(pipeline / name) for name in FOLDERS}
     found, _ = train_instructpix2pix.build(read_recipe(config), pipeline / "unet", pipeline / "text_encoder")
     with torch.no_grad():

@@ -2,12 +2,12 @@ import json
 
 import pytest
 from any2pix.training import miniature
-from any2pix.training.command import load_config
 from any2pix.training.miniature import STAGES, Stage, is_done, main, run_stage, write_result
+from any2pix.training.recipe_files import load_recipe
 
 
 def record(stage, out):
-    return {"results": {}, "minutes": 1.0, "config": load_config(stage.name), "inputs": stage.inputs(out)}
+    return {"results": {}, "minutes": 1.0, "config": load_recipe(stage.name), "inputs": stage.inputs(out)}
 
 
 def finish(stage, out):
@@ -78,7 +78,7 @@ def test_what_finished_is_written_down_when_its_neighbour_fails(tmp_path, monkey
 
 def test_every_stage_has_a_script_and_a_configuration():
     for stage in STAGES:
-        assert load_config(stage.name)
+        assert load_recipe(stage.name)
         assert (miniature.MINIATURE.parent / f"training/train_{stage.name}.py").is_file()
 
 

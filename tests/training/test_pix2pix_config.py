@@ -4,14 +4,15 @@ read."""
 import copy
 
 import pytest
-from any2pix.training.command import file_digest, load_config, read_section
-from any2pix.training.loop import LoopConfig
+from any2pix.training.digests import file_digest
+from any2pix.training.loop_config import LoopConfig
 from any2pix.training.pix2pix_config import ShardData, Start, ToylandData, read_recipe
+from any2pix.training.recipe_files import load_recipe, read_section
 
 
 def config(**changes):
     """The bundled configuration, with these values in its sections."""
-    found = copy.deepcopy(load_config("instructpix2pix"))
+    found = copy.deepcopy(load_recipe("instructpix2pix"))
     for key, value in changes.items():
         found[key] = {**found[key], **value} if isinstance(value, dict) else value
     return found
@@ -20,7 +21,7 @@ def config(**changes):
 def test_the_bundled_configuration_is_read_whole():
     recipe = read_recipe(config())
     assert recipe.start == Start() and recipe.data == ToylandData(4000, 51) and recipe.weights == "int8"
-    assert recipe.loop == LoopConfig(**load_config("instructpix2pix")["loop"]) and recipe.train_text_encoder
+    assert recipe.loop == LoopConfig(**load_recipe("instructpix2pix")["loop"]) and recipe.train_text_encoder
     assert recipe.loop.gradient_accumulation_steps == 1
     shards = read_recipe({**config(), "data": {"shards": "somewhere", "flip": 0}}).data
     assert shards == ShardData("somewhere", flip=0)
@@ -29,7 +30,7 @@ def test_the_bundled_configuration_is_read_whole():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"start": {"tokeniser": "x"}}, "start has tokeniser, which this training does not know. It knows unet,"),
+        ({"start": {"tokeniser": "x"}}, "start has tokeniser, which is no key of it. Its keys are unet,"),
         ({"start": None}, "start is None; it must hold the keys unet,"),
         ({"start": {"unet": 5}}, "start: unet is 5; it must be of type str or null"),
         ({"dropout": {"texts": 0.1}}, "dropout has texts"),
@@ -39,7 +40,7 @@ def test_the_bundled_configuration_is_read_whole():
         "'1e-4'; it must be of type float. YAML wants a point before an exponent"),
         ({"loop": {"steps": 1.5}}, "loop: steps is 1.5; it must be of type int"),
         ({"loop": {"steps": True}}, "loop: steps is True; it must be of type int"),
-        ({"data": {"flip": 0.5}}, "data has flip.*It knows families, seed"),
+        ({"data": {"flip": 0.5}}, "data has flip.*Its keys are families, seed"),
         ({"data": {"families": 0}}, "families is 0; it must be at least 1"),
         ({"train_text_encoder": "no"}, "train_text_encoder is 'no'; it must be of type bool"),
         ({"source_gain": 0.0}, "source_gain is 0.0; it must be above 0"),

@@ -11,8 +11,8 @@ from any2pix.models.text_encoder import JoinedTextEncoders, TextEncoder
 from any2pix.stages.preprocess import tokens_for
 from any2pix.training import train_instructpix2pix
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
-from any2pix.training.command import load_config
 from any2pix.training.pix2pix_config import read_recipe
+from any2pix.training.recipe_files import load_recipe
 from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE
 
 TEXTS = ["make it night", "", "Turn the CAT into a frog, and let it rain " * 3]
@@ -39,7 +39,14 @@ def pipeline(place, write_sdxl_pipeline):
 def config(place, pipeline, shards):
     start = {name: str(place / "pipeline" / name) for name in FOLDERS}
     data = {"shards": str(shards.folder), "seed": 2}
-    return {**load_config("instructpix2pix"), "start": start, "data": data, "loop": LOOP, "train_text_encoder": False}
+    return {
+        **load_recipe("instructpix2pix"),
+        "start": start,
+        "data": data,
+        "loop": LOOP,
+        "train_text_encoder": False,
+        "probes": 3,
+    }
 
 
 def built(config):

@@ -1,6 +1,9 @@
 """Pairs out of shards: each once an epoch, the same after a stop, encoded as the VAE does, and of one size that
 fits."""
 
+import tarfile
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,25 +56,32 @@ def folder(tmp_path_factory):
     return place
 
 
+@pytest.fixture
+def open_pairs(folder, vae, tmp_path):
+    def opened(place=folder, **options):
+        return ShardPairs(place, vae, 16, tmp_path / "work", **options)
+
+    return opened
+
+
 def batch(pairs, step):
-    return pairs.edits(step, torch.Generator().manual_seed(step), COUNT)
+    return pairs.encode(pairs.draw(step, torch.Generator().manual_seed(step), COUNT))
 
 
-def test_each_pair_comes_once_an_epoch_in_an_order_of_its_own(folder, vae):
-    pairs = ShardPairs(folder, vae, 16, seed=3)
+def test_each_pair_comes_once_an_epoch_in_an_order_of_its_own(open_pairs):
+    pairs = open_pairs(seed=3)
     numbers = [text for step in range(9) for text in batch(pairs, step).texts][: 2 * pairs.total]
     epochs = numbers[: pairs.total], numbers[pairs.total :]
     for epoch in epochs:
         assert sorted(map(int, epoch)) == list(range(SHARDS * PAIRS))
     assert epochs[0] != epochs[1] and epochs[0] != sorted(epochs[0], key=int)
-    others = ShardPairs(folder, vae, 16, seed=4), ShardPairs(folder, vae, 16, seed=3, process=1)
-    assert all(batch(other, 0).texts != numbers[:COUNT] for other in others)
+    assert batch(open_pairs(seed=4), 0).texts != numbers[:COUNT]
 
 
-def test_a_run_that_goes_on_gets_the_same_batches(folder, vae):
-    whole = ShardPairs(folder, vae, 16, seed=3)
+def test_a_run_that_goes_on_gets_the_same_batches(open_pairs):
+    whole = open_pairs(seed=3)
     expected = [batch(whole, step) for step in range(7)]
-    resumed = ShardPairs(folder, vae, 16, seed=3)
+    resumed = open_pairs(seed=3)
     for step in (5, 6, 2):  # into the second epoch, then back
         found = batch(resumed, step)
         assert found.texts == expected[step].texts
@@ -79,9 +89,9 @@ def test_a_run_that_goes_on_gets_the_same_batches(folder, vae):
         torch.testing.assert_close(found.target, expected[step].target, atol=2e-3, rtol=2e-3)
 
 
-def test_latents_are_those_of_the_pictures_mirrored_or_not(folder, vae):
+def test_latents_are_those_of_the_pictures_mirrored_or_not(open_pairs, vae):
     for flip in (0.0, 1.0):
-        found = batch(ShardPairs(folder, vae, 16, flip=flip), 0)
+        found = batch(open_pairs(flip=flip), 0)
         assert found.weight is None
         for row, text in enumerate(found.texts):
             pixels = [np.array(picture(offset + int(text))) / 127.5 - 1 for offset in (0, 1000)]
@@ -93,34 +103,34 @@ def test_latents_are_those_of_the_pictures_mirrored_or_not(folder, vae):
             torch.testing.assert_close(found.target[row], target * SDXL_SCALE, atol=2e-3, rtol=2e-3)
 
 
-def test_what_memory_does_not_hold_is_encoded_again(folder, vae, monkeypatch):
-    held = batch(ShardPairs(folder, vae, 16), 0)
+def test_what_memory_does_not_hold_is_encoded_again(open_pairs, monkeypatch):
+    held = batch(open_pairs(), 0)
     monkeypatch.setattr(shard_pairs, "HELD_BYTES", 0)
-    pairs = ShardPairs(folder, vae, 16)
+    pairs = open_pairs()
     assert torch.equal(batch(pairs, 0).target, held.target) and not pairs.held
 
 
-def test_the_probe_is_the_first_pairs(folder, vae):
-    pairs = ShardPairs(folder, vae, 16)
-    assert pairs.probe(4).texts == ["0", "1", "2", "3"]
-    assert len(pairs.probe(100).texts) == SHARDS * PAIRS
+def test_the_probe_is_the_first_pairs(open_pairs):
+    pairs = open_pairs()
+    assert pairs.probe(1, 4, 9).texts == ["1", "2", "3"]
+    assert len(pairs.probe(0, 100, 100).texts) == SHARDS * PAIRS
 
 
-def test_pictures_that_do_not_fit_are_named(vae, tmp_path):
+def test_pictures_that_do_not_fit_are_named(open_pairs, tmp_path):
     write_shards(tmp_path / "mixed", lambda number: (48, 32) if number == 4 else (32, 32))
     with pytest.raises(ValueError, match="000000004_000 in .* 48 x 32 pixels, another one is 32 x 32"):
-        ShardPairs(tmp_path / "mixed", vae, 16).probe(9)
+        open_pairs(tmp_path / "mixed").probe(0, 9, 9)
     write_shards(tmp_path / "odd", lambda number: (32, 40))
     with pytest.raises(ValueError, match="32 x 40 pixels; this UNet takes sides that are multiples of 16"):
-        ShardPairs(tmp_path / "odd", vae, 16).probe(1)
+        open_pairs(tmp_path / "odd").probe(0, 1, 1)
     with pytest.raises(FileNotFoundError, match="holds no finished filter shards"):
-        ShardPairs(tmp_path / "nothing", vae, 16)
+        open_pairs(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("flip", (-0.1, 1.5, float("nan")))
-def test_a_share_that_is_none_is_named(folder, vae, flip):
+def test_a_share_that_is_none_is_named(open_pairs, flip):
     with pytest.raises(ValueError, match="flip is .*from 0 to 1"):
-        ShardPairs(folder, vae, 16, flip=flip)
+        open_pairs(flip=flip)
 
 
 def test_a_vae_that_diffusers_wrote(tmp_path):
@@ -131,3 +141,36 @@ def test_a_vae_that_diffusers_wrote(tmp_path):
     found, pictures = load_vae(tmp_path), torch.rand(1, 3, 16, 16)
     assert (found.scale, found.downscale) == (0.5, 2)
     torch.testing.assert_close(found.encode(pictures), kl.encode(pictures).latent_dist.mean)
+
+
+def test_a_call_of_the_vae_takes_so_many_pictures_and_no_more(open_pairs, vae):
+    whole, sizes = batch(open_pairs(), 0), []
+
+    def encode(pictures):
+        sizes.append(len(pictures))
+        return vae.encode(pictures)
+
+    pairs = open_pairs(at_once=3)
+    pairs.vae = replace(vae, encode=encode)
+    torch.testing.assert_close(batch(pairs, 0).target, whole.target, atol=2e-3, rtol=2e-3)
+    assert sizes == [3, 3, 3, 1]
+
+
+def test_shards_that_are_written_again_are_read_again(vae, tmp_path):
+    work = tmp_path / "work"
+    write_shards(tmp_path / "pairs")
+    ShardPairs(tmp_path / "pairs", vae, 16, work)
+    for file in (tmp_path / "pairs").iterdir():
+        file.unlink()
+    write_shards(tmp_path / "pairs", lambda number: (64, 64))
+    found = ShardPairs(tmp_path / "pairs", vae, 16, work).probe(0, 21, 21)
+    assert found.pixels.shape == (21, 2, 3, 64, 64) and found.texts == [str(number) for number in range(21)]
+
+
+def test_a_pair_that_lacks_a_part_is_named(vae, tmp_path):
+    write_shards(tmp_path / "pairs")
+    place = next((tmp_path / "pairs").glob("*-00001.tar"))
+    with tarfile.open(place, "w") as tar:
+        tar.addfile(tarfile.TarInfo("000000007_000.source.png"))
+    with pytest.raises(ValueError, match="Pair 000000007_000 in .*-00001.tar lacks edited.png, json"):
+        ShardPairs(tmp_path / "pairs", vae, 16, tmp_path / "work")

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from any2pix.datagen.sounds import SOUND_KINDS
 from any2pix.datagen.toyland import caption, sample_scene
 from any2pix.models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
+from any2pix.training.recipe_files import load_recipe, read_section
+from any2pix.training.recipe_types import PriorRecipe
 from torch.testing import assert_close
 
 train_prior = pytest.importorskip("any2pix.training.train_prior", reason="needs the [train] extra")
@@ -19,7 +21,7 @@ CONFIG = {
     "corruption": {"noise": 0.3, "mess": 0.2, "text": 0.25, "sound": 0.25},
     "noise_level": {"noise": 1.0, "mess": 0.2},
     "unconditional": 0.2,
-    "loop": {"batch_size": SIZE},
+    "loop": {"batch_size": SIZE, "steps": 1, "learning_rate": 1.0},
 }
 NETWORK = {
     "width": 24, "layers": 1, "heads": 2, "score_features": 8, "positions": 64, "dropout": 0.0,
@@ -46,7 +48,8 @@ def batches():
     bank = train_prior.PriorBank(
         scenes, unit(20, 8), torch.linspace(2, 7, 20), unit(5, 8), unit(len(SOUND_KINDS), 3, 8)
     )
-    return train_prior.Batches(CONFIG, bank, imagebind, train_prior.dims_for(imagebind, NETWORK))
+    recipe = read_section(PriorRecipe, {**load_recipe("prior"), **CONFIG, "network": NETWORK})
+    return train_prior.Batches(recipe, bank, imagebind, train_prior.dims_for(imagebind, recipe.network))
 
 
 def test_rows(batches):
@@ -82,7 +85,7 @@ def test_same_generator_same_batch(batches):
 
 def test_a_few_steps_lower_the_loss(batches):
     torch.manual_seed(0)
-    prior = RefinementPrior(train_prior.dims_for(batches.imagebind, NETWORK))
+    prior = RefinementPrior(batches.dims)
     assert isinstance(prior.dims, PriorDims) and prior.dims.embed == 8
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
     batch = batches(0, torch.Generator().manual_seed(1))

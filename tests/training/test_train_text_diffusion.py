@@ -10,12 +10,13 @@ from any2pix.datagen.toyland import Scene
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.loading.quantised import SMALLEST_WEIGHT
+from any2pix.loading.text_encoder import load_text_encoder
 from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
-from any2pix.models.text_diffusion import TextDiffusion, fold_source_scale
+from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
-from any2pix.training.command import CONFIGS, load_config
 from any2pix.training.pix2pix_config import Dropout, read_recipe
-from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, toyland_pairs
+from any2pix.training.recipe_files import RECIPES, load_recipe
+from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Batches, toyland_pairs
 from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
 from safetensors.torch import load_file
 
@@ -25,7 +26,7 @@ TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num
 
 
 def text_config():
-    config = copy.deepcopy(load_config("text_diffusion"))
+    config = copy.deepcopy(load_recipe("text_diffusion"))
     sizes = {
         "network": NETWORK,
         "text_encoder": {**TEXT, "max_position_embeddings": 40},
@@ -36,7 +37,7 @@ def text_config():
 
 
 def pix2pix_config(**changes):
-    return {**load_config("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, **changes}
+    return {**load_recipe("instructpix2pix"), "loop": LOOP, "data": {"families": 3, "seed": 4}, "probes": 6, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
     assert train_instructpix2pix.train(config, tmp_path, tmp_path) == result and log.read_text() == before
     shards.counts_path(1).write_text('{"kept": 3, "no-op": 1}')  # other shards: not the same training
     train_instructpix2pix.train(config, tmp_path, tmp_path)
-    assert (tmp_path / "instructpix2pix" / "former.pt").exists()
+    assert (tmp_path / "instructpix2pix" / "former").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -136,25 +137,21 @@ def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights
     load_text_diffusion(tmp_path / PIX2PIX_FILE, tmp_path / PIX2PIX_TEXT_FILE, source=True)
 
 
-def test_without_a_text_the_picture_itself_is_the_target_where_it_is_wanted(trained, tmp_path, monkeypatch):
-    """The target that the loss is given, with every text dropped and every picture kept."""
+def test_without_a_text_the_picture_itself_is_the_target_where_it_is_wanted(trained):
+    """Target and source as the loss is given them, with every text dropped and every picture kept, or both dropped."""
     work, out = trained
-    for name in ("vae.safetensors", TEXT_UNET_FILE, TEXT_ENCODER_FILE):
-        (tmp_path / name).symlink_to(out / name)
-    seen, plain = [], TextDiffusion.training_loss
+    pairs, encoder = toyland_pairs(work, out / "vae.safetensors", 3, 4), load_text_encoder(out / TEXT_ENCODER_FILE)
 
-    def training_loss(module, target, context, noise, timesteps, source=None, weight=None):
-        if weight is not None:  # a step of the training, not a probe
-            seen.append((target, source))
-        return plain(module, target, context, noise, timesteps, source, weight)
-
-    monkeypatch.setattr(TextDiffusion, "training_loss", training_loss)
-    for dropout, unchanged in (("text_only", 1.0), ("text_only", 0.0), ("both", 1.0)):
+    def given(dropout, unchanged):
         shares = {"image_only": 0.0, "text_only": 0.0, "both": 0.0, dropout: 1.0}
-        config = pix2pix_config(dropout=shares, unchanged=unchanged, loop={**LOOP, "steps": 1})
-        train_instructpix2pix.train(config, work, tmp_path)
-    (kept, kept_source), (edited, edited_source), (free, no_source) = seen
-    gain = config["source_gain"]
+        batches = Batches(read_recipe(pix2pix_config(dropout=shares, unchanged=unchanged)), pairs, encoder)
+        target, _, _, _, source, _ = batches.encode(batches(0, torch.Generator().manual_seed(0)))
+        return target, source
+
+    kept, kept_source = given("text_only", 1.0)
+    edited, edited_source = given("text_only", 0.0)
+    free, no_source = given("both", 1.0)
+    gain = load_recipe("instructpix2pix")["source_gain"]
     torch.testing.assert_close(gain * kept, kept_source)
     torch.testing.assert_close(edited_source, kept_source)
     assert not torch.allclose(gain * edited, edited_source, atol=0.1)
@@ -205,17 +202,17 @@ def test_shares_that_are_none_are_named(wrong):
 
 @pytest.mark.parametrize(("change", "words"), [("minsnr: 3", "has minsnr"), (None, "lacks loop")])
 def test_a_configuration_with_other_keys_is_named(tmp_path, change, words):
-    text = (CONFIGS / "instructpix2pix.yaml").read_text("utf-8")
+    text = (RECIPES / "instructpix2pix" / "miniature.yaml").read_text("utf-8")
     path = tmp_path / "mine.yaml"
     path.write_text(f"{text}\n{change}" if change else text[: text.index("\nloop:")], "utf-8")
-    with pytest.raises(ValueError, match=f"mine.yaml {words}"):
-        load_config("instructpix2pix", path)
+    with pytest.raises(ValueError, match=f"The recipe {words}"):
+        read_recipe(load_recipe("instructpix2pix", path))
 
 
 def test_pairs_are_source_and_target_of_their_instruction(trained):
     work, out = trained
     pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4, subject_weight=2.0)
-    index, texts = pairs.draw(np.random.default_rng(0), 20)
+    index, texts = pairs.choose(np.random.default_rng(0), 20)
     for (source, target), text in zip(index.tolist(), texts, strict=True):
         before, after = pairs.scenes[source], pairs.scenes[target]
         assert (before.background, before.seed) == (after.background, after.seed) and before != after
