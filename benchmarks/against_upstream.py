@@ -31,7 +31,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from ..evaluation.metrics import markdown_table
+from ..evaluation.rates import markdown_table
 from .duel import Case, Measured, Side, duel
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 from .duel_plot import plot_growth

@@ -21,7 +21,7 @@ import torch
 
 from ..evaluation.cases import EditCase, draw_cases, encode_references
 from ..evaluation.editor import MINIATURE, load_networks, options_from
-from ..evaluation.metrics import markdown_table
+from ..evaluation.rates import markdown_table
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import (
     STEPS,

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..evaluation.metrics import markdown_table
+from ..evaluation.rates import markdown_table
 from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.diffusion import DiffusionDims, EmbeddingDiffusion
 from ..models.imagebind import ImageBind, ImageBindDims

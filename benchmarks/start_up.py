@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ..evaluation.metrics import markdown_table
+from ..evaluation.rates import markdown_table
 from .soak_clients import add_tools
 
 logger = logging.getLogger(__name__)

@@ -16,4 +16,5 @@ def evaluation_parser(description: str | None, samples: int, of_what: str) -> ar
     parser.add_argument("--samples", type=int, default=samples, help=of_what)
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
     return parser

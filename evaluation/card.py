@@ -33,7 +33,7 @@ from .findings import (
     sweeps_of,
 )
 from .inversion import measured_of, table
-from .metrics import markdown_table
+from .rates import markdown_table
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
@@ -262,7 +262,7 @@ def _limits(findings: Findings) -> str:
   Photographs, faces, other subjects and other sounds mean nothing to it.
 - Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, several at once, or to paint from nothing.
 - The judge saw drawings of the same generator as the networks did, so its agreement is optimistic: look at the sheet.
-- Figures are measured with `stages/edit.py`, which runs the stages of the graph in a row, outside ComfyUI."""
+- Figures are measured with the pipelines of `stages/`, which run the steps of the graph in a row, outside ComfyUI."""
     return f"{text}\n\n{findings.notes}" if findings.notes else text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..stages.any2pix.options import EditOptions
 from ..stages.pix2pix.pipeline import SDEditOptions
 from .findings import RESULTS, Findings
-from .metrics import markdown_table
+from .rates import markdown_table
 from .sweeps import ALPHAS
 from .tradeoff import IMAGE_GUIDANCES, STRENGTHS, SWEPT
 from .tradeoff_curves import comparison_table, curves_table

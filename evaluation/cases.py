@@ -49,11 +49,11 @@ def draw_cases(seed: int, count: int, split: str = "test", rows: Sequence[str] |
             continue
         for number in range(count):
             stream = (seed, place, number) if split == "test" else (VALIDATION_STREAM, seed, place, number)
-            cases += _cases_of(row, number, stream, "test" if split == "test" else "train")
+            cases += cases_of_row(row, number, stream, "test" if split == "test" else "train")
     return cases
 
 
-def _cases_of(row: str, number: int, stream: tuple[int, ...], split: str) -> list[EditCase]:
+def cases_of_row(row: str, number: int, stream: tuple[int, ...], split: str) -> list[EditCase]:
     extra = np.random.default_rng((*stream, 1))
     sound_seed = int(extra.integers(TEST_SEEDS_FROM)) + (TEST_SEEDS_FROM if split == "test" else 0)
     if row in EDIT_KINDS:

@@ -35,8 +35,8 @@ from ..stages.pix2pix.pipeline import TextEditOptions
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE
 from .judge import Judge, load_judge
-from .metrics import Rate, markdown_table
 from .pix2pix import FILES, can_be_said, load_pix2pix, pix2pix_editor, sources_of
+from .rates import Rate, markdown_table
 from .scoring import grade_outcomes
 from .sheet import to_picture
 
@@ -101,7 +101,7 @@ def draw_set(source: ShardFolder, folder: Path, count: int, seed: int) -> ShardF
     finished = source.finished()
     sizes = [source.counts(index)[KEPT] for index in finished]
     drawn = set(np.random.default_rng(seed).permutation(sum(sizes))[:count].tolist())
-    starts = dict(zip(finished, np.cumsum([0, *sizes]).tolist()[:-1], strict=True))
+    starts = dict(zip(finished, (np.cumsum(sizes) - sizes).tolist(), strict=True))
     shards = ShardFolder(folder, SETS, ".tar")
     shards.begin({"of": source.settings(), "count": count, "seed": seed})
 

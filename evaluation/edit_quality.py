@@ -22,20 +22,21 @@ import torch
 from PIL import Image
 
 from ..stages.any2pix.options import EditOptions
-from ..stages.any2pix.pipeline import Networks
 from ..stages.pix2pix.pipeline import TextEditOptions
 from .arguments import evaluation_parser
 from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
-from .editor import load_networks, options_from, pack_editor
-from .judge import ATTRIBUTES, Judge, load_judge
-from .metrics import Rate, markdown_table
-from .pix2pix import can_be_said, has_pix2pix, in_words, load_pix2pix, pix2pix_editor
+from .checkpoint import Checkpoint
+from .editor import options_from, pack_editor
+from .judge import ATTRIBUTES, Judge
+from .pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
+from .rates import Rate, markdown_table
 from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise
 from .sheet import SheetEntry, contact_sheet, save_sheet, spectrogram, to_picture, word_card
 
 logger = logging.getLogger(__name__)
 SHEET_EDITS = 32
 JUDGE_PICTURES = 200
+NO_SOURCE = torch.ones(8, 8, 3)  # white, where a picture was painted from nothing
 IN_WORDS = ("InstructAny2Pix on the same edits", "InstructPix2Pix")  # groups of the record, columns of the table
 
 # (what, figure, at least, aim); in percent, but for the last ones, which say their unit.
@@ -129,8 +130,11 @@ def detail_table(figures: dict[str, Rate], extra: dict[str, Rate]) -> str:
 
 
 def sheet_of(graded: Sequence[GradedCase], seed: int, count: int = SHEET_EDITS, words: bool = False) -> Image.Image:
-    """`count` edits chosen by the seed alone, as a picture to look at; `words`: as given to InstructPix2Pix."""
-    edits = [g for g in graded if g.grade is not None]
+    """`count` edits chosen by the seed alone, as a picture to look at; `words`: as given to InstructPix2Pix.
+
+    Where no case has a source, what was painted from nothing is shown.
+    """
+    edits = [g for g in graded if g.grade is not None] or list(graded)
     chosen = np.random.default_rng((seed, 32)).permutation(len(edits))[:count]
     return contact_sheet([_entry(edits[i], words) for i in sorted(chosen)])
 
@@ -144,8 +148,8 @@ def _entry(graded: GradedCase, words: bool) -> SheetEntry:
     ]
     others = [i for i in range(len(sample.references)) if i != sample.base_index and not words]
     return SheetEntry(
-        source=to_picture(picture_of(sample.source)),
-        source_mark="" if words else sample.references[sample.base_index].mark,
+        source=to_picture(picture_of(sample.source) if sample.source else NO_SOURCE),
+        source_mark="" if words or sample.source is None else sample.references[sample.base_index].mark,
         thumbnails=tuple((sample.references[i].mark, _thumbnail(case, i)) for i in others),
         instruction=in_words(case) if words else sample.instruction,
         result=to_picture(graded.outcome.image),
@@ -163,7 +167,7 @@ def _thumbnail(case: EditCase, index: int) -> Image.Image:
 
 
 def grade_in_words(
-    judge: Judge, networks: Networks, graded: Sequence[GradedCase], options: argparse.Namespace
+    judge: Judge, checkpoint: Checkpoint, graded: Sequence[GradedCase], options: argparse.Namespace
 ) -> dict[str, list[GradedCase]]:
     """Both editors of IN_WORDS on the edits that words can say; nothing where the folder has no InstructPix2Pix."""
     said = [g for g in graded if can_be_said(g.case)]
@@ -172,8 +176,8 @@ def grade_in_words(
         return {}
     cases = [g.case for g in said]
     text_options = options_from(options.text_options, TextEditOptions())
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-        edit = pix2pix_editor(load_pix2pix(options.miniature), networks.vae, text_options, options.seed)
+    with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=options.bf16):
+        edit = pix2pix_editor(checkpoint.pix2pix, checkpoint.vae, text_options, options.seed)
         return dict(zip(IN_WORDS, (said, grade_outcomes(judge, cases, edit(cases))), strict=True))
 
 
@@ -181,15 +185,16 @@ def main(argv: list[str] | None = None):
     options = _arguments().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     edit_options = options_from(options.options)
-    networks, judge = load_networks(options.miniature), load_judge(options.miniature / "judge.safetensors")
+    checkpoint = Checkpoint(options.miniature, options.device)
+    networks, judge = checkpoint.networks, checkpoint.judge
     cases = _draw(options)
     logger.info("%d edits of the %s split, seed %d", len(cases), options.split, options.seed)
     started = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=options.bf16):
         outcomes = pack_editor(networks, edit_options, options.seed, options.oracle)(cases)
     seconds = time.perf_counter() - started
     graded = grade_outcomes(judge, cases, outcomes)
-    by_words = grade_in_words(judge, networks, graded, options)
+    by_words = grade_in_words(judge, checkpoint, graded, options)
     edits = [case for case in cases if case.sample.source is not None]
     groups = {
         "figures": summarise(graded),

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from ..loading.files import META_DIMS, META_KIND, META_TOKENIZER
 from ..loading.quantised import SCALE_SUFFIX
-from .metrics import Rate
+from .rates import Rate
 
 RESULTS, TRAINING, NOTES = "results", "training.json", "notes.md"
 PICTURE_SUFFIXES = (".png", ".jpg")

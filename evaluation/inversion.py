@@ -30,9 +30,10 @@ from ..stages.preprocess import image_to_tensor
 from ..stages.sample import SCHEDULES, sample_euler, schedule
 from .arguments import evaluation_parser
 from .cases import VALIDATION_STREAM, picture_of
-from .editor import load_networks
+from .checkpoint import Checkpoint
 from .findings import rates_of
-from .metrics import Rate, markdown_table, psnr
+from .metrics.fidelity import psnr
+from .rates import Rate, markdown_table
 from .scoring import held_out_pictures
 
 logger = logging.getLogger(__name__)
@@ -102,8 +103,9 @@ def load_source(networks: Networks, seed: int, count: int, split: str = "test") 
         pictures = torch.stack([picture_of(sample_scene(rng, "train")) for _ in range(count)])
     latents = encode_pictures(networks.vae, pictures)
     with torch.no_grad():
-        own = networks.imagebind.encode_image(image_to_tensor(pictures, networks.imagebind.dims.image_size))
-    ceiling = psnr(decode_pictures(networks.vae, latents), pictures)
+        shown = image_to_tensor(pictures, networks.imagebind.dims.image_size).to(latents.device)
+        own = networks.imagebind.encode_image(shown)
+    ceiling = psnr(decode_pictures(networks.vae, latents).cpu(), pictures)
     return Source(pictures, latents, to_length(own, EditOptions().norm), ceiling)
 
 
@@ -111,12 +113,12 @@ def measure(
     networks: Networks, source: Source, way: str, invert: Inversion, scheduler: str, steps: int, cfg: float
 ) -> Measured:
     """Invert, sample back, compare."""
-    sigmas = schedule(scheduler, steps)
+    sigmas = schedule(scheduler, steps).to(source.latents)
     denoiser = GuidedDenoiser(networks.diffusion, source.embeddings, guidance=cfg)
     inverted = invert(denoiser, source.latents, sigmas.flip(0))
     calls = denoiser.calls / (len(sigmas) - 1)
     back = sample_euler(denoiser, inverted, sigmas)
-    found = psnr(decode_pictures(networks.vae, back), source.pictures)
+    found = psnr(decode_pictures(networks.vae, back).cpu(), source.pictures)
     error = (back - source.latents).flatten(1).norm(dim=1) / source.latents.flatten(1).norm(dim=1)
     rates = (Rate.of(values.tolist()) for values in (found, source.ceiling - found, error))
     measured = Measured(scheduler, steps, cfg, way, *rates, calls)
@@ -219,7 +221,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--plot", type=Path, help="PNG")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    networks = load_networks(arguments.miniature)
+    networks = Checkpoint(arguments.miniature, arguments.device).networks
     source = load_source(networks, arguments.seed, arguments.samples, arguments.split)
     options = InversionOptions(arguments.iterations, arguments.tolerance)
     ceiling = Rate.of(source.ceiling.tolist())

@@ -101,20 +101,30 @@ class Judge(nn.Module):
 
 
 @torch.no_grad()
-def verdicts(judge: Judge, pictures: Tensor, batch_size: int = 64) -> list[dict[str, str]]:
-    """(B, H, W, 3) in [0, 1] -> for each picture {attribute: the label the judge gives it}."""
+def probabilities(judge: Judge, pictures: Tensor, batch_size: int = 64) -> list[dict[str, dict[str, float]]]:
+    """(B, H, W, 3) in [0, 1] -> for each picture {attribute: {label: probability}}."""
     if pictures.ndim != 4 or pictures.shape[-1] != 3:
         raise ValueError(f"The judge reads pictures shaped (B, H, W, 3), not {tuple(pictures.shape)}.")
     weight = next(judge.parameters())
-    answers = []
+    found = []
     for chunk in pictures.split(batch_size):
         x = chunk.movedim(-1, 1).to(weight.device, weight.dtype)
         if x.shape[-2:] != (PICTURE_SIZE, PICTURE_SIZE):
             x = F.interpolate(x, (PICTURE_SIZE, PICTURE_SIZE), mode="bilinear", antialias=True)
-        logits = judge(x)
-        choice = {name: logits[name].argmax(1).tolist() for name, _ in judge.dims.heads}
-        answers += [{name: labels[choice[name][i]] for name, labels in judge.dims.heads} for i in range(len(chunk))]
-    return answers
+        shares = {name: logits.float().softmax(1).tolist() for name, logits in judge(x).items()}
+        found += [
+            {name: dict(zip(labels, shares[name][i], strict=True)) for name, labels in judge.dims.heads}
+            for i in range(len(chunk))
+        ]
+    return found
+
+
+def verdicts(judge: Judge, pictures: Tensor, batch_size: int = 64) -> list[dict[str, str]]:
+    """(B, H, W, 3) in [0, 1] -> for each picture {attribute: the likeliest label}."""
+    return [
+        {name: max(shares, key=shares.get) for name, shares in picture.items()}
+        for picture in probabilities(judge, pictures, batch_size)
+    ]
 
 
 def scene_labels(scene) -> dict[str, str]:

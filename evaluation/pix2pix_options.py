@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from ..loading.autoencoder import load_autoencoder
 from ..stages.pix2pix.pipeline import TextEditOptions
 from ..stages.sample import SCHEDULES
 from .cases import EditCase, draw_cases
+from .checkpoint import Checkpoint
 from .editor import MINIATURE, Editor
-from .judge import Judge, load_judge
-from .metrics import Rate, markdown_table
-from .pix2pix import can_be_said, load_pix2pix, pix2pix_editor
+from .judge import Judge
+from .pix2pix import can_be_said, pix2pix_editor
+from .rates import Rate, markdown_table
 from .scoring import grade_outcomes
 
 logger = logging.getLogger(__name__)
@@ -73,18 +73,19 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--steps", nargs="+", type=int, default=[plain.steps])
     parser.add_argument("--schedulers", nargs="+", choices=SCHEDULES, default=[plain.scheduler])
     parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cases = [case for case in draw_cases(given.seed, given.samples, "validation") if can_be_said(case)]
-    pix2pix, vae = load_pix2pix(given.miniature), load_autoencoder(given.miniature / "vae.safetensors")
+    checkpoint = Checkpoint(given.miniature, given.device)
     options = itertools.starmap(
         TextEditOptions, itertools.product(given.text_guidance, given.image_guidance, given.steps, given.schedulers)
     )
-    judge = load_judge(given.miniature / "judge.safetensors")
-    with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
-        found = sweep(judge, lambda chosen: pix2pix_editor(pix2pix, vae, chosen, given.seed), cases, options)
+    pix2pix, vae = checkpoint.pix2pix, checkpoint.vae
+    with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=given.bf16):
+        found = sweep(checkpoint.judge, lambda chosen: pix2pix_editor(pix2pix, vae, chosen, given.seed), cases, options)
     logger.info("%d edits of the validation split, seed %d\n\n%s", len(cases), given.seed, table(found))
     if given.json:
         rows = [{**asdict(o), **{k: r.to_dict() for k, r in zip(COLUMNS, scores, strict=True)}} for o, scores in found]

@@ -14,8 +14,10 @@ from ..stages.any2pix.pipeline import Networks
 from ..stages.latents import decode_pictures, encode_pictures
 from .cases import COMPOSITIONS, EditCase, picture_of
 from .editor import Outcome
+from .grades import Grade, caption_right, grade
 from .judge import ATTRIBUTES, Judge, verdicts
-from .metrics import Grade, Rate, caption_right, grade, psnr
+from .metrics.fidelity import psnr
+from .rates import Rate
 
 ROUND_TRIP_BATCH = 32
 
@@ -34,7 +36,9 @@ class GradedCase:
 
 
 def grade_outcomes(judge: Judge, cases: Sequence[EditCase], outcomes: Sequence[Outcome]) -> list[GradedCase]:
-    """Show every result to the judge."""
+    """Show every result to the judge; nothing where there is none, as of a baseline that none of the cases has."""
+    if not outcomes:
+        return []
     answers = verdicts(judge, torch.stack([outcome.image for outcome in outcomes]))
     graded = []
     for case, outcome, seen in zip(cases, outcomes, answers, strict=True):
@@ -113,7 +117,7 @@ def round_trip_editor(networks: Networks) -> Callable[[Sequence[EditCase]], list
         ]
         return [
             Outcome(picture, "", case.sample.base_index)
-            for picture, case in zip(torch.cat(decoded), cases, strict=True)
+            for picture, case in zip(torch.cat(decoded).cpu(), cases, strict=True)
         ]
 
     return edit
@@ -134,7 +138,7 @@ def judge_and_autoencoder(judge: Judge, networks: Networks, seed: int, count: in
             decode_pictures(networks.vae, encode_pictures(networks.vae, chunk))
             for chunk in pictures.split(ROUND_TRIP_BATCH)
         ]
-    )
+    ).cpu()
     figures = {"vae psnr": Rate.of(psnr(decoded, pictures).tolist())}
     for title, shown in (("judge", pictures), ("judge after the vae", decoded)):
         answers = verdicts(judge, shown)

@@ -114,4 +114,21 @@ def _paste(cell: Image.Image, picture: Image.Image, side: int, corner: tuple[int
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
     """As a small file: the sheets travel with the weights."""
-    sheet.save(path, quality=30, optimize=True, progressive=True)
+    sheet.save(path, quality=30, optimize=True, progressive=True)  # PNG takes no quality, and keeps every pixel
+
+
+def comparison_sheet(lines: Sequence[tuple[str, Sequence[tuple[str, Tensor | None, str]]]]) -> Image.Image:
+    """A line for each case: its title above its pictures (name, (H, W, 3) in [0, 1] or None, what is written below)."""
+    columns = max(len(pictures) for _, pictures in lines)
+    height = PICTURE + 7 * MARGIN + 12 * max(text.count("\n") + 1 for _, row in lines for _, _, text in row)
+    sheet = Image.new("RGB", (MARGIN + columns * (PICTURE + MARGIN), len(lines) * height), (255, 255, 255))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (title, pictures) in enumerate(lines):
+        top = number * height + MARGIN
+        draw.text((MARGIN, top), title, fill=INK, font=font)
+        for column, (name, picture, text) in enumerate(pictures):
+            left = MARGIN + column * (PICTURE + MARGIN)
+            if picture is not None:
+                _paste(sheet, to_picture(picture), PICTURE, (left, top + 2 * MARGIN), name)
+            draw.multiline_text((left, top + PICTURE + 3 * MARGIN), text, fill=FAINT, font=font, spacing=0)
+    return sheet

@@ -23,17 +23,17 @@ from ..stages.any2pix.pipeline import Networks, mix_edits
 from ..stages.preprocess import image_to_tensor
 from .arguments import evaluation_parser
 from .cases import draw_cases, picture_of
+from .checkpoint import Checkpoint
 from .editor import (
     PreparedEdit,
     invert_prepared,
-    load_networks,
     options_from,
     outcome_of,
     paint_prepared,
     prepare,
 )
-from .judge import Judge, load_judge
-from .metrics import Rate
+from .judge import Judge
+from .rates import Rate
 from .scoring import grade_outcomes
 
 logger = logging.getLogger(__name__)
@@ -86,10 +86,10 @@ class Bench:
     @torch.no_grad()
     def embed(self, pictures: Tensor) -> Tensor:
         """(N, 128, 128, 3) -> (N, D), unit norm."""
+        imagebind = self.networks.imagebind
+        device = next(imagebind.parameters()).device
         return F.normalize(
-            self.networks.imagebind.encode_image(
-                image_to_tensor(pictures, self.networks.imagebind.dims.image_size)
-            ).float(),
+            imagebind.encode_image(image_to_tensor(pictures, imagebind.dims.image_size).to(device)).float().cpu(),
             dim=-1,
         )
 
@@ -150,7 +150,7 @@ def sweep_prior(bench: Bench) -> list[Sweep]:
     def apparent(options: EditOptions) -> Rate:
         """The score of the drawing of the target whose embedding is nearest."""
         mixed = torch.stack(mix_edits(bench.networks, [edit.planned for edit in bench.prepared], options))
-        nearest = (shown * F.normalize(mixed.float(), dim=-1)).sum(-1).argmax(0)
+        nearest = (shown * F.normalize(mixed.float().cpu(), dim=-1)).sum(-1).argmax(0)
         return Rate.of(aesthetic(CLEANLINESS[i]) for i in nearest.tolist())
 
     refined = [apparent(replace(bench.options, edit_weight=0.0, refined_weight=1.0, score=score)) for score in SCORES]
@@ -218,10 +218,10 @@ def main(argv: list[str] | None = None):
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    judge = load_judge(arguments.miniature / "judge.safetensors")
+    checkpoint = Checkpoint(arguments.miniature, arguments.device)
     options = options_from(arguments.options)
     sweeps = run_sweeps(
-        load_networks(arguments.miniature), judge, options, arguments.seed, arguments.samples, arguments.split
+        checkpoint.networks, checkpoint.judge, options, arguments.seed, arguments.samples, arguments.split
     )
     for sweep in sweeps:
         plot(sweep, arguments.out / f"{sweep.name}.png")

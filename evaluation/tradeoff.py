@@ -7,7 +7,7 @@ for choosing the guidances.
 
 The miniature's ImageBind knows what is in a picture and hardly where: another drawing of the same attributes is nearly
 the same to it. So it is also measured what it says of each place (`similarity.patch_similarity`), and without it
-whether the lines are where they were (`metrics.structural_similarity`).
+whether the lines are where they were (`metrics.structure.structural_similarity`).
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from tqdm import tqdm
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedder, measure, patch_similarity
 from ..datagen.toyland import caption
-from ..loading.pix2pix import load_text_diffusion
 from ..models.text_diffusion import TextDiffusion
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import Networks
 from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, sdedit
 from .arguments import evaluation_parser
 from .cases import EditCase, draw_cases, picture_of
-from .editor import BATCH, invert_prepared, load_networks, options_from, paint_prepared, prepare
-from .metrics import Rate, structural_similarity
-from .pix2pix import load_pix2pix, noise_for, pix2pix_editor, sources_of
+from .checkpoint import Checkpoint
+from .editor import BATCH, invert_prepared, options_from, paint_prepared, prepare
+from .metrics.structure import structural_similarity
+from .pix2pix import noise_for, pix2pix_editor, sources_of
+from .rates import Rate
 from .sheet import to_picture
 from .sweeps import ALPHAS
 from .tradeoff_curves import KEPT, Curve, compare, comparison_table, curves_table
@@ -160,18 +161,19 @@ def measured_once(
     return curve
 
 
-def curves_of(given: argparse.Namespace, bench: Bench, options: Mapping[str, Any]) -> list[Curve]:
+def curves_of(
+    given: argparse.Namespace, bench: Bench, options: Mapping[str, Any], checkpoint: Checkpoint
+) -> list[Curve]:
     """The three curves, in the order of `options`."""
-    files = [given.miniature / name for name in ("text_unet.safetensors", "text_encoder.safetensors")]
     measuring = {
         "InstructPix2Pix": (
             given.image_guidances,
-            lambda *how: pix2pix_curve(bench, load_pix2pix(given.miniature), *how),
+            lambda *how: pix2pix_curve(bench, checkpoint.pix2pix, *how),
         ),
-        "SDEdit": (given.strengths, lambda *how: sdedit_curve(bench, load_text_diffusion(*files), *how)),
+        "SDEdit": (given.strengths, lambda *how: sdedit_curve(bench, checkpoint.text_diffusion, *how)),
         "InstructAny2Pix": (given.alphas, lambda *how: any2pix_curve(bench, *how)),
     }
-    with torch.autocast("cpu", torch.bfloat16, enabled=given.bf16):
+    with torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=given.bf16):
         return [measured_once(given, options[method], *measuring[method]) for method in options]
 
 
@@ -194,10 +196,13 @@ def main(argv: list[str] | None = None):
         "SDEdit": options_from(given.sdedit_options, SDEditOptions()),
         "InstructAny2Pix": options_from(given.options, EditOptions()),
     }
-    networks = load_networks(given.miniature)
-    embedder = load_embedder(given.embedder) if given.embedder else imagebind_embedder(networks.imagebind)
+    checkpoint = Checkpoint(given.miniature, given.device)
+    networks = checkpoint.networks
+    embedder = (
+        load_embedder(given.embedder, device=given.device) if given.embedder else imagebind_embedder(networks.imagebind)
+    )
     bench = draw_bench(networks, embedder, given.seed, given.samples, given.split)
-    record = record_of(given, bench, options, curves_of(given, bench, options))
+    record = record_of(given, bench, options, curves_of(given, bench, options, checkpoint))
     logger.info(
         "%d edits of the %s split, seed %d\n\n%s\n\n%s", len(bench.cases), given.split, given.seed,
         curves_table(record["tradeoff"]), comparison_table(record["at equal direction"]),

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..loading.atomic import atomic_path
-from .metrics import Rate, markdown_table
+from .equal import at_equal
+from .intervals import RESAMPLES
+from .rates import Rate, markdown_table
 
 KEPT = ("image", "patches", "structure")  # what is held against the direction
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the directional similarities that both curves reach
-BOOTSTRAPS = 2000
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Curve:
 
     `direction`: cosine of the change in pictures with that in captions. `image`: cosine of the picture's embedding
     before and after. `patches`: of what the embedder says of each place (`similarity.patch_similarity`). `structure`:
-    `metrics.structural_similarity` of the two.
+    `metrics.structure.structural_similarity` of the two.
     """
 
     method: str
@@ -61,20 +61,6 @@ class Curve:
         return {"method": self.method, "knob": self.knob, "values": list(self.values), **measured}
 
 
-def read_off(direction: NDArray, kept: NDArray, wanted: float) -> NDArray:
-    """The most that a curve keeps at a directional similarity, (D,), NaN where it never has it.
-
-    `direction`, `kept` (values, D): the points of D curves, joined by straight lines in the order of the knob. A curve
-    that turns back passes a direction more than once; an artist would take the better setting.
-    """
-    before, after = direction[:-1], direction[1:]
-    crosses = (np.minimum(before, after) <= wanted) & (wanted <= np.maximum(before, after))
-    length = np.where(after == before, 1.0, after - before)
-    share = np.clip((wanted - before) / length, 0.0, 1.0)
-    found = np.where(crosses, kept[:-1] + share * (kept[1:] - kept[:-1]), -np.inf).max(axis=0)
-    return np.where(np.isfinite(found), found, np.nan)
-
-
 @dataclass(frozen=True)
 class Comparison:
     """`first` and `second` (L,) of what is kept at directional similarities `levels` (L,); `differences`: first less
@@ -99,34 +85,16 @@ class Comparison:
         }  # fmt: skip
 
 
-def compare(first: Curve, second: Curve, what: str, seed: int = 0, draws: int = BOOTSTRAPS) -> Comparison:
+def compare(first: Curve, second: Curve, what: str, seed: int = 0, draws: int = RESAMPLES) -> Comparison:
     """At equal directional similarity, how much more of `what` the first keeps; errors by drawing the cases again."""
-    curves = (first, second)
-    spans = [(curve.direction.mean(1).min(), curve.direction.mean(1).max()) for curve in curves]
-    low, high = max(span[0] for span in spans), min(span[1] for span in spans)
-    if not low < high:
+    pairs = [(curve.direction, getattr(curve, what)) for curve in (first, second)]
+    found = at_equal(*pairs, resamples=draws, seed=seed)
+    if not len(found.levels):
         return Comparison(first.method, second.method, what, (), (), (), (), Rate.of([]))
-    levels = tuple(float(low + share * (high - low)) for share in LEVELS)
     cases = first.direction.shape[1]
-    rng = np.random.default_rng(seed)
-    # (cases, draws + 1): how much each case counts; the first column is the measurement itself
-    drawn = rng.multinomial(cases, np.full(cases, 1 / cases), size=draws).T / cases
-    weights = np.concatenate([np.full((cases, 1), 1 / cases), drawn], axis=1)
-    values = np.stack(
-        [[read_off(c.direction @ weights, getattr(c, what) @ weights, level) for level in levels] for c in curves]
-    )  # (2, L, draws + 1)
-    differences = values[0] - values[1]
-    rates = tuple(_with_spread(row, cases) for row in differences)
-    mean = _with_spread(differences.mean(axis=0), cases)
-    own = [tuple(map(float, side[:, 0])) for side in values]
-    return Comparison(first.method, second.method, what, levels, *own, rates, mean)
-
-
-def _with_spread(values: NDArray, cases: int) -> Rate:
-    """The first value with the spread of the others, those of drawn cases, as its error. Where the drawn curves do not
-    reach a direction they are NaN and do not count."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    return Rate(float(values[0]), float(drawn.std()) if len(drawn) else float("nan"), cases)
+    rates = [Rate(float(m), float(e), cases) for m, e in zip(found.differences, found.errors, strict=True)]
+    columns = [tuple(map(float, values)) for values in (found.levels, found.first, found.second)]
+    return Comparison(first.method, second.method, what, *columns, tuple(rates[:-1]), rates[-1])
 
 
 def curves_table(curves: Sequence[dict[str, Any]]) -> str:

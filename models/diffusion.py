@@ -78,14 +78,23 @@ def default_time_ids(batch: int, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a UNet reads besides the latent: context (B, L, C) and, for SDXL, pooled (B, P)."""
+    """What a UNet reads besides the latent: context (B, L, C) and, for SDXL, pooled (B, P); with a two-view adapter
+    image tokens (B, T, C) too, felt as strongly as ``image_scale`` says."""
 
     context: Tensor
     pooled: Tensor | None = None
+    image: Tensor | None = None
+    image_scale: float = 0.0
 
     def rows(self, indices: list[int]) -> Conditioning:
         """These rows, in this order."""
-        return Conditioning(self.context[indices], None if self.pooled is None else self.pooled[indices])
+        parts = (None if part is None else part[indices] for part in (self.context, self.pooled, self.image))
+        return Conditioning(*parts, self.image_scale)
+
+    def joined(self, other: Conditioning) -> Conditioning:
+        """The rows of both, which are of one kind and scale."""
+        pairs = ((self.context, other.context), (self.pooled, other.pooled), (self.image, other.image))
+        return Conditioning(*(None if a is None else torch.cat([a, b]) for a, b in pairs), self.image_scale)
 
 
 def run_unet(unet: UNet2DConditionModel, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

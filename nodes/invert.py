@@ -82,8 +82,8 @@ class DDIMInvert(io.ComfyNode):
                 EmbeddingSocket.Input(
                     "base",
                     optional=True,
-                    tooltip="Base Retrieval's embedding. When it is <base_null> nothing is inverted: noise comes "
-                    "out, and the edit is painted from it.",
+                    tooltip="Base Retrieval's embedding. When it is <base_null>, or a sound or a text, nothing is "
+                    "inverted: the edit is painted from noise.",
                 ),
                 io.Int.Input(
                     "start_at_step",

@@ -1,5 +1,7 @@
 """Base Retrieval: which of the connected pictures is edited."""
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
@@ -77,15 +79,16 @@ class RetrieveBase(io.ComfyNode):
         if retrieval.index is None:
             return io.NodeOutput(blank_picture(references, blank_size), Embedding(None), NO_BASE, ui=shown)
         found = references[retrieval.index]
-        image = blank_picture(references, blank_size) if found.image is None else found.image[None]
-        return io.NodeOutput(image, embedding_of(references, retrieval.index), retrieval.index, ui=shown)
+        embedding = replace(embedding_of(references, retrieval.index), blank=found.image is None)
+        image = blank_picture(references, blank_size) if embedding.blank else found.image[None]
+        return io.NodeOutput(image, embedding, retrieval.index, ui=shown)
 
 
 def embedding_of(references: References, index: int) -> Embedding:
     """A reference's embedding as the nodes after it read it, of length EMBED_NORM."""
     reference, mark = references[index], marks_of(references)[index]
     vector = to_length(reference.embedding, EMBED_NORM, f"embedding of {mark}", "Look at the node that made it.")
-    return Embedding(vector, origin=REFERENCE, modality=reference.modality)
+    return Embedding(vector, origin=REFERENCE)
 
 
 def blank_picture(references: References, size: int) -> Tensor:

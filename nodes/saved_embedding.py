@@ -8,7 +8,6 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..stages.encode import check_finite
-from ..stages.types import MODALITIES
 from .saved import LoadingNode, SavingNode, describe_file, describe_recipe
 from .sockets import CATEGORY, ORIGINS, Embedding, EmbeddingSocket
 
@@ -71,7 +70,7 @@ def pack_embedding(embedding: Embedding) -> tuple[dict[str, Tensor], dict[str, A
     if vector.ndim != 1:
         raise ValueError(f"Save Embedding saves one embedding of shape (D,), got {tuple(vector.shape)}.")
     check_finite(vector, "embedding to save")
-    known = {name: value for name in ("origin", "modality") if (value := getattr(embedding, name))}
+    known = {name: value for name in ("origin", "blank") if (value := getattr(embedding, name))}
     return {VECTOR: vector}, {"dims": len(vector), "candidates": list(embedding.candidates), **known}
 
 
@@ -88,10 +87,10 @@ def unpack_embedding(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
         or not all(_is_index(c) for c in candidates)
     ):
         raise ValueError("its list of references is damaged")
-    origin, modality = record.get("origin", ""), record.get("modality", "")
-    if origin not in ("", *ORIGINS) or modality not in ("", *MODALITIES):
+    origin, blank = record.get("origin", ""), record.get("blank", False)
+    if origin not in ("", *ORIGINS) or not isinstance(blank, bool):
         raise ValueError("what it says of its origin is damaged")
-    return Embedding(vector if len(vector) else None, tuple(candidates), origin=origin, modality=modality)
+    return Embedding(vector if len(vector) else None, tuple(candidates), origin=origin, blank=blank)
 
 
 def _is_index(value: Any) -> bool:

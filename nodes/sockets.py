@@ -44,20 +44,20 @@ class Embedding:
     noise.
     ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
     ``chain``: for a base, all references that the LLM was given, which those indices count in; None where nobody knows.
-    ``origin``: one of ORIGINS, empty in files of older versions. ``modality``: of a reference, "image", "audio" or
-    "text".
+    ``origin``: one of ORIGINS, empty in files of older versions. ``blank``: Base Retrieval found a sound or a text, and
+    gave a grey picture beside it.
     """
 
     vector: Tensor | None
     candidates: tuple[int, ...] = ()
     chain: References | None = None
     origin: str = ""
-    modality: str = ""
+    blank: bool = False
 
     @property
     def paints_from_noise(self) -> bool:
-        """Whether, as a base, it stands for no picture that could be inverted: <base_null>, or a sound or a text."""
-        return self.is_null or self.modality in ("audio", "text")
+        """Whether, as a base, it stands for no picture that could be inverted."""
+        return self.is_null or self.blank
 
     @property
     def is_null(self) -> bool:

@@ -5,8 +5,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..models.diffusion import EmbeddingDiffusion
+from ..models.diffusion import Conditioning, EmbeddingDiffusion
 from ..models.text_diffusion import TextDiffusion
+from ..models.two_view_diffusion import TwoViewDiffusion
 from .guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
 from .sample import Denoiser, train_sigmas, ve_scale
 
@@ -27,20 +28,23 @@ class GuidedDenoiser:
 
     `positive` (B, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative` (B, D) or (1, D):
     what to lead away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt).
-    `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv 2207.12598). Both are read once, not at every
-    step.
+    Both may be a Conditioning of the network instead. `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv
+    2207.12598). Both are read once, not at every step.
     """
 
     def __init__(
         self,
-        diffusion: EmbeddingDiffusion | TextDiffusion,
-        positive: Tensor,
-        negative: Tensor | None = None,
+        diffusion: EmbeddingDiffusion | TextDiffusion | TwoViewDiffusion,
+        positive: Tensor | Conditioning,
+        negative: Tensor | Conditioning | None = None,
         guidance: float = 1.0,
     ):
         self.diffusion = diffusion
         self.guidance = guidance
         self.calls = 0
+        if isinstance(positive, Conditioning):
+            self.conditioning = positive if guidance == 1.0 else positive.joined(negative)
+            return
         if guidance != 1.0:
             negative = torch.zeros_like(positive) if negative is None else negative.expand_as(positive)
             positive = torch.cat([positive, negative])

@@ -14,7 +14,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..models.imagebind import ImageBindDims
+from ..models.text_diffusion import TextDiffusion
 from ..models.text_encoder import JoinedTextEncoders, TextEncoder
+from ..models.two_view_diffusion import TwoViewDiffusion
 from .characters import well_formed
 from .sound import filter_bank, resample, resampled_length
 
@@ -176,3 +178,9 @@ def _plain(text: str) -> str:
     for mark in (START_OF_TEXT, END_OF_TEXT):
         text = text.replace(mark, mark.replace("|", " | "))
     return text
+
+
+def tokens_of(diffusion: TextDiffusion | TwoViewDiffusion, texts: Sequence[str]) -> Tensor:
+    """(B, L) tokens, as the network's text encoder takes them; (B, 2, L) where it has two."""
+    encoder = diffusion.text_encoder
+    return tokens_for(encoder, texts).to(next(encoder.parameters()).device)

@@ -325,7 +325,7 @@ def run_chain(card_bytes: float, llm_precision: str = "fp16", only_llm: bool = F
 
 
 def weights_table(rows: list[tuple[str, float, dict[str, float | None]]]) -> str:
-    from any2pix.evaluation.metrics import markdown_table
+    from any2pix.evaluation.rates import markdown_table
 
     shown = [
         (name, f"{parameters:.1f}", *("" if size is None else f"{size:.2f}" for size in sizes.values()))
@@ -335,7 +335,7 @@ def weights_table(rows: list[tuple[str, float, dict[str, float | None]]]) -> str
 
 
 def stages_table(stages: list[Stage]) -> str:
-    from any2pix.evaluation.metrics import markdown_table
+    from any2pix.evaluation.rates import markdown_table
 
     head = (
         "stage",

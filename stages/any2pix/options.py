@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...models.prior import MODALITIES
+from ...models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..invert import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, InversionOptions
 from ..mix import (
     BASE_WEIGHT,
@@ -20,6 +21,8 @@ from ..sample import schedule
 
 NEGATIVES = ("null", "source")
 INVERSIONS = ("source", "null")
+RELEASED_PROMPT = "best quality, high quality"  # the release puts no comma between it and the caption
+RELEASED_NEGATIVE = "monochrome, lowres, bad anatomy, worst quality, low quality"
 MINIATURE_GUIDANCE = 3.0  # of the prior; the published 10 overshoots at the miniature's size
 
 
@@ -33,6 +36,8 @@ class EditOptions:
       (the source picture's embedding).
     - `inversion`: the embedding that the inversion runs with, "source" or "null"; `inversion_cfg` its guidance.
     - `start_at_step`: the step of the `scheduler`'s `steps` at which the sampler begins and the inversion ends.
+    - `adapter_scale`, `view`, `local_strength`, `prompt` (the caption follows it) and `negative_prompt`: of a two-view
+      adapter, which paints beside a text.
     - `score` 1..10, `prior_guidance` and `prior_source` ("video" for what the LLM predicted): the refinement prior.
     - `temperature` 0: the LLM takes the likeliest token.
     """
@@ -53,6 +58,11 @@ class EditOptions:
     iterations: int = DEFAULT_ITERATIONS
     tolerance: float = DEFAULT_TOLERANCE
     negative: Literal["null", "source"] = "null"
+    adapter_scale: float = 1.0
+    view: str = RELEASED_VIEW
+    local_strength: float = RELEASED_LOCAL_STRENGTH
+    prompt: str = RELEASED_PROMPT
+    negative_prompt: str = RELEASED_NEGATIVE
     score: float = AESTHETIC_SCORE
     prior_guidance: float = MINIATURE_GUIDANCE
     prior_source: str = SOURCE
@@ -65,6 +75,7 @@ class EditOptions:
             ("negative", NEGATIVES),
             ("inversion", INVERSIONS),
             ("prior_source", tuple(MODALITIES)),
+            ("view", VIEWS),
         ):
             value = getattr(self, name)
             if value not in choices:

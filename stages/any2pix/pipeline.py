@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...models.autoencoder import Autoencoder
-from ...models.diffusion import EmbeddingDiffusion
+from ...models.diffusion import Conditioning, EmbeddingDiffusion
 from ...models.imagebind import ImageBind
 from ...models.mm_llm import EMBED_NORM, MultimodalLLM
 from ...models.prior import RefinementPrior
+from ...models.two_view_diffusion import TwoViewDiffusion
 from ..denoiser import GuidedDenoiser, MaskedDenoiser
 from ..instruct import InstructJob, instruct_batch
 from ..invert import ddim_invert
@@ -32,6 +34,7 @@ from ..latents import (
 )
 from ..length import to_length
 from ..mix import mix_embeddings, mix_noise
+from ..preprocess import tokens_of
 from ..refine import refine
 from ..retrieve import Retrieval, retrieve_base
 from ..sample import sample_euler, schedule, ve_scale
@@ -62,7 +65,7 @@ class Networks:
 
     imagebind: ImageBind
     llm: MultimodalLLM
-    diffusion: EmbeddingDiffusion
+    diffusion: EmbeddingDiffusion | TwoViewDiffusion
     vae: Autoencoder
     prior: RefinementPrior | None = None
 
@@ -239,12 +242,9 @@ def _invert(
     """Pictures of one size, all with a mask or none: up to AT_ONCE."""
     bases = torch.stack([edit.base.image for edit in edits])
     clean = hook("encode picture", lambda: encode_pictures(networks.vae, bases))
-    own = torch.stack([to_length(edit.base.embedding, options.norm) for edit in edits]).to(clean)
     rising = _levels(options).flip(0).to(clean)
     model = GuidedDenoiser(
-        networks.diffusion,
-        own if options.inversion == "source" else torch.zeros_like(own),
-        guidance=options.inversion_cfg,
+        networks.diffusion, _inverted_with(networks, edits, options, clean), guidance=options.inversion_cfg
     )
     mask, noise = _latent_masks(edits, clean), draw_noise(clean.shape[1:], UNMIXED_SEED).to(clean)
     if mask is not None:  # where anything may be painted the inversion has to find the noise
@@ -277,7 +277,8 @@ def _paint(
         clean = torch.stack([picture.clean for *_, picture in rows]).to(like)
         start = hook("mix noise", lambda: _mixed(inverted, clean, fresh, sigmas[0], options))
     embeddings = torch.stack([embedding for _, embedding, _ in rows]).to(like)
-    model = GuidedDenoiser(networks.diffusion, embeddings, _negatives(edits, options, like), options.cfg)
+    sides = _sides(networks, edits, embeddings, options)
+    model = GuidedDenoiser(networks.diffusion, *sides, options.cfg)
     mask = _latent_masks(edits, start)
     if mask is not None and clean is not None:
         model = MaskedDenoiser(model, mask, clean, (start - clean) / noise_scale(sigmas[0]))
@@ -288,6 +289,34 @@ def _paint(
 def _mixed(start: Tensor, clean: Tensor, fresh: Tensor, sigma: Tensor, options: EditOptions) -> Tensor:
     noise = mix_noise(noise_in(start, clean, sigma, options.whole), fresh, options.alpha, options.mode)
     return with_noise(noise, clean, sigma, options.whole)
+
+
+def _inverted_with(
+    networks: Networks, edits: Sequence[PlannedEdit], options: EditOptions, like: Tensor
+) -> Tensor | Conditioning:
+    """What explains the pictures to edit: their embeddings or zeros; for a two-view adapter the empty prompt alone."""
+    if isinstance(networks.diffusion, TwoViewDiffusion):
+        return _read(networks.diffusion, [""] * len(edits), scale=0.0)
+    own = torch.stack([to_length(edit.base.embedding, options.norm) for edit in edits]).to(like)
+    return own if options.inversion == "source" else torch.zeros_like(own)
+
+
+def _sides(
+    networks: Networks, edits: Sequence[PlannedEdit], embeddings: Tensor, options: EditOptions
+) -> tuple[Tensor | Conditioning, Tensor | Conditioning | None]:
+    """What the guidance leads to, and away from."""
+    negatives = _negatives(edits, options, embeddings)
+    if not isinstance(networks.diffusion, TwoViewDiffusion):
+        return embeddings, negatives
+    how = {"scale": options.adapter_scale, "view": options.view, "local_strength": options.local_strength}
+    prompts = [options.prompt + edit.plan.caption for edit in edits]
+    positive = _read(networks.diffusion, prompts, whole=embeddings, **how)
+    return positive, _read(networks.diffusion, [options.negative_prompt] * len(edits), whole=negatives, **how)
+
+
+@torch.no_grad()
+def _read(diffusion: TwoViewDiffusion, texts: Sequence[str], **views: Any) -> Conditioning:
+    return diffusion.condition(tokens_of(diffusion, texts), **views)
 
 
 def _negatives(edits: Sequence[PlannedEdit], options: EditOptions, like: Tensor) -> Tensor | None:

@@ -12,7 +12,7 @@ from ...models.autoencoder import SDXL_SCALE, Autoencoder
 from ...models.text_diffusion import TextDiffusion
 from ..denoiser import EditDenoiser, GuidedDenoiser, MaskedDenoiser
 from ..latents import decode_pictures, encode_pictures, latent_masks, noise_scale
-from ..preprocess import tokens_for
+from ..preprocess import tokens_of
 from ..sample import sample_euler, schedule
 from ..steps import Hook, run_step
 
@@ -110,12 +110,6 @@ def sdedit(
     start = latents + sigmas[0] * noise.to(latents)
     painted = hook("paint", lambda: sample_euler(model, start, sigmas))
     return hook("decode", lambda: decode_pictures(vae, painted))
-
-
-def tokens_of(diffusion: TextDiffusion, texts: Sequence[str]) -> Tensor:
-    """(B, L) tokens, as the network's text encoder takes them; (B, 2, L) where it has two."""
-    encoder = diffusion.text_encoder
-    return tokens_for(encoder, texts).to(next(encoder.parameters()).device)
 
 
 def _check_count(pictures: Tensor, texts: Sequence[str]) -> None:

@@ -92,7 +92,8 @@ def windows(
     """Windows of two pictures, those first whose change is the smallest against what there is to see in them."""
     height, width = (int(share * side) for side in one.shape[:2])
     rows, columns = (
-        np.linspace(0, side - size, places).astype(int) for side, size in zip(one.shape[:2], (height, width), strict=True)
+        np.linspace(0, side - size, places).astype(int)
+        for side, size in zip(one.shape[:2], (height, width), strict=True)
     )
     cut = [tuple(p[y : y + height, x : x + width] for p in (one, other)) for y in rows for x in columns]
     return sorted(cut, key=lambda pair: np.abs(pair[0] - pair[1]).mean() / pair[1].std())

@@ -1,12 +1,19 @@
 """The graph that an artist runs and the pipeline that evaluation and benchmarks run give one picture for one seed."""
 
 import wave
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from any2pix.evaluation.editor import MINIATURE, load_networks
 from any2pix.evaluation.pix2pix import load_pix2pix
+from any2pix.loading.adapter import load_adapter
+from any2pix.loading.diffusion import build_unet, load_unet
+from any2pix.loading.kinds import KINDS
+from any2pix.models.two_view_diffusion import TwoViewDiffusion
+from any2pix.stages.any2pix import pipeline
 from any2pix.stages.any2pix.options import EditOptions
 from any2pix.stages.any2pix.pipeline import (
     EditJob,
@@ -22,7 +29,9 @@ from any2pix.stages.refine import SOURCE
 from any2pix.stages.sources import Source, encode_sources
 from any2pix.stages.types import EditPlan
 from cli_runner import api_format
+from harness.adapter_graph import TWO_VIEW_FILE
 from harness.graphs import ROOT, the_node, with_inputs
+from harness.published_graph import with_stand_ins
 from PIL import Image
 
 # One level of the 256 of a saved picture. It is not bit for bit the same: ComfyUI's own UNet and VAE add up in another
@@ -99,7 +108,8 @@ def sound_of(graph: dict) -> Source:
 
 
 def assert_one_picture(painted: torch.Tensor, saved: np.ndarray) -> None:
-    np.testing.assert_allclose(painted.numpy(), saved, rtol=0, atol=LEVEL)
+    levels = np.floor(255 * painted.numpy())  # as Save Image cuts them
+    np.testing.assert_allclose(levels / 255, saved, rtol=0, atol=LEVEL)
 
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
@@ -148,6 +158,56 @@ def test_a_sound_painted(workflow, networks):
     mixed, inverted = mix_edits(networks, edits, options), invert_edits(networks, edits, options)
     assert inverted == [None] and len(saved) == 4
     assert_one_picture(paint_edits(networks, edits, mixed, inverted, options)[0], saved[0])
+
+
+TEXT_TOKENS = 77
+
+
+@pytest.fixture
+def published(networks, server, two_view_file, monkeypatch):
+    """The bundled networks with the two-view adapter of the server, and texts as the stand-in for CLIP reads them."""
+    dims = networks.diffusion.projector.dims
+
+    def read(texts):
+        read = []
+        for text in texts:
+            generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
+            shapes = (TEXT_TOKENS, dims.context), (dims.pooled,)
+            read.append([torch.randn(shape, generator=generator) for shape in shapes])
+        return tuple(torch.stack(parts) for parts in zip(*read, strict=True))
+
+    monkeypatch.setattr(pipeline, "tokens_of", lambda _, texts: texts)
+    adapter = load_adapter(server.base / "models" / KINDS["two_view"].folder / TWO_VIEW_FILE)
+    unet = build_unet(*load_unet(MINIATURE / "unet.safetensors"))
+    diffusion = TwoViewDiffusion(unet.eval(), None, adapter)
+    monkeypatch.setattr(diffusion, "read", read)
+    return replace(networks, diffusion=diffusion)
+
+
+@pytest.mark.parametrize("view", ["global", "both"])
+def test_a_published_edit(server, client, published, view):
+    """SDXL with texts and the two-view adapter, set as the release, on the miniature's networks."""
+    graph = with_stand_ins(api_format(server, ROOT / "workflows" / "published_edit.json"))
+    for class_type, inputs in {
+        "Any2PixDDIMInvert": {"steps": STEPS},
+        "Any2PixSampler": {"steps": STEPS, "view": view},
+        "Any2PixInstruct": {"temperature": 0.0},
+    }.items():
+        graph = with_inputs(graph, the_node(graph, class_type), **inputs)
+    (saved,) = client.pictures(client.run(graph))
+    sampler, (picture, _) = widgets(graph, "Any2PixSampler"), picture_of(graph)
+    options = replace(
+        options_of(graph),
+        adapter_scale=sampler["scale"],
+        **{name: sampler[name] for name in ("view", "local_strength")},
+    )
+    job = EditJob(
+        widgets(graph, "Any2PixInstruct")["instruction"],
+        (Source("image", picture), sound_of(graph)),
+        seed=widgets(graph, "Any2PixNoiseMix")["seed"],
+    )
+    (found,) = edit_pictures(published, [job], options)
+    assert_one_picture(found.image, saved)
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 from any2pix.loading.kinds import KINDS
 from cli_runner import api_format
-from harness.adapter_graph import TWO_VIEW_FILE
 from harness.client import Client
 from harness.graphs import ROOT, all_nodes, blueprint_files, nodes_of, the_node, with_inputs, workflow_files
+from harness.published_graph import with_stand_ins
 from workflow_models import OF_LOADERS, OF_STOCK_NODES, ModelFile
 from workflow_published import LCM_STEPS, NEGATIVE, PROMPT, REFINER_STEPS, REFINER_WORDS
 
 PLAIN, LCM, REFINED = "published_edit", "published_edit_lcm", "published_edit_refiner"
 PUBLISHED = (PLAIN, LCM, REFINED)
-LORA = "any2pix_miniature_lora.safetensors"
-SMALL = 128 * 128 / 1024**2  # megapixels of the miniature's pictures
 CAPTION_OUTPUT = 2  # of Multimodal Instruction LLM
 SEEN = 0.02  # mean change of a channel, 1 is white against black
 ROUNDING = 2 / 255  # two pictures that went through a file each
@@ -37,31 +35,6 @@ def run_published(server, made_for_stock_nodes, two_view_file):
 
     yield run
     client.close()
-
-
-def with_stand_ins(graph: dict) -> dict:
-    """The same graph on files that are there. Everything but what the loaders read stays as it is."""
-    for body in graph.values():
-        inputs = body["inputs"]
-        if body["class_type"] == "CheckpointLoaderSimple":
-            body["class_type"] = "Any2PixTestCheckpoint"
-        elif body["class_type"] == "Any2PixLoadAdapter":
-            inputs["name"] = TWO_VIEW_FILE
-        elif body["class_type"].startswith("Any2PixLoad"):
-            inputs["name"] = "miniature"
-        elif body["class_type"] == "LoraLoaderModelOnly":
-            inputs["lora_name"] = LORA
-    sized = next(node for node in nodes_of(graph, "ImageScaleToTotalPixels") if feeds(graph, node, "VAEEncode"))
-    graph[sized]["inputs"]["megapixels"] = SMALL
-    return graph
-
-
-def feeds(graph: dict, node: str, class_type: str) -> bool:
-    return any(
-        isinstance(value, list) and value[0] == node
-        for other in nodes_of(graph, class_type)
-        for value in graph[other]["inputs"].values()
-    )
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:

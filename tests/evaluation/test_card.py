@@ -11,7 +11,7 @@ from any2pix.evaluation.card import main, write_card
 from any2pix.evaluation.edit_quality import IN_WORDS, TABLE
 from any2pix.evaluation.findings import gather, main_quality, rates_of
 from any2pix.evaluation.judge import ATTRIBUTES
-from any2pix.evaluation.metrics import Rate
+from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.sweeps import Sweep
 from any2pix.evaluation.tradeoff import STRENGTHS, SWEPT
 from any2pix.evaluation.tradeoff_curves import KEPT, Curve, compare

@@ -15,7 +15,7 @@ from any2pix.evaluation.data_ablation import (
     table_row,
     training_config,
 )
-from any2pix.evaluation.metrics import Rate
+from any2pix.evaluation.rates import Rate
 from any2pix.training.recipe_files import load_recipe
 from PIL import Image
 

@@ -8,10 +8,10 @@ import torch
 from any2pix.datagen.toyland import HELD_OUT, TEST_SEEDS_FROM, caption
 from any2pix.evaluation import scoring
 from any2pix.evaluation.cases import ROWS, draw_cases, picture_of
-from any2pix.evaluation.edit_quality import quality_table, sheet_of
+from any2pix.evaluation.edit_quality import main, quality_table, sheet_of
 from any2pix.evaluation.editor import Outcome, options_from
 from any2pix.evaluation.judge import ATTRIBUTES
-from any2pix.evaluation.metrics import Rate
+from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
 from any2pix.stages.any2pix.options import EditOptions
 from PIL import Image
@@ -128,3 +128,29 @@ def test_pictures_are_in_range(cases):
     picture = picture_of(cases[0].sample.target)
     assert picture.shape == (128, 128, 3) and picture.min() >= 0 and picture.max() <= 1
     assert picture.dtype == torch.float32
+
+
+def test_pictures_painted_from_nothing_alone_are_measured(tmp_path, monkeypatch):
+    """With the bundled networks: there is no source to copy, and none on the sheet."""
+    files = [
+        "--json",
+        str(tmp_path / "q.json"),
+        "--sheet",
+        str(tmp_path / "s.png"),
+        "--text-sheet",
+        str(tmp_path / "t"),
+    ]
+    steps = ["--options", "steps=2", "iterations=1"]
+    main(["--rows", "generate", "--samples", "1", "--split", "validation", *steps, *files])
+    record = json.loads((tmp_path / "q.json").read_text())
+    assert record["figures"]["done/generate"]["count"] == 1
+    assert record["perfect painter through the vae"]["done/generate"]["mean"] == 1.0
+    assert record["copying the source"] == {}
+    assert Image.open(tmp_path / "s.png").width > 500 and not (tmp_path / "t.png").exists()
+
+
+def test_a_kind_of_edit_alone_is_summarised(cases, judged):
+    painted = [case for case in cases if case.row == "generate"]
+    assert summarise(grade_outcomes(None, [], []))["done"].count == 0
+    graded = grade_outcomes(None, painted, perfect_editor(painted))
+    assert summarise(graded)["done/generate"].mean == 1.0 and sheet_of(graded, 1).height > 0

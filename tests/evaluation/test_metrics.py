@@ -7,15 +7,10 @@ import pytest
 import torch
 from any2pix.datagen.toyland import Scene, caption, parse_caption
 from any2pix.evaluation.cases import picture_of
-from any2pix.evaluation.metrics import (
-    Rate,
-    caption_right,
-    changed_attributes,
-    grade,
-    markdown_table,
-    psnr,
-    structural_similarity,
-)
+from any2pix.evaluation.grades import caption_right, changed_attributes, grade
+from any2pix.evaluation.metrics.fidelity import psnr
+from any2pix.evaluation.metrics.structure import structural_similarity
+from any2pix.evaluation.rates import Rate, markdown_table
 
 SOURCE = Scene("meadow", "none", "sunny", "flat", seed=3)
 TARGET = replace(SOURCE, subject="cat", weather="rain")

@@ -1,6 +1,7 @@
 """InstructPix2Pix in the evaluation: what it is given, that it is the same edit, and what becomes of the results."""
 
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from any2pix.evaluation.cases import COMPOSITIONS, draw_cases, picture_of
 from any2pix.evaluation.edit_quality import IN_WORDS, grade_in_words, quality_table, sheet_of
 from any2pix.evaluation.editor import Outcome
 from any2pix.evaluation.judge import ATTRIBUTES
-from any2pix.evaluation.metrics import Rate
 from any2pix.evaluation.pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
+from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
 from any2pix.stages.pix2pix.pipeline import TextEditOptions
 
@@ -113,12 +114,11 @@ def test_what_words_cannot_say_is_refused():
 def test_both_stand_in_one_table_on_the_same_edits(cases, judged, monkeypatch, tmp_path):
     """InstructAny2Pix does everything, InstructPix2Pix copies: each column tells its own."""
     monkeypatch.setattr(edit_quality, "has_pix2pix", lambda folder: folder == tmp_path)
-    monkeypatch.setattr(edit_quality, "load_pix2pix", lambda folder: None)
     monkeypatch.setattr(edit_quality, "pix2pix_editor", lambda *_: copy_editor)
-    networks = type("Networks", (), {"vae": None})
+    checkpoint = Namespace(pix2pix=None, vae=None, device=torch.device("cpu"))
     graded = grade_outcomes(None, cases, perfect(cases))
     options = edit_quality._arguments().parse_args(["--miniature", str(tmp_path)])
-    by_words = grade_in_words(None, networks, graded, options)
+    by_words = grade_in_words(None, checkpoint, graded, options)
     assert [g.case for g in by_words[IN_WORDS[0]]] == [g.case for g in by_words[IN_WORDS[1]]] == cases
     figures = summarise(graded)
     worded = {title: summarise(of) for title, of in by_words.items()}
@@ -131,7 +131,7 @@ def test_both_stand_in_one_table_on_the_same_edits(cases, judged, monkeypatch, t
     assert cells[f" {IN_WORDS[1]} "].strip().startswith("0.0 ±")
     assert len({line.count("|") for line in table.splitlines()}) == 1
     options.miniature = Path("elsewhere")
-    assert grade_in_words(None, networks, graded, options) == {}
+    assert grade_in_words(None, checkpoint, graded, options) == {}
 
 
 def test_the_sheet_shows_the_words_that_were_given(cases, judged):
@@ -156,8 +156,8 @@ def test_options_are_sorted_by_what_they_get_right(cases, judged):
 
 
 def test_options_are_never_chosen_on_the_test_split(monkeypatch, tmp_path, capsys):
-    for name in ("load_pix2pix", "load_autoencoder", "load_judge"):
-        monkeypatch.setattr(pix2pix_options, name, lambda *_: None)
+    nothing = Namespace(pix2pix=None, vae=None, judge=None, device=torch.device("cpu"))
+    monkeypatch.setattr(pix2pix_options, "Checkpoint", lambda *_: nothing)
     drawn = []
     monkeypatch.setattr(pix2pix_options, "sweep", lambda judge, editor, cases, options: drawn.extend(cases) or [])
     pix2pix_options.main(["--samples", "1"])

@@ -141,6 +141,7 @@ def test_without_a_prediction_the_first_picture_is_taken(chain):
     assert retrieve((chain[2], *chain)).result[2] == 1
     image, embedding, index = retrieve((chain[2],)).result
     assert image.shape == (1, 64, 64, 3) and index == 0 and not embedding.is_null
+    assert embedding.blank and not retrieve(chain).result[1].blank, "a sound is no picture that could be inverted"
 
 
 def test_no_references_are_an_error():

@@ -99,9 +99,10 @@ def test_the_mix_of_a_partial_inversion_lies_between_it_and_image_to_image(run, 
     assert relative(ours(fresh)["samples"], stock) < 1e-4
 
 
-def test_base_null_paints_from_the_top_whatever_the_start_step(invert, clean):
-    latent, _, sigmas = invert(clean, start_at_step=3, base=Embedding(None))
-    assert len(sigmas) == STEPS + 1 and inversion_of(latent).start_step == 0
+@pytest.mark.parametrize("base", [Embedding(None), Embedding(torch.ones(64), blank=True)], ids=["null", "a sound"])
+def test_without_a_base_picture_it_paints_from_the_top_whatever_the_start_step(invert, clean, base):
+    latent, _, sigmas = invert(clean, start_at_step=3, base=base)
+    assert len(sigmas) == STEPS + 1 and inversion_of(latent).start_step == 0 and inversion_of(latent).blank
 
 
 @pytest.mark.parametrize("start", [STEPS, 99])

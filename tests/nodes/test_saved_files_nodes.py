@@ -233,6 +233,8 @@ DAMAGES = {
         lambda r: r.update(candidates=None),
         lambda r: r.update(candidates=[-1]),
         lambda r: r.update(candidates=["0"]),
+        lambda r: r.update(origin="elsewhere"),
+        lambda r: r.update(blank="yes"),
         lambda r: r.pop("kind"),
     ],
     "inversion": [
