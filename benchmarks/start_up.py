@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import statistics
 import subprocess
 import tempfile
@@ -41,7 +42,8 @@ print(json.dumps({"seconds": seconds, "loaded": bool(loaded), "modules": brought
 def load_once(python: Path, host: Path, pack: Path) -> dict:
     """{"seconds", "loaded", "modules": top names of what was imported} of one start."""
     command = [str(python), "-c", SCRIPT, str(host), str(pack)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     if done.returncode:
         raise RuntimeError(f"ComfyUI at {host} did not start:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

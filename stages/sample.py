@@ -40,15 +40,20 @@ def ve_scale(sigma: Tensor) -> Tensor:
     return (1 + sigma**2).sqrt()
 
 
+def check_schedule(name: str, steps: int) -> None:
+    """ValueError where `schedule` has no such levels."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; it must be at least 1.")
+    if name not in SCHEDULES:
+        raise ValueError(f'unknown schedule "{name}"; choose one of: {", ".join(SCHEDULES)}.')
+
+
 def schedule(name: str, steps: int) -> Tensor:
     """`steps` falling noise levels and a final 0, float32, as ComfyUI's schedulers of these names give them.
 
     ddim_uniform may give one level more and beta fewer, as there.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be at least 1.")
-    if name not in SCHEDULES:
-        raise ValueError(f'unknown schedule "{name}"; choose one of: {", ".join(SCHEDULES)}.')
+    check_schedule(name, steps)
     table = train_sigmas()
     last = TRAIN_TIMESTEPS - 1
     if name == "normal":

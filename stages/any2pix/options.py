@@ -17,7 +17,7 @@ from ..mix import (
     MixMode,
 )
 from ..refine import AESTHETIC_SCORE, SOURCE
-from ..sample import schedule
+from ..sample import check_schedule, schedule
 
 NEGATIVES = ("null", "source")
 INVERSIONS = ("source", "null")
@@ -82,9 +82,13 @@ class EditOptions:
                 raise ValueError(f"{name} is {value!r}; choose one of: {', '.join(choices)}.")
         if not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha lies between 0 and 1, got {self.alpha}.")
-        last = len(schedule(self.scheduler, self.steps)) - 2
-        if not 0 <= self.start_at_step <= last:
-            raise ValueError(f"start_at_step is {self.start_at_step}; it must be 0 to {last} at steps {self.steps}.")
+        check_schedule(self.scheduler, self.steps)
+        if self.start_at_step != 0:
+            last = len(schedule(self.scheduler, self.steps)) - 2
+            if not 0 < self.start_at_step <= last:
+                raise ValueError(
+                    f"start_at_step is {self.start_at_step}; it must be 0 to {last} at steps {self.steps}."
+                )
         InversionOptions(self.iterations, self.tolerance)
 
     @property

@@ -13,7 +13,7 @@ from ...models.text_diffusion import TextDiffusion
 from ..denoiser import EditDenoiser, GuidedDenoiser, MaskedDenoiser
 from ..latents import decode_pictures, encode_pictures, latent_masks, noise_scale
 from ..preprocess import tokens_of
-from ..sample import sample_euler, schedule
+from ..sample import check_schedule, sample_euler, schedule
 from ..steps import Hook, run_step
 
 STEPS = ("encode picture", "paint", "decode")
@@ -30,7 +30,7 @@ class TextEditOptions:
     scheduler: str = "normal"
 
     def __post_init__(self):
-        schedule(self.scheduler, self.steps)  # its own errors
+        check_schedule(self.scheduler, self.steps)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SDEditOptions:
     def __post_init__(self):
         if not 0.0 < self.strength <= 1.0:
             raise ValueError(f"strength is {self.strength}; it must be above 0 and at most 1.")
-        schedule(self.scheduler, self.steps)
+        check_schedule(self.scheduler, self.steps)
 
     def sigmas(self) -> Tensor:
         """The noise levels that are left to paint, falling to 0."""
