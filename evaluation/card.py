@@ -262,7 +262,8 @@ def _limits(findings: Findings) -> str:
   Photographs, faces, other subjects and other sounds mean nothing to it.
 - Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, several at once, or to paint from nothing.
 - The judge saw drawings of the same generator as the networks did, so its agreement is optimistic: look at the sheet.
-- Figures are measured with the pipelines of `stages/`, which run the steps of the graph in a row, outside ComfyUI."""
+- Figures were measured outside ComfyUI, with an earlier pipeline that drew one stream of noise for all edits. The next
+  report measures them with `stages/any2pix/pipeline.py`, where each edit has noise of its own."""
     return f"{text}\n\n{findings.notes}" if findings.notes else text
 
 
