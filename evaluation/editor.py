@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 MINIATURE = Path(__file__).resolve().parent.parent / "miniature"
 Options = TypeVar("Options")  # a frozen dataclass of options with their defaults
 BATCH = 16
+KINDS_IN_WORDS = {int: "an integer", float: "a number", str: "a text"}
 SLOW_STEPS = ("invert", "paint")
 UNPAINTED = torch.full((128, 128, 3), 0.5)  # what the judge is shown where no answer could be read
 
@@ -194,5 +195,5 @@ def options_from(pairs: Sequence[str], options: Options = DEFAULTS) -> Options:
         try:
             changes[name] = kind(text)
         except ValueError as error:
-            raise ValueError(f"{name} is a {kind.__name__}, and {text!r} is none.") from error
+            raise ValueError(f"{name} must be {KINDS_IN_WORDS.get(kind, kind.__name__)}, got {text!r}.") from error
     return replace(options, **changes)

@@ -120,7 +120,7 @@ def test_options_by_name():
     assert options_from(["cfg=2.5", "negative=null", "steps=7"]) == EditOptions(cfg=2.5, negative="null", steps=7)
     with pytest.raises(ValueError, match="'guidance=3' is not an option"):
         options_from(["guidance=3"])
-    with pytest.raises(ValueError, match="steps is a int"):
+    with pytest.raises(ValueError, match="steps must be an integer, got 'many'"):
         options_from(["steps=many"])
 
 

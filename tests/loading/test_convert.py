@@ -239,7 +239,7 @@ def test_targets_and_sources_that_cannot_be(published_files, tmp_path):
 
 def test_the_readmes_commands_work_on_a_fresh_install(published_files, tmp_path, monkeypatch, root):
     """Each as it stands there, from the folder that its first line goes to; no model folder is there."""
-    commands = re.search(r"```\n(cd .*?)```", (root / "README.md").read_text(), re.DOTALL)[1].splitlines()
+    commands = re.search(r"```\n(cd .*?)```", (root / "docs" / "weights.md").read_text(), re.DOTALL)[1].splitlines()
     folder, downloads = tmp_path / commands[0].removeprefix("cd "), tmp_path / "DOWNLOADS"
     folder.mkdir(parents=True)
     names = {"imagebind": "imagebind_huge.pth", "llm": "llm-retrained", "prior": "prior/model.bin"}
