@@ -5,7 +5,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +46,9 @@ def run(place: Path, processes: int = 1, **options) -> Run:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = [SERVER.Process(target=_enter, args=(place, rank, processes, port, options)) for rank in range(processes)]
-    for process in started:
-        process.start()
+    with _without_comfyui():
+        for process in started:
+            process.start()
     for process in started:
         process.join(SECONDS)
         process.kill()
@@ -52,6 +56,17 @@ def run(place: Path, processes: int = 1, **options) -> Run:
     outputs = tuple((place / f"output.{rank}").read_text() for rank in range(processes))
     found = tuple(torch.load(file, weights_only=True) for file in results if file.exists())
     return Run(tuple(process.exitcode for process in started), outputs, found)
+
+
+@contextmanager
+def _without_comfyui() -> Iterator[None]:
+    """Where the pack finds ComfyUI it imports its nodes. The tests of the nodes put it on sys.path; training has none."""
+    paths = sys.path[:]
+    sys.path[:] = [path for path in paths if not (Path(path) / "comfy_api").is_dir()]
+    try:
+        yield
+    finally:
+        sys.path[:] = paths
 
 
 def _enter(place: Path, rank: int, processes: int, port: int, options: dict) -> None:
