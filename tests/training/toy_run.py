@@ -60,7 +60,7 @@ def run(place: Path, processes: int = 1, **options) -> Run:
 
 @contextmanager
 def _without_comfyui() -> Iterator[None]:
-    """Where the pack finds ComfyUI it imports its nodes. The tests of the nodes put it on sys.path; training has none."""
+    """Where the pack finds ComfyUI it imports its nodes. The tests of the nodes put ComfyUI on sys.path."""
     paths = sys.path[:]
     sys.path[:] = [path for path in paths if not (Path(path) / "comfy_api").is_dir()]
     try:
