@@ -44,21 +44,16 @@ def noise_in(start: Tensor, clean: Tensor, sigma: Tensor | float, whole: bool) -
     (InstructAny2Pix, arXiv 2312.06738, sec. 3). In between, the picture still shows, and it is what lies on top of
     ``clean``.
     """
-    return start / _ve_scale(sigma) if whole else (start - clean) / sigma
+    return start / ve_scale(sigma) if whole else (start - clean) / sigma
 
 
 def with_noise(noise: Tensor, clean: Tensor, sigma: Tensor | float, whole: bool) -> Tensor:
     """The reverse of ``noise_in``: the latent at ``sigma`` that a sampler starts from."""
-    return noise * _ve_scale(sigma) if whole else clean + noise * sigma
+    return noise * ve_scale(sigma) if whole else clean + noise * sigma
 
 
-def _ve_scale(sigma: Tensor | float) -> float:
-    return (1.0 + float(sigma) ** 2) ** 0.5
-
-
-def noise_scale(sigma: Tensor | float, sigma_max: Tensor | float | None = None) -> Tensor:
+def noise_scale(sigma: Tensor | float, sigma_max: Tensor | float | None = None) -> Tensor | float:
     """What ComfyUI multiplies noise with at a sampler's first step: sqrt(1 + sigma^2) from the model's highest noise
     level ``sigma_max`` on (None: SD's), else sigma."""
-    sigma = torch.as_tensor(sigma)
     highest = train_sigmas()[-1] if sigma_max is None else sigma_max
     return ve_scale(sigma) if float(sigma) > float(highest) * (1 - MAX_SIGMA_TOLERANCE) else sigma

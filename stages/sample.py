@@ -35,9 +35,9 @@ def sigma_at(timesteps: Tensor) -> Tensor:
     return ((1 - share) * log_sigmas[low] + share * log_sigmas[high]).exp()
 
 
-def ve_scale(sigma: Tensor) -> Tensor:
+def ve_scale(sigma: Tensor | float) -> Tensor | float:
     """Length of a variance-exploding latent over that of its unit-variance twin."""
-    return (1 + sigma**2).sqrt()
+    return (1 + sigma**2) ** 0.5
 
 
 def check_schedule(name: str, steps: int) -> None:

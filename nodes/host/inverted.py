@@ -58,7 +58,7 @@ class Inversion:
     @property
     def noise_scale(self) -> float:
         """What ComfyUI multiplies noise with at the first step."""
-        return float(noise_scale(self.start_sigma, self.sigma_max))
+        return noise_scale(self.start_sigma, self.sigma_max)
 
     def noise(self) -> Tensor:
         """What the noise mix blends with fresh noise, of unit variance, in model space.

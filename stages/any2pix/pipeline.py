@@ -252,10 +252,7 @@ def _invert(
         model = MaskedDenoiser(model, mask, clean, noise.expand_as(clean))
     start = hook("invert", lambda: ddim_invert(model, clean, rising, None, None, options.iterations, options.tolerance))
     if mask is not None:
-        outside = (
-            with_noise(noise, clean, rising[-1], False) if not options.whole else clean + noise * ve_scale(rising[-1])
-        )
-        start = torch.where(mask > 0, start, outside)
+        start = torch.where(mask > 0, start, clean + noise * noise_scale(rising[-1]))
     return [InvertedPicture(*pair) for pair in zip(start, clean, strict=True)]
 
 
