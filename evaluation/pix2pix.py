@@ -15,7 +15,7 @@ from ..datagen.plain_text import text_instruction, without_base_mark
 from ..loading.pix2pix import load_text_diffusion
 from ..models.autoencoder import Autoencoder
 from ..models.text_diffusion import TextDiffusion
-from ..stages.latents import LATENT_STEP
+from ..stages.latents import LATENT_STEP, draw_noise
 from ..stages.pix2pix.pipeline import TextEditOptions, edit_by_text
 from .cases import EditCase, picture_of
 from .editor import BATCH, Editor, Outcome
@@ -59,7 +59,7 @@ def sources_of(cases: Sequence[EditCase]) -> Tensor:
 def noise_for(pictures: Tensor, channels: int, seed: int) -> Tensor:
     """(N, channels, H/8, W/8), the same for a seed whatever the batches."""
     sides = (side // LATENT_STEP for side in pictures.shape[1:3])
-    return torch.randn((len(pictures), channels, *sides), generator=torch.Generator().manual_seed(seed))
+    return draw_noise((len(pictures), channels, *sides), seed)
 
 
 def pix2pix_editor(

@@ -125,9 +125,11 @@ def test_an_edit_with_a_sound(workflow, networks, changes):
     assert_one_picture(found.image, saved)
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.5])
-def test_an_edit_under_a_mask(workflow, networks, alpha):
-    graph, (saved,) = workflow("masked_edit", {"Any2PixNoiseMix": {"alpha": alpha}})
+@pytest.mark.parametrize(("alpha", "scheduler"), [(1.0, "normal"), (0.5, "normal"), (1.0, "ddim_uniform")])
+def test_an_edit_under_a_mask(workflow, networks, alpha, scheduler):
+    """ddim_uniform begins below the model's highest noise level, where ComfyUI scales noise in another way."""
+    levels = {kind: {"scheduler": scheduler} for kind in ("Any2PixDDIMInvert", "Any2PixSampler")}
+    graph, (saved,) = workflow("masked_edit", {"Any2PixNoiseMix": {"alpha": alpha}, **levels})
     picture, mask = picture_of(graph)
     instruction = widgets(graph, "Any2PixInstruct")["instruction"]
     job = EditJob(instruction, (Source("image", picture), sound_of(graph)), mask=mask)
