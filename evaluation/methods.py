@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..stages.any2pix.pipeline import EditJob, EditResult, edit_pictures
 from ..stages.latents import LATENT_STEP, decode_pictures, draw_noise, encode_pictures
 from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, edit_by_text, sdedit
 from ..stages.sources import Source
+from ..stages.steps import chunks_alike
 from .case import Case, Medium, Method, Output
 from .checkpoint import Checkpoint
 from .editor import options_from
@@ -173,14 +173,7 @@ def _by_size(
 ) -> list[Tensor]:
     """`painted(items of one size)` -> their pictures (B, H, W, 3), put back in the order of `items`, on the CPU."""
     pictures: dict[int, Tensor] = {}
-    for places in _groups(items, size):
+    for places in chunks_alike(range(len(items)), lambda place: size(items[place])):
         found = painted([items[place] for place in places])
         pictures |= zip(places, found.float().cpu(), strict=True)
     return [pictures[place] for place in range(len(items))]
-
-
-def _groups(items: Sequence[Any], size: Callable[[Any], Any]) -> Iterator[list[int]]:
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for place, item in enumerate(items):
-        groups[size(item)].append(place)
-    yield from groups.values()

@@ -39,7 +39,7 @@ from ..refine import refine
 from ..retrieve import Retrieval, retrieve_base
 from ..sample import sample_euler, schedule, ve_scale
 from ..sources import Source, encode_sources
-from ..steps import Hook, run_step
+from ..steps import Hook, chunks_alike, run_step
 from ..types import EditPlan, Reference, References
 from .options import DEFAULTS, EditOptions
 
@@ -55,7 +55,6 @@ STEPS = (
     "paint",
     "decode",
 )
-AT_ONCE = 16  # pictures a pass of the UNet and the VAE
 UNMIXED_SEED = 0  # draws the noise that stands outside of a mask while the inversion runs, as DDIM Invert's does
 
 
@@ -193,7 +192,9 @@ def invert_edits(
     keys = [_picture_key(edit) for edit in edits]
     first = {key: place for place, key in reversed(list(enumerate(keys))) if key is not None}
     found: dict[Hashable, InvertedPicture] = {}
-    for chunk in _chunks(sorted(first.values()), lambda place: (_picture_size(edits[place]), _mask_size(edits[place]))):
+    for chunk in chunks_alike(
+        sorted(first.values()), lambda place: (_picture_size(edits[place]), _mask_size(edits[place]))
+    ):
         inverted = _invert(networks, [edits[place] for place in chunk], options, hook)
         found |= zip((keys[place] for place in chunk), inverted, strict=True)
     return [None if key is None else found[key] for key in keys]
@@ -213,7 +214,7 @@ def paint_edits(
         return _shape(edits[place]), inverted[place] is None, _mask_size(edits[place])
 
     pictures: dict[int, Tensor] = {}
-    for chunk in _chunks(range(len(edits)), alike):
+    for chunk in chunks_alike(range(len(edits)), alike):
         rows = [(edits[place], embeddings[place], inverted[place]) for place in chunk]
         pictures |= zip(chunk, _paint(networks, rows, options, hook), strict=True)
     return [pictures[place] for place in range(len(edits))]
@@ -239,7 +240,7 @@ def _refined(prior: RefinementPrior | None, plan: EditPlan, options: EditOptions
 def _invert(
     networks: Networks, edits: Sequence[PlannedEdit], options: EditOptions, hook: Hook
 ) -> list[InvertedPicture]:
-    """Pictures of one size, all with a mask or none: up to AT_ONCE."""
+    """Pictures of one size, all with a mask or none."""
     bases = torch.stack([edit.base.image for edit in edits])
     clean = hook("encode picture", lambda: encode_pictures(networks.vae, bases))
     rising = _levels(options).flip(0).to(clean)
@@ -357,11 +358,3 @@ def _picture_key(edit: PlannedEdit) -> Hashable | None:
     for part in parts:
         digest.update(part.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.digest(), tuple(edit.base.image.shape), len(parts)
-
-
-def _chunks(places: Sequence[int], alike: Callable[[int], Hashable]) -> list[list[int]]:
-    """Places that are alike, together, at most AT_ONCE in a chunk."""
-    groups: dict[Hashable, list[int]] = {}
-    for place in places:
-        groups.setdefault(alike(place), []).append(place)
-    return [group[start : start + AT_ONCE] for group in groups.values() for start in range(0, len(group), AT_ONCE)]
