@@ -30,13 +30,13 @@ from ..models.diffusion import DiffusionDims, EmbeddingDiffusion
 from ..models.imagebind import ImageBind, ImageBindDims
 from ..models.mm_llm import MMLLMDims, MultimodalLLM
 from ..models.prior import PriorDims, RefinementPrior
-from ..stages.decode import Question, chooser, generate
+from ..stages.any2pix.decode import Question, chooser, generate
+from ..stages.any2pix.mix import mix_embeddings, mix_noise
+from ..stages.any2pix.prompt import PromptIds
+from ..stages.any2pix.refine import refine
 from ..stages.denoiser import GuidedDenoiser
 from ..stages.encode import encode_audios, encode_images
 from ..stages.invert import ddim_invert
-from ..stages.mix import mix_embeddings, mix_noise
-from ..stages.prompt import PromptIds
-from ..stages.refine import refine
 from ..stages.sample import sample_euler, schedule, ve_scale
 
 logger = logging.getLogger(__name__)

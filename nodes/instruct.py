@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..stages.instruct import MAX_NEW_TOKENS, check_instruction, instruct
+from ..stages.any2pix.instruct import MAX_NEW_TOKENS, check_instruction, instruct
 from ..stages.types import EditPlan, References
 from .host.host_options import where_known
 from .host.networks import Network, cancellable_progress, transformer_activations

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..stages.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE
+from ..stages.pix2pix.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE
 from .host.conditioning import require_readable
 from .host.host_options import where_known
 from .host.latents import mask_of, samples_for

@@ -6,9 +6,9 @@ from typing import Any
 import comfy.sample
 from comfy_api.latest import io
 
+from ..stages.any2pix.mix import MIX_MODES, mix_noise
 from ..stages.any2pix.options import EditOptions
 from ..stages.invert import InversionOptions
-from ..stages.mix import MIX_MODES, mix_noise
 from .host.choices import ChoiceInput, check_choices, require_choice, schedulers
 from .host.host_options import where_known
 from .host.identity import identify

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io, ui
 
+from ..stages.any2pix.marks import marks_of
+from ..stages.any2pix.pick import pick_reference
 from ..stages.library import pack_references, require_one_size, unpack_references
-from ..stages.marks import marks_of
-from ..stages.pick import pick_reference
 from ..stages.types import References
 from .host.host_options import where_known
 from .retrieve import SDXL_SIZE, blank_picture, embedding_of

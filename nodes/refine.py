@@ -4,9 +4,9 @@ from comfy_api.latest import io
 
 from ..models.mm_llm import EMBED_NORM
 from ..models.prior import MODALITIES
+from ..stages.any2pix.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
+from ..stages.any2pix.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
 from ..stages.length import to_length
-from ..stages.mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_NORM, REFINED_WEIGHT, mix_embeddings
-from ..stages.refine import AESTHETIC_SCORE, GUIDANCE, SCORE_RANGE, SOURCE, refine
 from .host.choices import ChoiceInput, check_choices, require_choice
 from .host.host_options import where_known
 from .host.networks import Network, transformer_activations

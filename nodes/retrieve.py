@@ -7,9 +7,9 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..models.mm_llm import EMBED_NORM
+from ..stages.any2pix.marks import marks_of
+from ..stages.any2pix.retrieve import Retrieval, retrieve_base
 from ..stages.length import to_length
-from ..stages.marks import marks_of
-from ..stages.retrieve import Retrieval, retrieve_base
 from ..stages.types import Reference, References
 from .host.host_options import where_known
 from .sockets import CATEGORY, REFERENCE, Embedding, EmbeddingSocket, ReferencesSocket

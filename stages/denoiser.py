@@ -8,7 +8,7 @@ from torch import Tensor
 from ..models.diffusion import Conditioning, EmbeddingDiffusion
 from ..models.text_diffusion import TextDiffusion
 from ..models.two_view_diffusion import TwoViewDiffusion
-from .guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
+from .pix2pix.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
 from .sample import Denoiser, train_sigmas, ve_scale
 
 
@@ -68,7 +68,7 @@ class EditDenoiser:
     """The same for InstructPix2Pix: three predictions, with picture and instruction, the picture alone, and neither.
 
     `tokens` (B, ...) of the instructions, `empty` (1, ...) of the empty prompt; `source` (B, 4, h, w), the pictures to
-    edit as the VAE encodes them, without its scale. The two guidances are those of `stages.guide`.
+    edit as the VAE encodes them, without its scale. The two guidances are those of `stages.pix2pix.guide`.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ from ..datagen.plain_text import without_base_mark
 from ..datagen.sounds import SOUND_KINDS
 from ..datagen.toyland import caption
 from ..models.mm_llm import IGNORE_INDEX, LLMBatch
-from ..stages.marks import MARK_PATTERN, resolve_marks
-from ..stages.prompt import build_prompt, build_target
+from ..stages.any2pix.marks import MARK_PATTERN, resolve_marks
+from ..stages.any2pix.prompt import build_prompt, build_target
 from ..stages.types import Reference
 from .llm_bank import EmbeddingBank
 

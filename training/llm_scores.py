@@ -12,10 +12,10 @@ from ..datagen.sounds import synthesize
 from ..datagen.toyland import ATTRIBUTES, Scene, parse_caption, render
 from ..models.imagebind import ImageBind
 from ..models.mm_llm import MultimodalLLM
-from ..stages.instruct import instruct
+from ..stages.any2pix.instruct import instruct
+from ..stages.any2pix.prompt import UnreadableAnswer
+from ..stages.any2pix.retrieve import retrieve_base
 from ..stages.preprocess import image_to_tensor, waveform_to_clips
-from ..stages.prompt import UnreadableAnswer
-from ..stages.retrieve import retrieve_base
 from ..stages.types import EditPlan, Reference
 from .llm_bank import embed_text
 

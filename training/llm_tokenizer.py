@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ..models.mm_llm import ADDED_TOKENS
-from ..stages.prompt import ADDITIONS, ASSISTANT, BOS, EOS, OPENING, SYSTEM, USER
+from ..stages.any2pix.prompt import ADDITIONS, ASSISTANT, BOS, EOS, OPENING, SYSTEM, USER
 
 UNK = "<unk>"
 SPACE = "\u2581"  # SentencePiece's mark of a word's start

@@ -11,8 +11,8 @@ from ..datagen.sounds import SOUND_KINDS
 from ..datagen.toyland import ATTRIBUTES, Scene, aesthetic, caption, render, sample_scene
 from ..models.imagebind import ImageBind
 from ..models.prior import INPUT_NORM, RefinementPrior
+from ..stages.any2pix.refine import AESTHETIC_SCORE, both_passes
 from ..stages.preprocess import tokenize_clip
-from ..stages.refine import AESTHETIC_SCORE, both_passes
 from .bank import SceneBank, embed_bank
 from .llm_bank import embed_sounds
 

@@ -24,8 +24,8 @@ from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
 from ..loading.llm import META_TOKENS, load_llm
 from ..models.mm_llm import LLMBatch, MMLLMDims, MultimodalLLM
-from ..stages.marks import MARK_PATTERN
-from ..stages.prompt import ADDITIONS, BOS, EOS
+from ..stages.any2pix.marks import MARK_PATTERN
+from ..stages.any2pix.prompt import ADDITIONS, BOS, EOS
 from .command import network_file, run_command
 from .digests import fingerprint
 from .llm_bank import embed_text, embedding_bank

@@ -27,8 +27,8 @@ from ..loading.imagebind import load_imagebind
 from ..models.imagebind import ImageBind
 from ..models.mm_llm import EMBED_NORM
 from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
+from ..stages.any2pix.refine import clip_prompts
 from ..stages.preprocess import END_OF_TEXT, START_OF_TEXT, tokenize_clip
-from ..stages.refine import clip_prompts
 from .bank import SceneBank, embed_bank, scene_bank
 from .caches import cached
 from .command import network_file, run_command

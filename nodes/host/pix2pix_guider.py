@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
-from ...stages.guide import guide_edit
+from ...stages.pix2pix.guide import guide_edit
 from .latents import NETWORK_REMEDY, require_finite
 from .sdxl import PIX2PIX_CHANNELS
 

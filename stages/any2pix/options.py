@@ -6,18 +6,9 @@ from typing import Literal
 from ...models.prior import MODALITIES
 from ...models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..invert import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, InversionOptions
-from ..mix import (
-    BASE_WEIGHT,
-    EDIT_WEIGHT,
-    MIX_FORMULAS,
-    MIX_MODES,
-    MIX_NORM,
-    REFINED_WEIGHT,
-    MixFormula,
-    MixMode,
-)
-from ..refine import AESTHETIC_SCORE, SOURCE
 from ..sample import check_schedule, schedule
+from .mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_MODES, MIX_NORM, REFINED_WEIGHT, MixFormula, MixMode
+from .refine import AESTHETIC_SCORE, SOURCE
 
 NEGATIVES = ("null", "source")
 INVERSIONS = ("source", "null")

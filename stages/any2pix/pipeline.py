@@ -20,7 +20,6 @@ from ...models.mm_llm import EMBED_NORM, MultimodalLLM
 from ...models.prior import RefinementPrior
 from ...models.two_view_diffusion import TwoViewDiffusion
 from ..denoiser import GuidedDenoiser, MaskedDenoiser
-from ..instruct import InstructJob, instruct_batch
 from ..invert import ddim_invert
 from ..latents import (
     LATENT_STEP,
@@ -33,15 +32,16 @@ from ..latents import (
     with_noise,
 )
 from ..length import to_length
-from ..mix import mix_embeddings, mix_noise
 from ..preprocess import tokens_of
-from ..refine import refine
-from ..retrieve import Retrieval, retrieve_base
 from ..sample import sample_euler, schedule, ve_scale
 from ..sources import Source, encode_sources
 from ..steps import Hook, chunks_alike, run_step
 from ..types import EditPlan, Reference, References
+from .instruct import InstructJob, instruct_batch
+from .mix import mix_embeddings, mix_noise
 from .options import DEFAULTS, EditOptions
+from .refine import refine
+from .retrieve import Retrieval, retrieve_base
 
 STEPS = (
     "encode references",

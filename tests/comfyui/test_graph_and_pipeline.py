@@ -23,9 +23,9 @@ from any2pix.stages.any2pix.pipeline import (
     mix_edits,
     paint_edits,
 )
+from any2pix.stages.any2pix.refine import SOURCE
 from any2pix.stages.latents import LATENT_STEP, decode_pictures, draw_noise, encode_pictures
 from any2pix.stages.pix2pix.pipeline import TextEditOptions, edit_by_text
-from any2pix.stages.refine import SOURCE
 from any2pix.stages.sources import Source, encode_sources
 from any2pix.stages.types import EditPlan
 from cli_runner import api_format

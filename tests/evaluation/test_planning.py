@@ -5,8 +5,8 @@ from any2pix.evaluation.cases import draw_cases
 from any2pix.evaluation.editor import MINIATURE, prepare
 from any2pix.loading.imagebind import load_imagebind
 from any2pix.loading.llm import load_llm
+from any2pix.stages.any2pix.instruct import instruct
 from any2pix.stages.any2pix.pipeline import Networks
-from any2pix.stages.instruct import instruct
 
 
 def networks():

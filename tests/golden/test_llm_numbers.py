@@ -6,9 +6,9 @@ import pytest
 import torch
 from any2pix.loading.llm import _read_tokenizer
 from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
-from any2pix.stages.instruct import instruct
-from any2pix.stages.marks import MARK, ResolvedInstruction
-from any2pix.stages.prompt import build_prompt, parse_answer
+from any2pix.stages.any2pix.instruct import instruct
+from any2pix.stages.any2pix.marks import MARK, ResolvedInstruction
+from any2pix.stages.any2pix.prompt import build_prompt, parse_answer
 from any2pix.stages.types import Reference
 from goldens import seeded
 from goldens.llm import (

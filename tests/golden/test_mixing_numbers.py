@@ -1,7 +1,7 @@
 """The mixed embedding and the polar mix of latents against the numbers of the authors' pipeline."""
 
 import pytest
-from any2pix.stages.mix import mix_embeddings, mix_noise
+from any2pix.stages.any2pix.mix import mix_embeddings, mix_noise
 from goldens import seeded
 from goldens.mixing import ALPHAS, MIXES, inputs
 

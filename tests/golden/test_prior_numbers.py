@@ -3,7 +3,7 @@
 import pytest
 import torch
 from any2pix.models.prior import PriorDims, RefinementPrior
-from any2pix.stages.refine import refine
+from any2pix.stages.any2pix.refine import refine
 from goldens import seeded
 from goldens.prior import END, PROMPT, SIZES, START, WORD_IDS, clip_arguments, source_embedding
 from tokenizers import Tokenizer

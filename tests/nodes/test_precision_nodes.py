@@ -7,9 +7,9 @@ import torch
 from any2pix.loading.files import read_network_file, write_network_file
 from any2pix.nodes.host import folders, precision
 from any2pix.nodes.host.networks import describe
+from any2pix.stages.any2pix.instruct import instruct
+from any2pix.stages.any2pix.refine import refine
 from any2pix.stages.encode import encode_image, encode_text
-from any2pix.stages.instruct import instruct
-from any2pix.stages.refine import refine
 from any2pix.stages.types import Reference
 
 LOADERS = {

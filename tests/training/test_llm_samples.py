@@ -6,7 +6,7 @@ import torch
 from any2pix.datagen.instructions import EditSample, ReferenceSpec, edits_between
 from any2pix.datagen.toyland import HELD_OUT, Scene, caption
 from any2pix.models.mm_llm import IGNORE_INDEX
-from any2pix.stages.prompt import special_id
+from any2pix.stages.any2pix.prompt import special_id
 from any2pix.training.llm_bank import FAMILY, EmbeddingBank, draw_family, edit_pairs
 from any2pix.training.llm_samples import ExampleMaker, Wordings, collate, reword
 from any2pix.training.llm_tokenizer import build_tokenizer

@@ -1,7 +1,7 @@
 """An answer that cannot be read counts as wrong; any other error is one."""
 
 import pytest
-from any2pix.stages.prompt import UnreadableAnswer
+from any2pix.stages.any2pix.prompt import UnreadableAnswer
 from any2pix.training import llm_scores
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.mm_llm import MultimodalLLM
+from ...models.mm_llm import MultimodalLLM
+from ..types import EditPlan, References, Subject
 from .decode import COLDEST, OVERFLOW, Answer, Progress, Question, chooser, generate
 from .marks import ResolvedInstruction, resolve_marks
 from .prompt import EOS, RETRY, RETRY_GREEDY, PromptIds, build_prompt, fewest_tokens, parse_answer, special_id
-from .types import EditPlan, References, Subject
 
 MAX_NEW_TOKENS = 100  # the released decoding
 MANY_REFERENCES = 16  # from which on it is their number, and not the words, that fills an LLM

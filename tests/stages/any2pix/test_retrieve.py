@@ -1,6 +1,6 @@
 import pytest
 import torch
-from any2pix.stages.retrieve import retrieve_base
+from any2pix.stages.any2pix.retrieve import retrieve_base
 from any2pix.stages.types import Reference
 
 EAST, NORTH, BETWEEN = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from any2pix.stages.guide import guide_edit
+from any2pix.stages.pix2pix.guide import guide_edit
 from torch.testing import assert_close
 
 

@@ -2,8 +2,8 @@
 
 import re
 
+from ..types import MODALITIES, References
 from .marks import marks_of
-from .types import MODALITIES, References
 
 BRACKETS = "[]()【】［］（） \t\n"
 NAME = re.compile(rf"({'|'.join(MODALITIES)})\s*(\d{{0,6}})", re.IGNORECASE)

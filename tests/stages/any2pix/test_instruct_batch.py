@@ -7,9 +7,9 @@ import pytest
 import torch
 from any2pix.loading.llm import load_llm
 from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
-from any2pix.stages.decode import Question, chooser, generate
-from any2pix.stages.instruct import InstructJob, instruct, instruct_batch
-from any2pix.stages.prompt import PromptIds
+from any2pix.stages.any2pix.decode import Question, chooser, generate
+from any2pix.stages.any2pix.instruct import InstructJob, instruct, instruct_batch
+from any2pix.stages.any2pix.prompt import PromptIds
 from any2pix.stages.types import Reference
 
 MINIATURE = Path(any2pix.__file__).parent / "miniature"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from any2pix.models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
-from any2pix.stages.refine import clip_prompts, refine
+from any2pix.stages.any2pix.refine import clip_prompts, refine
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .types import References
+from ..types import References
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from any2pix.stages.mix import mix_embeddings, mix_noise
+from any2pix.stages.any2pix.mix import mix_embeddings, mix_noise
 from torch.testing import assert_close
 
 

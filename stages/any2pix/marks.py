@@ -22,10 +22,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..characters import well_formed
+from ..types import MODALITIES, References
 from . import mark_words as words
-from .characters import well_formed
 from .mark_words import BLANK, CLOSING, FOLDED, OPENING, SQUARE, Named
-from .types import MODALITIES, References
 
 MARK = "\ufffc"  # OBJECT REPLACEMENT CHARACTER: stands in the resolved text where a reference is
 MARK_PATTERN = re.compile(rf"\[\s*({'|'.join(MODALITIES)})\s*(\d+)\s*\]", re.IGNORECASE)

@@ -6,9 +6,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..models.prior import INPUT_NORM, MODALITIES, RefinementPrior
-from .length import to_length
-from .preprocess import tokenize_clip
+from ...models.prior import INPUT_NORM, MODALITIES, RefinementPrior
+from ..length import to_length
+from ..preprocess import tokenize_clip
 
 # The released pipeline's call of the prior.
 SOURCE = "video"  # H_gen goes in as this modality

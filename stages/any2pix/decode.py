@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..models.mm_llm import MultimodalLLM
-from ..models.transformers_networks import key_value_cache
+from ...models.mm_llm import MultimodalLLM
+from ...models.transformers_networks import key_value_cache
 from .prompt import PromptIds
 
 COLDEST = 1e-4  # temperature; below it float32 may not hold logits divided by it, and only the likeliest would be drawn

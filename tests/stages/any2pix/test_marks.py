@@ -1,6 +1,6 @@
 import pytest
 import torch
-from any2pix.stages.marks import MARK, resolve_marks
+from any2pix.stages.any2pix.marks import MARK, resolve_marks
 from any2pix.stages.types import Reference
 
 

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from ..models.mm_llm import EMBED_NORM
-from .length import norm_of, to_length
+from ...models.mm_llm import EMBED_NORM
+from ..length import norm_of, to_length
 
 # Defaults of the published demo, h = (0, 0.4, 1) and norm 20.
 BASE_WEIGHT = 0.0

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from any2pix.models.mm_llm import ADDED_TOKENS
-from any2pix.stages.marks import resolve_marks
-from any2pix.stages.prompt import SYSTEM, build_prompt, build_target, encode_text, parse_answer, special_id
+from any2pix.stages.any2pix.marks import resolve_marks
+from any2pix.stages.any2pix.prompt import SYSTEM, build_prompt, build_target, encode_text, parse_answer, special_id
 from any2pix.stages.types import Reference
 from any2pix.training.llm_tokenizer import build_tokenizer
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from any2pix.models.mm_llm import LLMOutput, MMLLMDims, MultimodalLLM
-from any2pix.stages.decode import chooser
-from any2pix.stages.instruct import InstructJob, instruct, instruct_batch
-from any2pix.stages.prompt import build_target
+from any2pix.stages.any2pix.decode import chooser
+from any2pix.stages.any2pix.instruct import InstructJob, instruct, instruct_batch
+from any2pix.stages.any2pix.prompt import build_target
 from any2pix.stages.types import Reference
 from any2pix.training.llm_tokenizer import build_tokenizer
 
@@ -193,8 +193,8 @@ def small_llm(tokenizer):
 
 def teach(llm, tokenizer, instruction, caption):
     """Overfit one answer, so that a real network can be decoded."""
-    from any2pix.stages.marks import resolve_marks
-    from any2pix.stages.prompt import build_prompt
+    from any2pix.stages.any2pix.marks import resolve_marks
+    from any2pix.stages.any2pix.prompt import build_prompt
     from any2pix.training.llm_samples import Example, collate
 
     prompt = build_prompt(tokenizer, resolve_marks(instruction, REFERENCES))

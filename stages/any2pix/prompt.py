@@ -17,7 +17,7 @@ from functools import partial
 
 from tokenizers import Tokenizer
 
-from .characters import well_formed
+from ..characters import well_formed
 from .marks import ResolvedInstruction
 
 # Vicuna v1's system sentence and roles; the published LLM was trained with exactly these.

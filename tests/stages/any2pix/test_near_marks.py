@@ -5,8 +5,8 @@ import time
 
 import pytest
 import torch
-from any2pix.stages.mark_words import slips
-from any2pix.stages.marks import MARK, MOST_NOTES, resolve_marks
+from any2pix.stages.any2pix.mark_words import slips
+from any2pix.stages.any2pix.marks import MARK, MOST_NOTES, resolve_marks
 from any2pix.stages.types import Reference
 
 
