@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..models.adapter import UnclipDims, UnclipProjector
+from ..models.backbone import ve_scale
 from ..models.diffusion import DiffusionDims, EmbeddingDiffusion
 from ..models.imagebind import ImageBind, ImageBindDims
 from ..models.mm_llm import MMLLMDims, MultimodalLLM
@@ -26,7 +27,7 @@ from ..stages.any2pix.refine import refine
 from ..stages.denoiser import GuidedDenoiser
 from ..stages.encode import encode_audios, encode_images
 from ..stages.invert import ddim_invert
-from ..stages.sample import sample_euler, schedule, ve_scale
+from ..stages.sample import sample_euler, schedule
 from . import duel_inputs as inputs
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 
@@ -153,7 +154,7 @@ def random_diffusion(task: PaintTask, folder: Path) -> EmbeddingDiffusion:
 @torch.no_grad()
 def invert(diffusion: EmbeddingDiffusion, task: PaintTask) -> Tensor:
     """The plain DDIM inversion of the released code, one UNet call a step; unit variance."""
-    rising = schedule(SCHEDULE, task.steps).flip(0)
+    rising = schedule(SCHEDULE, task.steps, diffusion.backbone).flip(0)
     denoiser = GuidedDenoiser(diffusion, torch.zeros(1, task.embed))
     return ddim_invert(denoiser, inputs.source_latent(task), rising, iterations=1) / ve_scale(rising[-1])
 
@@ -161,7 +162,7 @@ def invert(diffusion: EmbeddingDiffusion, task: PaintTask) -> Tensor:
 @torch.no_grad()
 def sample(diffusion: EmbeddingDiffusion, task: PaintTask, inverted: Tensor, mixed: Tensor) -> Tensor:
     start = mix_noise(inverted, inputs.noise_for(task), task.alpha, "polar")
-    sigmas = schedule(SCHEDULE, task.steps)
+    sigmas = schedule(SCHEDULE, task.steps, diffusion.backbone)
     denoiser = GuidedDenoiser(diffusion, mixed[None], guidance=task.cfg)
     return sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas)
 

@@ -27,7 +27,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from ..models.diffusion import BETA_RANGE, DiffusionDims
+from ..models.backbone import SDXL
+from ..models.diffusion import DiffusionDims
 from . import duel_inputs as inputs
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 from .duel_ours import Prepared
@@ -159,7 +160,7 @@ class Painter:
             task.widths, task.transformers, context=task.context, pooled=task.pooled, sample_size=task.side
         )
         unet = adopt(UNet2DConditionModel(**dims.unet_config()), folder / "unet.safetensors")
-        sdxl = {"beta_start": BETA_RANGE[0], "beta_end": BETA_RANGE[1], "beta_schedule": "scaled_linear"}
+        sdxl = {"beta_start": SDXL.betas[0], "beta_end": SDXL.betas[1], "beta_schedule": SDXL.schedule}
         sdxl |= {"num_train_timesteps": 1000, "steps_offset": 1, "timestep_spacing": "leading"}
         text = CLIPTextConfig(
             hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, projection_dim=task.pooled

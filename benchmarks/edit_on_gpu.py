@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..evaluation.rates import markdown_table
 from ..models.adapter import UnclipDims, UnclipProjector
+from ..models.backbone import ve_scale
 from ..models.diffusion import DiffusionDims, EmbeddingDiffusion
 from ..models.imagebind import ImageBind, ImageBindDims
 from ..models.mm_llm import MMLLMDims, MultimodalLLM
@@ -37,7 +38,7 @@ from ..stages.any2pix.refine import refine
 from ..stages.denoiser import GuidedDenoiser
 from ..stages.encode import encode_audios, encode_images
 from ..stages.invert import ddim_invert
-from ..stages.sample import sample_euler, schedule, ve_scale
+from ..stages.sample import sample_euler, schedule
 
 logger = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -163,12 +164,12 @@ class Edit:
         return self.vae.encode(pixels).latent_dist.mean
 
     def invert(self, latent: Tensor) -> Tensor:
-        rising = schedule("normal", self.steps).flip(0).to(latent)
+        rising = schedule("normal", self.steps, self.diffusion.backbone).flip(0).to(latent)
         null = latent.new_zeros(1, self.size.projector.embed)
         return ddim_invert(GuidedDenoiser(self.diffusion, null), latent, rising, iterations=1) / ve_scale(rising[-1])
 
     def sample(self, inverted: Tensor, mixed: Tensor) -> Tensor:
-        sigmas = schedule("normal", self.steps).to(inverted)
+        sigmas = schedule("normal", self.steps, self.diffusion.backbone).to(inverted)
         start = mix_noise(inverted, torch.randn_like(inverted), ALPHA, "polar")
         denoiser = GuidedDenoiser(self.diffusion, mixed[None].to(inverted), guidance=GUIDANCE)
         return sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas)
@@ -216,7 +217,7 @@ def shares(edit: Edit, meter: Meter, latent: Tensor, new_tokens: int, repeats: i
     conditioning = edit.diffusion.condition(latent.new_zeros(2, edit.size.projector.embed))
 
     def unet_call() -> Tensor:
-        return edit.diffusion.predict_noise(rows, timesteps, conditioning)
+        return edit.diffusion.predict(rows, timesteps, conditioning)
 
     with FlopCounterMode(display=False) as counter:
         unet_call()

@@ -8,30 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..stages.types import MODALITIES
-
-
-@dataclass(frozen=True, eq=False)
-class Medium:
-    """One connected reference, not encoded yet.
-
-    `image` (H, W, 3) in [0, 1] for an image; `waveform` (C, T) in [-1, 1] with its `sample_rate` in Hz for audio;
-    `text` for text. `label` names it in words.
-    """
-
-    modality: str
-    image: Tensor | None = None
-    waveform: Tensor | None = None
-    sample_rate: int = 0
-    text: str = ""
-    label: str = ""
-
-    def __post_init__(self) -> None:
-        if self.modality not in MODALITIES:
-            raise ValueError(f"A reference is one of {', '.join(MODALITIES)}, not {self.modality!r}.")
-        content = {"image": self.image, "audio": self.waveform, "text": self.text or None}
-        if content[self.modality] is None:
-            raise ValueError(f"The {self.modality} reference {self.label!r} is empty. Give it its content.")
+from ..stages.sources import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +27,7 @@ class Case:
     name: str
     scene: str
     instruction: str
-    references: tuple[Medium, ...]
+    references: tuple[Source, ...]
     base: int | None = None
     words: str = ""
     source: Tensor | None = None

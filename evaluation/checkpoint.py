@@ -11,10 +11,11 @@ import torch
 from ..loading.autoencoder import load_autoencoder
 from ..loading.pix2pix import load_text_diffusion
 from ..models.autoencoder import Autoencoder
+from ..models.judge import Judge
 from ..models.text_diffusion import TextDiffusion
 from ..stages.any2pix.pipeline import Networks
 from .editor import MINIATURE, load_networks
-from .judge import Judge, load_judge
+from .judge import load_judge
 from .pix2pix import load_pix2pix
 
 JUDGE = "judge.safetensors"

@@ -24,17 +24,19 @@ import numpy as np
 import torch
 import yaml
 
+from ..datagen.embedder import load_embedder
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.pairs import captions, filter, pictures, sheet
 from ..datagen.pairs.arguments import positive
 from ..datagen.pairs.shards import KEPT, ShardFolder
-from ..datagen.pairs.similarity import Embedder, load_embedder, measure
 from ..datagen.toyland import caption
 from ..loading.autoencoder import load_autoencoder
+from ..models.judge import Judge
 from ..stages.pix2pix.pipeline import TextEditOptions
+from ..stages.similarity import Embedder, measure
 from .cases import EditCase, draw_cases
 from .editor import MINIATURE
-from .judge import Judge, load_judge
+from .judge import load_judge
 from .pix2pix import FILES, can_be_said, load_pix2pix, pix2pix_editor, sources_of
 from .rates import Rate, markdown_table
 from .scoring import grade_outcomes

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..models.judge import Judge
 from ..stages.any2pix.options import EditOptions
 from ..stages.pix2pix.pipeline import TextEditOptions
 from .arguments import evaluation_parser
 from .cases import ROWS, EditCase, draw_cases, picture_of, sound_of
 from .checkpoint import Checkpoint
 from .editor import options_from, pack_editor
-from .judge import ATTRIBUTES, Judge
+from .judge import ATTRIBUTES
 from .pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
 from .rates import Rate, markdown_table
 from .scoring import GradedCase, copy_editor, grade_outcomes, judge_and_autoencoder, round_trip_editor, summarise

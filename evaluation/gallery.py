@@ -41,11 +41,10 @@ class Gallery:
     def key(self, method: Method, case: Case) -> str:
         """Of everything that the picture depends on."""
         contents = hashlib.sha256()
-        pictures = [case.source, *(medium.image for medium in case.references)]
-        pictures += [case.target, *(medium.waveform for medium in case.references)]
-        for part in pictures:
+        for part in (case.source, case.target, *(reference.tensor for reference in case.references)):
             contents.update(b"-" if part is None else part.contiguous().numpy().tobytes())
-        texts = [case.instruction, case.words, case.target_caption, *(medium.text for medium in case.references)]
+        read = [reference.content for reference in case.references if reference.modality == "text"]
+        texts = [case.instruction, case.words, case.target_caption, *read]
         return digest_of(
             {"with": self.made_with, "method": method.name, "options": method.options, "texts": texts,
              "pictures": contents.hexdigest()}

@@ -113,7 +113,7 @@ def measure(
     networks: Networks, source: Source, way: str, invert: Inversion, scheduler: str, steps: int, cfg: float
 ) -> Measured:
     """Invert, sample back, compare."""
-    sigmas = schedule(scheduler, steps).to(source.latents)
+    sigmas = schedule(scheduler, steps, networks.backbone).to(source.latents)
     denoiser = GuidedDenoiser(networks.diffusion, source.embeddings, guidance=cfg)
     inverted = invert(denoiser, source.latents, sigmas.flip(0))
     calls = denoiser.calls / (len(sigmas) - 1)

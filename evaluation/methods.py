@@ -18,11 +18,10 @@ from torch import Tensor
 from ..models.autoencoder import Autoencoder
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import EditJob, EditResult, edit_pictures
-from ..stages.latents import LATENT_STEP, decode_pictures, draw_noise, encode_pictures
+from ..stages.latents import decode_pictures, draw_noise, encode_pictures
 from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, edit_by_text, sdedit
-from ..stages.sources import Source
 from ..stages.steps import chunks_alike
-from .case import Case, Medium, Method, Output
+from .case import Case, Method, Output
 from .checkpoint import Checkpoint
 from .editor import options_from
 
@@ -132,10 +131,7 @@ def any2pix(checkpoint: Checkpoint, options: EditOptions, seed: int) -> Callable
     """InstructAny2Pix: the instruction with its references."""
 
     def edit(cases: Sequence[Case]) -> list[Output]:
-        jobs = [
-            EditJob(case.instruction, tuple(map(connected, case.references)), seed=seed_of(case, seed))
-            for case in cases
-        ]
+        jobs = [EditJob(case.instruction, case.references, seed=seed_of(case, seed)) for case in cases]
         found = edit_pictures(checkpoint.networks, jobs, options)
         return [_output(case, result) for case, result in zip(cases, found, strict=True)]
 
@@ -150,17 +146,9 @@ def _output(case: Case, result: EditResult | ValueError) -> Output:
     return Output(result.image, True, result.plan.caption, result.base_index)
 
 
-def connected(medium: Medium) -> Source:
-    """What an artist connects."""
-    sound = (medium.waveform, medium.sample_rate)
-    content = {"image": medium.image, "audio": sound, "text": medium.text}[medium.modality]
-    return Source(medium.modality, content, medium.label)
-
-
 def noise_of(case: Case, shape: Sequence[int], vae: Autoencoder, seed: int) -> Tensor:
-    """Noise (C, H/8, W/8) of unit variance for a picture of `shape` (H, W, 3), the same for every case of a scene."""
-    sides = (side // LATENT_STEP for side in shape[:2])
-    return draw_noise((vae.dims.latent, *sides), seed_of(case, seed))
+    """Unit-variance noise (c, h, w) for a picture of `shape` (H, W, 3), the same for every case of a scene."""
+    return draw_noise(vae.latent.shape(*shape[:2]), seed_of(case, seed))
 
 
 def seed_of(case: Case, seed: int) -> int:

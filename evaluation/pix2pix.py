@@ -15,7 +15,7 @@ from ..datagen.plain_text import text_instruction, without_base_mark
 from ..loading.pix2pix import load_text_diffusion
 from ..models.autoencoder import Autoencoder
 from ..models.text_diffusion import TextDiffusion
-from ..stages.latents import LATENT_STEP, draw_noise
+from ..stages.latents import draw_noise
 from ..stages.pix2pix.pipeline import TextEditOptions, edit_by_text
 from .cases import EditCase, picture_of
 from .editor import BATCH, Editor, Outcome
@@ -56,10 +56,9 @@ def sources_of(cases: Sequence[EditCase]) -> Tensor:
     return torch.stack([picture_of(case.sample.source) for case in cases])
 
 
-def noise_for(pictures: Tensor, channels: int, seed: int) -> Tensor:
-    """(N, channels, H/8, W/8), the same for a seed whatever the batches."""
-    sides = (side // LATENT_STEP for side in pictures.shape[1:3])
-    return draw_noise((len(pictures), channels, *sides), seed)
+def noise_for(pictures: Tensor, vae: Autoencoder, seed: int) -> Tensor:
+    """(N, c, h, w), the same for a seed whatever the batches."""
+    return draw_noise((len(pictures), *vae.latent.shape(*pictures.shape[1:3])), seed)
 
 
 def pix2pix_editor(
@@ -74,7 +73,7 @@ def pix2pix_editor(
                 "it edits a picture by words. Leave out what is not can_be_said."
             )
         sources = sources_of(cases)
-        noise = noise_for(sources, vae.dims.latent, seed)
+        noise = noise_for(sources, vae, seed)
         pictures = []
         for start in tqdm(range(0, len(cases), BATCH), desc="InstructPix2Pix", mininterval=5):
             part = slice(start, start + BATCH)

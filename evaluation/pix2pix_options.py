@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
+from ..models.judge import Judge
 from ..stages.pix2pix.pipeline import TextEditOptions
 from ..stages.sample import SCHEDULES
 from .cases import EditCase, draw_cases
 from .checkpoint import Checkpoint
 from .editor import MINIATURE, Editor
-from .judge import Judge
 from .pix2pix import can_be_said, pix2pix_editor
 from .rates import Rate, markdown_table
 from .scoring import grade_outcomes

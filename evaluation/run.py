@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..datagen.pairs.similarity import imagebind_embedder, load_embedder
+from ..datagen.embedder import load_embedder
+from ..stages.similarity import imagebind_embedder
 from .case import Case, Method, Output
 from .checkpoint import Checkpoint
 from .datasets import Draw, load_cases

@@ -10,12 +10,13 @@ import torch
 
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import HELD_OUT, parse_caption, sample_scene
+from ..models.judge import Judge
 from ..stages.any2pix.pipeline import Networks
 from ..stages.latents import decode_pictures, encode_pictures
 from .cases import COMPOSITIONS, EditCase, picture_of
 from .editor import Outcome
 from .grades import Grade, caption_right, grade
-from .judge import ATTRIBUTES, Judge, verdicts
+from .judge import ATTRIBUTES, verdicts
 from .metrics.fidelity import psnr
 from .rates import Rate
 

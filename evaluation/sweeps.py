@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import aesthetic, render
+from ..models.judge import Judge
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import Networks, mix_edits
 from ..stages.preprocess import image_to_tensor
@@ -32,7 +33,6 @@ from .editor import (
     paint_prepared,
     prepare,
 )
-from .judge import Judge
 from .rates import Rate
 from .scoring import grade_outcomes
 

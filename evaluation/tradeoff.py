@@ -25,13 +25,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..datagen.embedder import load_embedder
 from ..datagen.instructions import EDIT_KINDS
-from ..datagen.pairs.similarity import Embedder, imagebind_embedder, load_embedder, measure, patch_similarity
 from ..datagen.toyland import caption
 from ..models.text_diffusion import TextDiffusion
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import Networks
 from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, sdedit
+from ..stages.similarity import Embedder, imagebind_embedder, measure, patch_similarity
 from .arguments import evaluation_parser
 from .cases import EditCase, draw_cases, picture_of
 from .checkpoint import Checkpoint
@@ -108,7 +109,7 @@ def pix2pix_curve(bench: Bench, pix2pix: TextDiffusion, options: TextEditOptions
 
 def sdedit_curve(bench: Bench, diffusion: TextDiffusion, options: SDEditOptions, values: Sequence[float]) -> Curve:
     """SDEdit over the strength, with the same noise for a case as InstructPix2Pix."""
-    vae, noise = bench.networks.vae, noise_for(bench.sources, bench.networks.vae.dims.latent, bench.seed)
+    vae, noise = bench.networks.vae, noise_for(bench.sources, bench.networks.vae, bench.seed)
     captions = [caption(case.sample.target) for case in bench.cases]
 
     def paint(strength: float) -> list[Tensor]:

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..models.backbone import MINIATURE, SD1, SDXL, Backbone
 from ..models.diffusion import EmbeddingDiffusion
 from .adapter import PROJECTOR_ROOTS, UNET_WEIGHTS, load_adapter
 from .files import file_error, open_network, require_kind
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 CONFIG_NAME = "config.json"
+SDXL_CONTEXT = 2048  # channels of both text encoders
 SIZES = ("block_out_channels", "down_block_types", "in_channels", "out_channels", "cross_attention_dim")
 
 
@@ -79,11 +82,19 @@ def build_unet(state_dict: dict[str, Tensor], config: dict, source: str | Path =
     return unet.eval().requires_grad_(False)
 
 
+def backbone_of(config: Mapping[str, Any]) -> Backbone:
+    """The family of a UNet by its config. All have the schedule of Stable Diffusion and predict the noise."""
+    if config.get("addition_embed_type") != "text_time":
+        return SD1
+    return SDXL if config["cross_attention_dim"] == SDXL_CONTEXT else MINIATURE
+
+
 def load_embedding_diffusion(
     unet: str | Path, adapter: str | Path, device="cpu", dtype=torch.float32
 ) -> EmbeddingDiffusion:
     """UNet and unCLIP projector together, outside ComfyUI (training, evaluation)."""
-    network = EmbeddingDiffusion(build_unet(*load_unet(unet), source=unet), load_adapter(adapter))
+    built = build_unet(*load_unet(unet), source=unet)
+    network = EmbeddingDiffusion(built, load_adapter(adapter), backbone_of(built.config))
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.diffusion import BETA_RANGE, TRAIN_TIMESTEPS
-from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion
-from .diffusion import build_unet, plan_unet, read_unet
+from ..models.backbone import SDXL
+from ..models.text_diffusion import TextDiffusion
+from .diffusion import backbone_of, build_unet, plan_unet, read_unet
 from .entries import is_file
 from .errors import file_error
 from .kinds import KINDS
@@ -17,13 +17,13 @@ from .reader import read_json
 from .text_encoder import load_text_encoder
 
 SCHEDULER = Path("scheduler", "scheduler_config.json")  # beside the unet folder of a pipeline
-# Stable Diffusion's schedule (models.diffusion.alphas_cumprod), as diffusers' schedulers name it
+# Stable Diffusion's schedule (models.backbone), as diffusers' schedulers name it
 TRAINED_AS = {
     "prediction_type": "epsilon",
-    "beta_schedule": "scaled_linear",
-    "beta_start": BETA_RANGE[0],
-    "beta_end": BETA_RANGE[1],
-    "num_train_timesteps": TRAIN_TIMESTEPS,
+    "beta_schedule": SDXL.schedule,
+    "beta_start": SDXL.betas[0],
+    "beta_end": SDXL.betas[1],
+    "num_train_timesteps": SDXL.timesteps,
     "rescale_betas_zero_snr": False,
 }
 
@@ -33,14 +33,14 @@ def load_pix2pix_unet(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, config) of an InstructPix2Pix UNet; CheckpointError where it has no channels for the source
     picture."""
-    return read_unet(_plan(path, "pix2pix", SOURCE_CHANNELS), dtype, progress)
+    return read_unet(_plan(path, "pix2pix"), dtype, progress)
 
 
 def load_text_unet(
     path: str | Path, dtype: torch.dtype | None = None, progress: Progress | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state dict, config) of a text-conditioned UNet: ours, or any diffusers one."""
-    return read_unet(_plan(path, "text_unet", 0), dtype, progress)
+    return read_unet(_plan(path, "text_unet"), dtype, progress)
 
 
 def takes_source(path: str | Path) -> bool:
@@ -54,18 +54,20 @@ def load_text_diffusion(
 ) -> TextDiffusion:
     """UNet and text encoder together, outside ComfyUI (training, evaluation). ``source``: an InstructPix2Pix UNet."""
     load = load_pix2pix_unet if source else load_text_unet
-    network = TextDiffusion(build_unet(*load(unet, dtype), source=unet), load_text_encoder(text_encoder))
+    built = build_unet(*load(unet, dtype), source=unet)
+    network = TextDiffusion(built, load_text_encoder(text_encoder), backbone=backbone_of(built.config))
     return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
-def _plan(path: str | Path, kind: str, extra: int) -> Plan:
-    """A UNet with ``extra`` more input than output channels, which finds the noise of Stable Diffusion's schedule."""
+def _plan(path: str | Path, kind: str) -> Plan:
+    """A UNet that finds the noise of Stable Diffusion's schedule. As a "pix2pix" it has input channels for the latent
+    of the source picture too."""
     plan = plan_unet(path, (kind, "unet"))
     _require_noise(Path(path))
     config = plan.dims
     if lacking := [name for name in ("in_channels", "out_channels") if type(config[name]) is not int]:
         raise file_error(path, f"comes with sizes that are no numbers: {', '.join(lacking)}.", KINDS[kind].source)
-    wanted = config["out_channels"] + extra
+    wanted = config["out_channels"] * (2 if kind == "pix2pix" else 1)
     if config["in_channels"] != wanted:
         raise file_error(
             path,

@@ -1,4 +1,4 @@
-"""A convolutional VAE in the latent space of SDXL: 8 times smaller, 4 channels (Rombach et al., arXiv 2112.10752)."""
+"""A convolutional VAE; as the miniature has it, in the latent space of SDXL (Rombach et al., arXiv 2112.10752)."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SDXL_SCALE = 0.13025  # SDXL's latents times this have unit variance; ours are trained to the same scale
+from .backbone import MINIATURE, Latent
+
 GROUPS = 32
 NORM_EPS = 1e-6
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -14,13 +15,15 @@ LOGVAR_RANGE = (-30.0, 20.0)
 
 @dataclass(frozen=True)
 class AutoencoderDims:
-    """`patch` pixels a side are folded into channels first; every later entry of `widths` halves the side once more."""
+    """`patch` pixels a side are folded into channels first; every later entry of `widths` halves the side once more.
+    `scale`: that of the latents, see ``Latent``."""
 
     widths: tuple[int, ...] = (128, 256, 512, 512)
     blocks: int = 2
     patch: int = 1
     channels: int = 3
     latent: int = 4
+    scale: float = MINIATURE.latent.scale
 
     def __post_init__(self):
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -115,10 +118,10 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] <-> latents (B, 4, H/8, W/8) of standard deviation 1 / SDXL_SCALE.
+    """Pictures (B, 3, H, W) in [-1, 1] <-> latents (B, c, h, w) of standard deviation 1 / dims.scale.
 
     Inside, the networks work on unit-variance latents; `latent_shift` and `latent_gain` (one number a channel, set
-    from the training set once the encoder is frozen) map those to the scale of SDXL.
+    from the training set once the encoder is frozen) map those to that scale.
     """
 
     def __init__(self, dims: AutoencoderDims, operations=nn):
@@ -129,19 +132,25 @@ class Autoencoder(nn.Module):
         self.register_buffer("latent_shift", torch.zeros(dims.latent))
         self.register_buffer("latent_gain", torch.ones(dims.latent))
 
+    @property
+    def latent(self) -> Latent:
+        """What it encodes pictures into."""
+        return Latent(self.dims.latent, self.dims.scale, self.dims.downscale)
+
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) in [-1, 1], H and W multiples of 8 -> mean and log variance, each (B, 4, H/8, W/8)."""
-        step = self.dims.downscale
+        """(B, 3, H, W) in [-1, 1], H and W multiples of the step -> mean and log variance, each (B, c, h, w)."""
+        step = self.latent.step
         if pictures.shape[-1] % step or pictures.shape[-2] % step:
             raise ValueError(f"picture sides must be multiples of {step}, got {tuple(pictures.shape[-2:])}.")
         mean, logvar = self.encoder(pictures).chunk(2, dim=1)
         gain, shift = self._per_channel(mean)
-        return (mean - shift) * gain / SDXL_SCALE, logvar.clamp(*LOGVAR_RANGE) + 2 * (gain.abs() / SDXL_SCALE).log()
+        scale = self.dims.scale
+        return (mean - shift) * gain / scale, logvar.clamp(*LOGVAR_RANGE) + 2 * (gain.abs() / scale).log()
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, 4, h, w) -> pictures (B, 3, 8h, 8w), about [-1, 1] (not clamped)."""
+        """Latents (B, c, h, w) -> pictures (B, 3, H, W), about [-1, 1] (not clamped)."""
         gain, shift = self._per_channel(latents)
-        return self.decoder(latents * SDXL_SCALE / gain + shift)
+        return self.decoder(latents * self.dims.scale / gain + shift)
 
     def _per_channel(self, like: Tensor) -> tuple[Tensor, Tensor]:
         return self.latent_gain.to(like).view(1, -1, 1, 1), self.latent_shift.to(like).view(1, -1, 1, 1)

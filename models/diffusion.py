@@ -11,22 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapter import UnclipProjector
+from .backbone import SDXL, Backbone, noisy
 
 if TYPE_CHECKING:  # the nodes use this file without diffusers
     from diffusers import UNet2DConditionModel
 
-TRAIN_TIMESTEPS = 1000
-BETA_RANGE = (0.00085, 0.012)  # SDXL's scaled-linear schedule
 TIME_IDS = 6  # SDXL's size conditioning: original height and width, crop top and left, target height and width
 TIME_ID_WIDTH = 256
-DOWNSCALE = 8  # of SD's and SDXL's autoencoder: pixels of a side for one place of the latent
 MIN_SNR_GAMMA = 5.0  # Hang et al., arXiv 2303.09556, sec. 3.4
-
-
-def alphas_cumprod() -> Tensor:
-    """Cumulative signal power of SDXL's schedule, (1000,), float64."""
-    betas = torch.linspace(BETA_RANGE[0] ** 0.5, BETA_RANGE[1] ** 0.5, TRAIN_TIMESTEPS, dtype=torch.float64) ** 2
-    return (1 - betas).cumprod(0)
 
 
 @dataclass(frozen=True)
@@ -97,21 +89,29 @@ class Conditioning:
         return Conditioning(*(None if a is None else torch.cat([a, b]) for a, b in pairs), self.image_scale)
 
 
-def run_unet(unet: UNet2DConditionModel, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+def run_unet(
+    unet: UNet2DConditionModel,
+    latents: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+    step: int = SDXL.latent.step,
+) -> Tensor:
     """Latents (B, c, h, w), timesteps (B,) or one for all, a row of conditioning for each latent -> its prediction.
 
-    SDXL is told the size of the picture, without a crop; Stable Diffusion 1 and 2 read the context alone.
+    SDXL reads the size of the picture too, ``step`` pixels for each place of the latent, as without a crop; Stable
+    Diffusion 1 and 2 read the context alone.
     """
     added = None
     if unet.config.addition_embed_type == "text_time":
-        height, width = (DOWNSCALE * side for side in latents.shape[-2:])
+        height, width = (step * side for side in latents.shape[-2:])
         time_ids = default_time_ids(len(latents), height, width).to(latents.device)
         added = {"text_embeds": conditioning.pooled, "time_ids": time_ids}
     return unet(latents, timesteps, conditioning.context, added_cond_kwargs=added).sample
 
 
-def noise_loss(
+def diffusion_loss(
     predict: Callable[[Tensor], Tensor],
+    backbone: Backbone,
     alpha: Tensor,
     latents: Tensor,
     noise: Tensor,
@@ -119,48 +119,49 @@ def noise_loss(
     min_snr: float | None = MIN_SNR_GAMMA,
     snr_floor: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Square error of the noise that `predict` finds in the noisy latents; alpha (B,) is their cumulative signal power.
+    """Square error of what `predict` makes of the noisy latents; alpha (B,) is their cumulative signal power.
 
     `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Each sample is
-    weighted by min(SNR, min_snr) / SNR; all alike where `min_snr` is None. `snr_floor` below the cap: no sample's SNR
-    counts as less, so that under the heaviest noise the error of the picture that follows from the noise counts, and
-    not the noise's own.
+    weighted so that its picture's error counts min(SNR, min_snr) times; all alike where `min_snr` is None. `snr_floor`
+    below the cap: no sample's SNR counts as less, so that under the heaviest noise the error of the picture that
+    follows from the prediction counts, and not that of the noise.
     """
     alpha = alpha.view(-1, 1, 1, 1)
-    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-    error = F.mse_loss(predict(noisy).float(), noise, reduction="none")
+    target = backbone.target(latents, noise, alpha)
+    error = F.mse_loss(predict(noisy(latents, noise, alpha)).float(), target, reduction="none")
     plain = error.mean(dim=(1, 2, 3))
     if weight is not None:
         error = error * weight
     loss = error.mean(dim=(1, 2, 3))
     if min_snr is not None:
         snr = (alpha / (1 - alpha)).flatten()
-        loss = loss * (snr.clamp(snr_floor, min_snr) / snr)
+        loss = loss * snr.clamp(snr_floor, min_snr) * backbone.picture_error(alpha).flatten()
     return {"loss": loss.mean(), "mse": plain.mean()}
 
 
 class EmbeddingDiffusion(nn.Module):
     """UNet and unCLIP projector together, as they are trained."""
 
-    def __init__(self, unet: UNet2DConditionModel, projector: UnclipProjector):
+    def __init__(self, unet: UNet2DConditionModel, projector: UnclipProjector, backbone: Backbone = SDXL):
         super().__init__()
         self.unet = unet
         self.projector = projector
-        self.register_buffer("alphas", alphas_cumprod().float(), persistent=False)
+        self.backbone = backbone
+        self.register_buffer("alphas", backbone.alphas().float(), persistent=False)
 
     def condition(self, embedding: Tensor) -> Conditioning:
-        """H (B, D) -> what `predict_noise` reads; the same at all noise levels."""
+        """H (B, D) -> what `predict` reads; the same at all noise levels."""
         return Conditioning(*self.projector(embedding))
 
-    def predict_noise(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4,
-        h, w)."""
-        return run_unet(self.unet, latents, timesteps, conditioning)
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Latents (B, c, h, w) in variance-preserving scale, timesteps (B,), B rows of conditioning -> what the
+        backbone predicts, (B, c, h, w)."""
+        return run_unet(self.unet, latents, timesteps, conditioning, self.backbone.latent.step)
 
     def training_loss(
         self, latents: Tensor, embedding: Tensor, noise: Tensor, timesteps: Tensor, weight: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """||e - UNet(z_t, H)||^2 (paper eq. 3), each sample weighted by min(SNR, 5) / SNR.
+        """||e - UNet(z_t, H)||^2 (paper eq. 3; e the backbone's target), each sample weighted by min(SNR, 5) / SNR.
 
         `weight` (B, 1, h, w), where given, counts some places of the latent more than others (mean 1). Rows of zeros in
         `embedding` train the unconditional model.
@@ -168,6 +169,6 @@ class EmbeddingDiffusion(nn.Module):
         conditioning = self.condition(embedding)
 
         def predict(noisy: Tensor) -> Tensor:
-            return self.predict_noise(noisy, timesteps, conditioning)
+            return self.predict(noisy, timesteps, conditioning)
 
-        return noise_loss(predict, self.alphas[timesteps], latents, noise, weight)
+        return diffusion_loss(predict, self.backbone, self.alphas[timesteps], latents, noise, weight)

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .diffusion import TIME_IDS, Conditioning, alphas_cumprod, noise_loss, run_unet
+from .backbone import SDXL, Backbone
+from .diffusion import TIME_IDS, Conditioning, diffusion_loss, run_unet
 from .text_encoder import JoinedTextEncoders, TextEncoder
 
 if TYPE_CHECKING:  # the nodes use this file without diffusers
     from diffusers import UNet2DConditionModel
 
-SOURCE_CHANNELS = 4  # of the latent of the picture to edit, after those of the noisy latent
 
-
-def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNet2DConditionModel:
-    """The same UNet with ``extra`` more input channels whose weights are zero (sec. 3.2): at first it sees nothing in
-    them.
+def widen_input(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The same UNet with input channels for the latent of the picture to edit, whose weights are zero (sec. 3.2): at
+    first it sees nothing in them.
 
     The parameters of all other layers are shared with ``unet``, not copied.
     """
-    channels = unet.config.in_channels
+    channels, extra = unet.config.in_channels, unet.config.out_channels
     with torch.device("meta"):
         wide = type(unet).from_config({**unet.config, "in_channels": channels + extra})
     state = unet.state_dict(keep_vars=True)
@@ -34,24 +33,22 @@ def widen_input(unet: UNet2DConditionModel, extra: int = SOURCE_CHANNELS) -> UNe
     return wide.train(unet.training)
 
 
-def fold_source_scale(
-    state_dict: Mapping[str, Tensor], scale: float, extra: int = SOURCE_CHANNELS
-) -> dict[str, Tensor]:
+def fold_source_scale(state_dict: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     """The weights of a UNet that was trained with a source of unit variance, for the source as the VAE encodes it.
 
     ``scale``: the VAE's scaling factor. An optimiser steps equally far for every weight; a source seven times as large
     as the noisy latent would shake the first layer with every step.
     """
     weight = state_dict["conv_in.weight"].clone()
-    weight[:, -extra:] *= scale
+    weight[:, weight.shape[1] // 2 :] *= scale  # the noisy latent comes first, and is as wide
     return {**state_dict, "conv_in.weight": weight}
 
 
 class TextDiffusion(nn.Module):
-    """A UNet with its text encoder; with ``SOURCE_CHANNELS`` more input channels than output channels, InstructPix2Pix.
+    """A UNet with its text encoder; with twice as many input channels as output channels, InstructPix2Pix.
 
-    ``min_snr`` and ``snr_floor`` weigh a sample's loss by its signal-to-noise ratio, see ``noise_loss``; ``min_snr``
-    None: the papers' plain square error.
+    ``min_snr`` and ``snr_floor`` weigh a sample's loss by its signal-to-noise ratio, see ``diffusion_loss``;
+    ``min_snr`` None: the papers' plain square error.
     """
 
     def __init__(
@@ -60,6 +57,7 @@ class TextDiffusion(nn.Module):
         text_encoder: TextEncoder | JoinedTextEncoders,
         min_snr: float | None = None,
         snr_floor: float = 0.0,
+        backbone: Backbone = SDXL,
     ) -> None:
         super().__init__()
         if min_snr is not None and not 0 <= snr_floor <= min_snr > 0:
@@ -70,7 +68,8 @@ class TextDiffusion(nn.Module):
         self.unet = unet
         self.text_encoder = text_encoder
         self.min_snr, self.snr_floor = min_snr, snr_floor
-        self.register_buffer("alphas", alphas_cumprod().float(), persistent=False)
+        self.backbone = backbone
+        self.register_buffer("alphas", backbone.alphas().float(), persistent=False)
         _require_fit(unet, text_encoder)
 
     @property
@@ -78,16 +77,16 @@ class TextDiffusion(nn.Module):
         return self.unet.config.in_channels > self.unet.config.out_channels
 
     def condition(self, tokens: Tensor) -> Conditioning:
-        """Tokens (B, L), of joined encoders (B, 2, L) -> what `predict_noise` reads; the same at all noise levels."""
+        """Tokens (B, L), of joined encoders (B, 2, L) -> what `predict` reads; the same at all noise levels."""
         return Conditioning(*self.text_encoder(tokens))
 
-    def predict_noise(
+    def predict(
         self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, source: Tensor | None = None
     ) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999, B rows of conditioning -> eps (B, 4,
-        h, w).
+        """Latents (B, c, h, w) in variance-preserving scale, timesteps (B,), B rows of conditioning -> what the
+        backbone predicts, (B, c, h, w).
 
-        ``source`` (B, 4, h, w): the latent of the picture to edit as the VAE encodes it, without the VAE's scale and
+        ``source`` (B, c, h, w): the latent of the picture to edit as the VAE encodes it, without the VAE's scale and
         without noise, as the published networks take it; None: no picture, zeros.
         """
         if source is not None and not self.takes_source:
@@ -97,7 +96,7 @@ class TextDiffusion(nn.Module):
             )
         if self.takes_source:
             latents = torch.cat([latents, torch.zeros_like(latents) if source is None else source], dim=1)
-        return run_unet(self.unet, latents, timesteps, conditioning)
+        return run_unet(self.unet, latents, timesteps, conditioning, self.backbone.latent.step)
 
     def training_loss(
         self,
@@ -108,13 +107,15 @@ class TextDiffusion(nn.Module):
         source: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """||e - UNet(z_t, E(c_I), c_T)||^2 (eq. 1). Which samples go without picture or text is the caller's to say."""
+        """||e - UNet(z_t, E(c_I), c_T)||^2 (eq. 1; e the backbone's target). Which samples go without picture or text
+        is the caller's to say."""
         conditioning = self.condition(tokens)
 
         def predict(noisy: Tensor) -> Tensor:
-            return self.predict_noise(noisy, timesteps, conditioning, source)
+            return self.predict(noisy, timesteps, conditioning, source)
 
-        return noise_loss(predict, self.alphas[timesteps], latents, noise, weight, self.min_snr, self.snr_floor)
+        alpha = self.alphas[timesteps]
+        return diffusion_loss(predict, self.backbone, alpha, latents, noise, weight, self.min_snr, self.snr_floor)
 
 
 def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder | JoinedTextEncoders) -> None:
@@ -130,8 +131,8 @@ def _require_fit(unet: UNet2DConditionModel, text_encoder: TextEncoder | JoinedT
                 "trained with; an SDXL UNet reads two at once, text_encoder and text_encoder_2 of its pipeline."
             )
     extra = unet.config.in_channels - unet.config.out_channels
-    if extra not in (0, SOURCE_CHANNELS):
+    if extra not in (0, config.out_channels):
         raise ValueError(
             f"The UNet has {unet.config.in_channels} input and {unet.config.out_channels} output channels; "
-            f"InstructPix2Pix has {SOURCE_CHANNELS} more input than output channels, a UNet for text as many."
+            "InstructPix2Pix has twice as many input as output channels, a UNet for text as many."
         )

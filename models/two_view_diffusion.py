@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .backbone import SDXL, Backbone, cross_attentions
 from .diffusion import Conditioning, run_unet
 from .text_encoder import JoinedTextEncoders
 from .two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, ImageKeyValue, TwoViewAdapter
@@ -35,14 +36,20 @@ class ImageAttention:
 
 
 class TwoViewDiffusion(nn.Module):
-    """The published pair of the retrained release. ``condition`` reads texts and embeddings; ``predict_noise`` is that
+    """The published pair of the retrained release. ``condition`` reads texts and embeddings; ``predict`` is that
     of the other diffusion networks. The UNet's cross attentions are replaced in place."""
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: JoinedTextEncoders, adapter: TwoViewAdapter) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: JoinedTextEncoders,
+        adapter: TwoViewAdapter,
+        backbone: Backbone = SDXL,
+    ) -> None:
         super().__init__()
+        self.backbone = backbone
         self.unet, self.text_encoder, self.adapter = unet, text_encoder, adapter
-        names = list(unet.attn_processors)
-        crossed = [name for name in names if ".attn2." in name]
+        crossed = cross_attentions(unet)
         if len(crossed) != len(adapter.layers):
             raise ValueError(
                 f"The adapter has layers for {len(adapter.layers)} cross attentions, the UNet has {len(crossed)}. The "
@@ -60,7 +67,7 @@ class TwoViewDiffusion(nn.Module):
         view: str = RELEASED_VIEW,
         local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> Conditioning:
-        """Tokens (B, 2, L) of the texts, the global and the local view (B, D) -> what ``predict_noise`` reads.
+        """Tokens (B, 2, L) of the texts, the global and the local view (B, D) -> what ``predict`` reads.
 
         A view that is None is zeros. ``scale`` 0 is the text alone.
         """
@@ -74,11 +81,11 @@ class TwoViewDiffusion(nn.Module):
         """Context (B, L, C) and pooled text (B, P)."""
         return self.text_encoder(text_tokens)
 
-    def predict_noise(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Latents (B, 4, h, w) in unit-variance VP scale, timesteps (B,) 0..999 -> eps (B, 4, h, w)."""
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Latents (B, c, h, w) in variance-preserving scale, timesteps (B,) -> what the backbone predicts."""
         for processor in self.processors:
             processor.image, processor.scale = conditioning.image, conditioning.image_scale
-        return run_unet(self.unet, latents, timesteps, conditioning)
+        return run_unet(self.unet, latents, timesteps, conditioning, self.backbone.latent.step)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -1,30 +1,18 @@
 """Diffusers UNets seen as k-diffusion's denoiser, with the guidance of each; for work outside ComfyUI."""
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
+from ..models.backbone import ve_scale
 from ..models.diffusion import Conditioning, EmbeddingDiffusion
 from ..models.text_diffusion import TextDiffusion
 from ..models.two_view_diffusion import TwoViewDiffusion
 from .pix2pix.guide import IMAGE_GUIDANCE, TEXT_GUIDANCE, guide_edit
-from .sample import Denoiser, train_sigmas, ve_scale
-
-
-@cache
-def _log_sigmas() -> Tensor:
-    return train_sigmas().log().float()
-
-
-def nearest_timestep(sigma: Tensor) -> Tensor:
-    """The training timestep nearest in log sigma, as ComfyUI picks it: (B,) -> (B,) int."""
-    distance = sigma.log()[:, None].cpu() - _log_sigmas()[None]
-    return distance.abs().argmin(dim=1).to(sigma.device)
+from .sample import Denoiser
 
 
 class GuidedDenoiser:
-    """`denoiser(x, sigma)`: x (B, 4, h, w) = z + sigma * e -> the denoised z, guided from `negative` to `positive`.
+    """`denoiser(x, sigma)`: x (B, c, h, w) = z + sigma * e -> the denoised z, guided from `negative` to `positive`.
 
     `positive` (B, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative` (B, D) or (1, D):
     what to lead away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt).
@@ -56,18 +44,19 @@ class GuidedDenoiser:
         self.calls += 1
         level = sigma.view(-1, 1, 1, 1)
         z = x / ve_scale(level)
-        timesteps = nearest_timestep(sigma)
+        backbone = self.diffusion.backbone
+        timesteps = backbone.nearest_timestep(sigma)
         if self.guidance == 1.0:
-            return x - level * self.diffusion.predict_noise(z, timesteps, self.conditioning)
-        eps = self.diffusion.predict_noise(torch.cat([z, z]), timesteps.repeat(2), self.conditioning)
-        conditional, unconditional = eps.chunk(2)
-        return x - level * (unconditional + self.guidance * (conditional - unconditional))
+            return backbone.denoised(x, level, self.diffusion.predict(z, timesteps, self.conditioning))
+        found = self.diffusion.predict(torch.cat([z, z]), timesteps.repeat(2), self.conditioning)
+        conditional, unconditional = found.chunk(2)
+        return backbone.denoised(x, level, unconditional + self.guidance * (conditional - unconditional))
 
 
 class EditDenoiser:
     """The same for InstructPix2Pix: three predictions, with picture and instruction, the picture alone, and neither.
 
-    `tokens` (B, ...) of the instructions, `empty` (1, ...) of the empty prompt; `source` (B, 4, h, w), the pictures to
+    `tokens` (B, ...) of the instructions, `empty` (1, ...) of the empty prompt; `source` (B, c, h, w), the pictures to
     edit as the VAE encodes them, without its scale. The two guidances are those of `stages.pix2pix.guide`.
     """
 
@@ -91,17 +80,18 @@ class EditDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.view(-1, 1, 1, 1)
         z = x / ve_scale(level)
-        eps = self.diffusion.predict_noise(
-            z.repeat(3, 1, 1, 1), nearest_timestep(sigma).repeat(3), self.conditioning, self.source
-        )
-        text, image, plain = eps.chunk(3)
-        return x - level * guide_edit(plain, image, text, self.text_guidance, self.image_guidance)
+        backbone = self.diffusion.backbone
+        timesteps = backbone.nearest_timestep(sigma)
+        found = self.diffusion.predict(z.repeat(3, 1, 1, 1), timesteps.repeat(3), self.conditioning, self.source)
+        text, image, plain = found.chunk(3)
+        guided = guide_edit(plain, image, text, self.text_guidance, self.image_guidance)
+        return backbone.denoised(x, level, guided)
 
 
 class MaskedDenoiser:
     """`denoiser(x, sigma)` that paints under a mask only, as ComfyUI's inpainting does.
 
-    `mask` (B, 1, h, w) in [0, 1]: 1 where `inner` paints. Outside, `inner` is shown the `clean` latents (B, 4, h, w)
+    `mask` (B, 1, h, w) in [0, 1]: 1 where `inner` paints. Outside, `inner` is shown the `clean` latents (B, c, h, w)
     under `noise` of the level, and the clean latents are the answer.
     """
 

@@ -4,27 +4,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.autoencoder import SDXL_SCALE, Autoencoder
-from .sample import train_sigmas, ve_scale
+from ..models.autoencoder import Autoencoder
+from ..models.backbone import ve_scale
 
-LATENT_STEP = 8  # pixels a latent place; sides are cropped to a multiple
 MAX_SIGMA_TOLERANCE = 1e-5  # relative; comfy.samplers.Sampler.max_denoise
 
 
 @torch.no_grad()
 def encode_pictures(vae: Autoencoder, pictures: Tensor) -> Tensor:
-    """(B, H, W, 3) in [0, 1] -> latents (B, 4, H/8, W/8) of unit variance; sides are cropped to multiples of 8."""
-    height, width = (side - side % LATENT_STEP for side in pictures.shape[1:3])
+    """(B, H, W, 3) in [0, 1] -> latents (B, c, h, w) of unit variance; sides are cropped to multiples of the
+    VAE's step."""
+    height, width = (side - side % vae.latent.step for side in pictures.shape[1:3])
     top, left = (pictures.shape[1] - height) // 2, (pictures.shape[2] - width) // 2
     x = pictures[:, top : top + height, left : left + width].movedim(-1, 1)
     weight = next(vae.parameters())
-    return vae.encode(x.to(weight.device, weight.dtype) * 2 - 1)[0] * SDXL_SCALE
+    return vae.encode(x.to(weight.device, weight.dtype) * 2 - 1)[0] * vae.latent.scale
 
 
 @torch.no_grad()
 def decode_pictures(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """Unit-variance latents (B, 4, h, w) -> (B, 8h, 8w, 3) in [0, 1]."""
-    return ((vae.decode(latents / SDXL_SCALE) + 1) / 2).clamp(0, 1).movedim(1, -1)
+    """Unit-variance latents (B, c, h, w) -> pictures (B, H, W, 3) in [0, 1]."""
+    return ((vae.decode(latents / vae.latent.scale) + 1) / 2).clamp(0, 1).movedim(1, -1)
 
 
 def latent_masks(masks: Tensor, latents: Tensor) -> Tensor:
@@ -52,8 +52,7 @@ def with_noise(noise: Tensor, clean: Tensor, sigma: Tensor | float, whole: bool)
     return noise * ve_scale(sigma) if whole else clean + noise * sigma
 
 
-def noise_scale(sigma: Tensor | float, sigma_max: Tensor | float | None = None) -> Tensor | float:
+def noise_scale(sigma: Tensor | float, sigma_max: Tensor | float) -> Tensor | float:
     """What ComfyUI multiplies noise with at a sampler's first step: sqrt(1 + sigma^2) from the model's highest noise
-    level ``sigma_max`` on (None: SD's), else sigma."""
-    highest = train_sigmas()[-1] if sigma_max is None else sigma_max
-    return ve_scale(sigma) if float(sigma) > float(highest) * (1 - MAX_SIGMA_TOLERANCE) else sigma
+    level ``sigma_max`` on, else sigma."""
+    return ve_scale(sigma) if float(sigma) > float(sigma_max) * (1 - MAX_SIGMA_TOLERANCE) else sigma

@@ -1,4 +1,4 @@
-"""Sampling without ComfyUI: sigma schedules of SDXL and the first-order sampler, in k-diffusion's form.
+"""Sampling without ComfyUI: sigma schedules and the first-order sampler, in k-diffusion's form.
 
 `model(x, sigma, **extra_args)` gives the denoised picture; x lives in the variance-exploding space, x = z + sigma * e
 (Karras et al., arXiv 2206.00364). In ComfyUI its own samplers and schedulers take this place.
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.diffusion import TRAIN_TIMESTEPS, alphas_cumprod
+from ..models.backbone import Backbone
 
 KARRAS_RHO = 7.0  # Karras et al., table 1
 BETA_SHAPE = 0.6  # both parameters of the Beta distribution; arXiv 2407.12173
@@ -20,24 +20,13 @@ Denoiser = Callable[..., Tensor]
 Callback = Callable[[dict], None]
 
 
-def train_sigmas() -> Tensor:
-    """The noise level of each of the 1000 training timesteps, ascending, 0.029 .. 14.6."""
-    alphas = alphas_cumprod()
-    return ((1 - alphas) / alphas).sqrt()
-
-
-def sigma_at(timesteps: Tensor) -> Tensor:
-    """Noise levels at fractional timesteps, interpolated in log sigma."""
-    log_sigmas = train_sigmas().log()
-    low = timesteps.floor().long().clamp(0, TRAIN_TIMESTEPS - 1)
-    high = timesteps.ceil().long().clamp(0, TRAIN_TIMESTEPS - 1)
+def sigma_at(sigmas: Tensor, timesteps: Tensor) -> Tensor:
+    """Noise levels at fractional timesteps of those in `sigmas`, interpolated in log sigma."""
+    log_sigmas, last = sigmas.log(), len(sigmas) - 1
+    low = timesteps.floor().long().clamp(0, last)
+    high = timesteps.ceil().long().clamp(0, last)
     share = timesteps - low
     return ((1 - share) * log_sigmas[low] + share * log_sigmas[high]).exp()
-
-
-def ve_scale(sigma: Tensor | float) -> Tensor | float:
-    """Length of a variance-exploding latent over that of its unit-variance twin."""
-    return (1 + sigma**2) ** 0.5
 
 
 def check_schedule(name: str, steps: int) -> None:
@@ -48,27 +37,27 @@ def check_schedule(name: str, steps: int) -> None:
         raise ValueError(f'unknown schedule "{name}"; choose one of: {", ".join(SCHEDULES)}.')
 
 
-def schedule(name: str, steps: int) -> Tensor:
+def schedule(name: str, steps: int, backbone: Backbone) -> Tensor:
     """`steps` falling noise levels and a final 0, float32, as ComfyUI's schedulers of these names give them.
 
     ddim_uniform may give one level more and beta fewer, as there.
     """
     check_schedule(name, steps)
-    table = train_sigmas()
-    last = TRAIN_TIMESTEPS - 1
+    table = backbone.sigmas()
+    last = len(table) - 1
     if name == "normal":
-        sigmas = sigma_at(torch.linspace(last, 0, steps, dtype=torch.float64))
+        sigmas = sigma_at(table, torch.linspace(last, 0, steps, dtype=torch.float64))
     elif name == "sgm_uniform":
-        sigmas = sigma_at(torch.linspace(last, 0, steps + 1, dtype=torch.float64)[:-1])
+        sigmas = sigma_at(table, torch.linspace(last, 0, steps + 1, dtype=torch.float64)[:-1])
     elif name == "karras":
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         low, high = table[0] ** (1 / KARRAS_RHO), table[-1] ** (1 / KARRAS_RHO)
         sigmas = (high + ramp * (low - high)) ** KARRAS_RHO
     elif name == "ddim_uniform":
-        stride = max(TRAIN_TIMESTEPS // steps, 1)
+        stride = max(len(table) // steps, 1)
         sigmas = table[1::stride].flip(0)
     elif name == "simple":
-        sigmas = table[[last - int(i * TRAIN_TIMESTEPS / steps) for i in range(steps)]]
+        sigmas = table[[last - int(i * len(table) / steps) for i in range(steps)]]
     else:
         from scipy.stats import beta  # ComfyUI brings it; nothing else here needs it
 

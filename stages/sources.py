@@ -23,7 +23,14 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
-            raise ValueError(f"A source is one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+            raise ValueError(f"A reference is one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+        if self.content is None or len(self.content) == 0:
+            raise ValueError(f"The {self.modality} reference {self.label!r} is empty. Give it its content.")
+
+    @property
+    def tensor(self) -> Tensor | None:
+        """The picture or the waveform; None for a text."""
+        return self.content[0] if self.modality == "audio" else None if self.modality == "text" else self.content
 
 
 def encode_sources(imagebind: ImageBind, sources: Sequence[Source]) -> References:

@@ -82,8 +82,9 @@ class Recipe:
     `unchanged`: share of the samples that keep their picture and lose their text whose target is the picture as it is.
     In the paper none: the prediction without text is then an edit of any kind, near the picture where all edits are
     small. `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where
-    the subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.noise_loss. `probes`:
-    pairs that the loss at a checkpoint is measured on. `vae_batch`: pictures that the VAE encodes in one call.
+    the subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.diffusion_loss.
+    `probes`: pairs that the loss at a checkpoint is measured on. `vae_batch`: pictures that the VAE encodes in one
+    call.
     """
 
     data: ToylandData | ShardData

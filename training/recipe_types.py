@@ -71,7 +71,7 @@ class DiffusionRecipe:
 @dataclass(frozen=True)
 class TextDiffusionRecipe:
     """The text-conditioned UNet. `text_encoder`: sizes of TextEncoderDims; `vocabulary`: tokens at most;
-    `condition_dropout`: share of empty prompts; `min_snr`: see models.diffusion.noise_loss."""
+    `condition_dropout`: share of empty prompts; `min_snr`: see models.diffusion.diffusion_loss."""
 
     network: DiffusionDims
     text_encoder: dict[str, int]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..datagen.pairs.filter import NAME as FILTERED
 from ..loading.autoencoder import load_autoencoder
-from ..models.autoencoder import SDXL_SCALE
+from ..models.backbone import Latent
 from .pair_files import Pair, PairFiles
 
 HELD_BYTES = 2**30  # latents kept in memory; what is beyond is encoded each time it comes by
@@ -20,7 +20,7 @@ FLIPPED = 0.5  # of the pairs: mirrored, as in the authors' configs/train.yaml
 
 @dataclass(frozen=True)
 class Edits:
-    """A batch: `source` (B, 4, h, w) as the VAE encodes it, `target` (B, 4, h, w) of unit variance, B instructions.
+    """A batch: `source` (B, c, h, w) as the VAE encodes it, `target` (B, c, h, w) of unit variance, B instructions.
 
     `weight` (B, 1, h, w), mean 1: how much the loss counts at each place; None: the same everywhere.
     """
@@ -43,27 +43,24 @@ class PairPictures:
 
 @dataclass(frozen=True)
 class Vae:
-    """`encode`: (B, 3, H, W) in [-1, 1] -> mean latents, both on the CPU; times `scale` they have unit variance.
-
-    `downscale`: pixels of a side for one place of the latent.
-    """
+    """`encode`: (B, 3, H, W) in [-1, 1] -> mean latents, both on the CPU; `latent`: what they are."""
 
     encode: Callable[[Tensor], Tensor]
-    scale: float
-    downscale: int
+    latent: Latent
 
 
 def load_vae(place: str | Path, device: str | torch.device = "cpu") -> Vae:
     """Our VAE file, or the folder of an AutoencoderKL as diffusers writes it; it works on `device`."""
     if not Path(place).is_dir():
         vae = load_autoencoder(place, device=device)
-        return Vae(lambda pictures: vae.encode(pictures.to(device))[0].cpu(), SDXL_SCALE, vae.dims.downscale)
+        return Vae(lambda pictures: vae.encode(pictures.to(device))[0].cpu(), vae.latent)
     from diffusers import AutoencoderKL
 
     kl = AutoencoderKL.from_pretrained(place).to(device).eval().requires_grad_(False)
-    downscale = 2 ** (len(kl.config.block_out_channels) - 1)
+    step = 2 ** (len(kl.config.block_out_channels) - 1)
     return Vae(
-        lambda pictures: kl.encode(pictures.to(device)).latent_dist.mean.cpu(), kl.config.scaling_factor, downscale
+        lambda pictures: kl.encode(pictures.to(device)).latent_dist.mean.cpu(),
+        Latent(kl.config.latent_channels, kl.config.scaling_factor, step),
     )
 
 
@@ -91,12 +88,12 @@ class ShardPairs:
         if not 0 <= flip <= 1:
             raise ValueError(f"flip is {flip}; it is the share of mirrored pairs, from 0 to 1.")
         self.folder, self.vae, self.flip, self.at_once, self.seed = Path(folder), vae, flip, at_once, seed
-        self.scale = vae.scale  # a source times this has unit variance
+        self.scale = vae.latent.scale  # a source times this has unit variance
         self.pairs = PairFiles(folder, stage, work)
         self.files = self.pairs.records
         self.total = len(self.pairs)
         self.size = self._checked_size(step)
-        self.latent_shape = (4, self.size[1] // vae.downscale, self.size[0] // vae.downscale)
+        self.latent_shape = vae.latent.shape(self.size[1], self.size[0])
         self.epoch, self.order = -1, np.arange(0)
         self.held: dict[tuple[int, bool], Tensor] = {}
         self.held_bytes = 0
@@ -130,7 +127,7 @@ class ShardPairs:
 
     @torch.no_grad()
     def _latents(self, pictures: PairPictures) -> Tensor:
-        """Source and target of each row: (B, 2, 4, h, w), half precision."""
+        """Source and target of each row: (B, 2, c, h, w), half precision."""
         found = {key: self.held[key] for key in pictures.keys if key in self.held}
         wanted = {key: row for row, key in enumerate(pictures.keys) if key not in found}
         if wanted:

@@ -51,7 +51,7 @@ def subject_masks(bank: SceneBank, work: Path) -> np.ndarray:
 
 @torch.no_grad()
 def fit_latent_scale(network: Autoencoder, pictures: Tensor):
-    """Set shift and gain so that the training set's latents have mean 0 and standard deviation 1 / SDXL_SCALE a
+    """Set shift and gain so that the training set's latents have mean 0 and standard deviation 1 / dims.scale a
     channel."""
     mean = torch.cat([network.encoder(chunk).chunk(2, dim=1)[0] for chunk in pictures.split(32)])
     network.latent_shift.copy_(mean.mean(dim=(0, 2, 3)))

@@ -18,8 +18,9 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
 from ..models.adapter import UnclipDims, UnclipProjector
-from ..models.autoencoder import SDXL_SCALE, Autoencoder
-from ..models.diffusion import TRAIN_TIMESTEPS, EmbeddingDiffusion
+from ..models.autoencoder import Autoencoder
+from ..models.backbone import Backbone
+from ..models.diffusion import EmbeddingDiffusion
 from ..models.mm_llm import scale_embedding
 from .bank import PICTURE_SIZE, SceneBank, embed_bank, scene_bank
 from .caches import cached
@@ -37,14 +38,14 @@ PROBES = 256  # pictures that a probe looks at
 
 @torch.no_grad()
 def latent_bank(vae: Autoencoder, bank: SceneBank, batch_size: int = 32) -> Tensor:
-    """Unit-variance latents of every picture and of its mirror image: (2, N, 4, h, w), float16."""
+    """Unit-variance latents of every picture and of its mirror image: (2, N, c, h, w), float16."""
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
     for start in tqdm(range(0, len(bank.scenes), batch_size), desc="encoding pictures", mininterval=5):
         pictures = bank.batch(np.arange(start, min(start + batch_size, len(bank.scenes)))) * 2 - 1
         for side, view in zip(sides, (pictures, pictures.flip(-1)), strict=True):
             with torch.autocast(view.device.type, torch.bfloat16):  # 0.5 % off, twice as fast
                 mean = vae.encode(view)[0]
-            side.append((mean.float() * SDXL_SCALE).half())
+            side.append((mean.float() * vae.latent.scale).half())
     return torch.stack([torch.cat(side) for side in sides])
 
 
@@ -90,7 +91,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     side = latents.shape[-1]
     torch.manual_seed(data.seed)
     network = build(recipe, embeddings.shape[-1], side)
-    probe = noise_probe(loop.batch_size, latents[0, :PROBES].float(), scale_embedding(embeddings[0, :PROBES]))
+    probe = noise_probe(
+        loop.batch_size, network.backbone, latents[0, :PROBES].float(), scale_embedding(embeddings[0, :PROBES])
+    )
 
     def make_batch(step: int, generator: torch.Generator):
         count = loop.batch_size
@@ -103,7 +106,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         weight = place_weights(masks, index, flip, side, recipe.subject_weight)
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
-        timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
+        timesteps = torch.randint(network.backbone.timesteps, (count,), generator=generator)
         return z, H, noise, timesteps, weight
 
     def save(module: EmbeddingDiffusion, step: int):
@@ -125,21 +128,21 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     return {"probe_loss": fitted.probe}
 
 
-def noise_probe(at_once: int, latents: Tensor, condition: Tensor, *more: Tensor) -> Probe:
+def noise_probe(at_once: int, backbone: Backbone, latents: Tensor, condition: Tensor, *more: Tensor) -> Probe:
     """The same noise on the same pictures each time: a loss that can be compared between checkpoints.
 
     `at_once` pictures in a forward pass. `more`: what the network's training loss takes after latents, condition,
     noise and timesteps.
     """
-    parts = (latents, condition, *probe_noise(latents.shape), *more)
+    parts = (latents, condition, *probe_noise(latents.shape, backbone), *more)
     return Probe(len(latents), at_once, lambda start, stop: tuple(part[start:stop] for part in parts))
 
 
-def probe_noise(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Noise of this shape (N, 4, h, w), and N timesteps; always the same."""
+def probe_noise(shape: tuple[int, ...], backbone: Backbone) -> tuple[Tensor, Tensor]:
+    """Noise of this shape (N, c, h, w), and N timesteps; always the same."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(shape, generator=generator)
-    return noise, torch.randint(TRAIN_TIMESTEPS, (shape[0],), generator=generator)
+    return noise, torch.randint(backbone.timesteps, (shape[0],), generator=generator)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,11 @@ from ..datagen.instructions import COMPOSITION_SHARES
 from ..datagen.plain_text import text_instruction
 from ..datagen.toyland import Scene
 from ..loading.autoencoder import load_autoencoder
-from ..loading.diffusion import build_unet
+from ..loading.diffusion import backbone_of, build_unet
 from ..loading.files import write_network_file
 from ..loading.pix2pix import load_pix2pix_unet, load_text_unet, takes_source
 from ..loading.text_encoder import load_text_encoder
-from ..models.autoencoder import SDXL_SCALE
-from ..models.diffusion import TRAIN_TIMESTEPS
-from ..models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
+from ..models.text_diffusion import TextDiffusion, fold_source_scale, widen_input
 from ..models.text_encoder import JoinedTextEncoders, TextEncoder
 from ..stages.preprocess import tokens_for
 from .caches import cached
@@ -60,7 +58,7 @@ PIX2PIX_FILE, PIX2PIX_TEXT_FILE = "pix2pix.safetensors", "pix2pix_text_encoder.s
 class ToylandPairs:
     """Families of pictures whose latents and subject masks are at hand; ``pairs[n]`` (P, 2) change n + 1 attributes.
 
-    ``latents`` (2, N, 4, h, w): unit variance, of the pictures and of their mirror images. ``subject_weight``: how much
+    ``latents`` (2, N, c, h, w): unit variance, of the pictures and of their mirror images. ``subject_weight``: how much
     the loss counts where the subject is, before or after the edit.
     """
 
@@ -68,13 +66,13 @@ class ToylandPairs:
     latents: Tensor
     masks: np.ndarray
     pairs: tuple[np.ndarray, ...]
+    scale: float  # a source times this has unit variance
     subject_weight: float = 1.0
     files: ClassVar[tuple[Path, ...]] = ()  # read at every step: none, all is in memory
-    scale: ClassVar[float] = SDXL_SCALE  # a source times this has unit variance
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one picture: (4, h, w)."""
+        """Of one picture: (c, h, w)."""
         return tuple(self.latents.shape[2:])
 
     @property
@@ -109,7 +107,7 @@ class ToylandPairs:
         """Indices (B, 2), mirrored or not (B,) -> (source, target): the source as the VAE encodes it, the target with
         the VAE's scale, as InstructPix2Pix takes them."""
         source, target = (self.latents[flip, index[:, side]].float() for side in (0, 1))
-        return source / SDXL_SCALE, target
+        return source / self.scale, target
 
     def place_weights(self, index: Tensor, flip: Tensor) -> Tensor:
         """Loss weight of each latent place, (B, 1, h, w), mean 1: where the subject is, before and after the edit."""
@@ -122,9 +120,10 @@ def toyland_pairs(
 ) -> ToylandPairs:
     """Draw and encode (or read back) ``families`` families of the train split; ``at_once`` pictures in a call."""
     bank = family_bank(work, families, seed)
-    latents = cached(work, "latents", bank.key, vae, lambda: latent_bank(load_autoencoder(vae), bank, at_once))
+    network = load_autoencoder(vae)
+    latents = cached(work, "latents", bank.key, vae, lambda: latent_bank(network, bank, at_once))
     masks = subject_masks(bank, work)
-    return ToylandPairs(bank.scenes, latents, masks, edit_pairs(bank.scenes), subject_weight)
+    return ToylandPairs(bank.scenes, latents, masks, edit_pairs(bank.scenes), network.latent.scale, subject_weight)
 
 
 def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> ToylandPairs | ShardPairs:
@@ -138,7 +137,7 @@ def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> Toyl
             )
         return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight, at_once=at_once)
     coder = load_vae(vae, PartialState().device)
-    step = coder.downscale * 2 ** (len(unet_config["block_out_channels"]) - 1)
+    step = coder.latent.step * 2 ** (len(unet_config["block_out_channels"]) - 1)
     options = {name: value for name, value in asdict(recipe.data).items() if name != "shards"}
     return ShardPairs(recipe.data.shards, coder, step, work, **options, at_once=at_once)
 
@@ -165,9 +164,9 @@ def build(recipe: Recipe, unet: Path, text_encoder: Path) -> tuple[TextDiffusion
     network = build_unet(state_dict, config, unet).requires_grad_(True)
     if load is load_text_unet:
         network = widen_input(network)
-        config = {**config, "in_channels": config["in_channels"] + SOURCE_CHANNELS}
+        config = {**config, "in_channels": 2 * config["out_channels"]}
     encoder = open_texts(recipe.start, text_encoder).requires_grad_(recipe.train_text_encoder)
-    return TextDiffusion(network, encoder, recipe.min_snr, recipe.snr_floor), config
+    return TextDiffusion(network, encoder, recipe.min_snr, recipe.snr_floor, backbone_of(config)), config
 
 
 def scale_source(unet: UNet2DConditionModel, scale: float) -> None:
@@ -181,8 +180,9 @@ class Batches:
     """make_batch of the training loop, and what follows on the device: `encode` gives what TextDiffusion.training_loss
     takes."""
 
-    def __init__(self, recipe: Recipe, pairs: ToylandPairs | ShardPairs, texts: TextEncoder | JoinedTextEncoders):
-        self.recipe, self.pairs, self.texts = recipe, pairs, texts
+    def __init__(self, recipe: Recipe, pairs: ToylandPairs | ShardPairs, network: TextDiffusion):
+        self.recipe, self.pairs = recipe, pairs
+        self.texts, self.backbone = network.text_encoder, network.backbone
 
     def __call__(self, number: int, generator: torch.Generator) -> dict[str, Any]:
         count = self.recipe.loop.batch_size
@@ -193,13 +193,13 @@ class Batches:
             "no_image": no_image,
             "tokens": self._tokens(without_some(drawn.texts, no_text)),
             "noise": torch.randn((count, *self.pairs.latent_shape), generator=generator),
-            "timesteps": torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator),
+            "timesteps": torch.randint(self.backbone.timesteps, (count,), generator=generator),
             "unchanged": no_text & ~no_image & (torch.rand(count, generator=generator) < self.recipe.unchanged),
         }
 
     def probe(self, count: int) -> Probe:
         """The same edits with the same noise, nothing dropped."""
-        noise, timesteps = probe_noise((count, *self.pairs.latent_shape))
+        noise, timesteps = probe_noise((count, *self.pairs.latent_shape), self.backbone)
 
         def make(start: int, stop: int) -> dict[str, Any]:
             drawn, none = self.pairs.probe(start, stop, count), torch.zeros(stop - start, dtype=torch.bool)
@@ -252,7 +252,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     more = [Path(place) for place in (given.tokenizer, given.text_encoder_2, given.tokenizer_2) if place]
     made_from = fingerprint(config, [vae, *start, *more, *pairs.files])
-    batches = Batches(recipe, pairs, network.text_encoder)
+    batches = Batches(recipe, pairs, network)
     probe = batches.probe(min(recipe.probes, pairs.total))
     fitted = fit(
         "instructpix2pix", network, batches, loss, loop, work, made_from, save, prepare=batches.encode, probe=probe

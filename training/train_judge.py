@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..datagen import toyland
-from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, Judge, JudgeDims, verdicts
+from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, verdicts
 from ..loading.files import write_network_file
+from ..models.judge import Judge, JudgeDims
 from .bank import SceneBank, scene_bank
 from .command import run_command
 from .digests import fingerprint

@@ -19,7 +19,6 @@ from ..datagen.plain_text import mirrored_text
 from ..datagen.toyland import caption, describe
 from ..loading.autoencoder import load_autoencoder
 from ..loading.files import write_network_file
-from ..models.diffusion import TRAIN_TIMESTEPS
 from ..models.text_diffusion import TextDiffusion
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from ..stages.preprocess import tokens_for
@@ -87,7 +86,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     torch.manual_seed(data.seed)
     network = build(recipe, tokenizer, side)
     probed = [caption(scene) for scene in bank.scenes[:PROBES]]
-    probe = noise_probe(loop.batch_size, latents[0, :PROBES].float(), tokens_for(network.text_encoder, probed))
+    probe = noise_probe(
+        loop.batch_size, network.backbone, latents[0, :PROBES].float(), tokens_for(network.text_encoder, probed)
+    )
 
     def make_batch(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         count = loop.batch_size
@@ -100,7 +101,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         weight = place_weights(masks, index, flip, side, recipe.subject_weight)
         z = latents[flip, index].float()
         noise = torch.randn(z.shape, generator=generator)
-        timesteps = torch.randint(TRAIN_TIMESTEPS, (count,), generator=generator)
+        timesteps = torch.randint(network.backbone.timesteps, (count,), generator=generator)
         return z, tokens_for(network.text_encoder, texts), noise, timesteps, weight
 
     def save(module: TextDiffusion, step: int) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ...stages.similarity import Embedder, Similarity, measure
+from ..embedder import PUBLISHED_CLIP, load_embedder
 from .arguments import add_shard_work, own_shards, positive
 from .pictures import NAME as PICTURES
 from .shards import ShardFolder, told
-from .similarity import PUBLISHED_CLIP, Embedder, Similarity, load_embedder, measure
 
 NAME = "filter"
 

@@ -14,8 +14,8 @@ from ...loading.autoencoder import load_autoencoder
 from ...loading.diffusion import build_unet
 from ...loading.pix2pix import load_text_unet
 from ...loading.text_encoder import load_text_encoder
-from ...models.autoencoder import SDXL_SCALE
-from ...models.diffusion import BETA_RANGE, Conditioning
+from ...models.backbone import MINIATURE as BACKBONE
+from ...models.diffusion import Conditioning
 from ...stages.preprocess import tokens_for
 
 MINIATURE = Path(__file__).parents[2] / "miniature"
@@ -111,7 +111,7 @@ def load_miniature(folder: str | Path, device="cpu", dtype=torch.float32, size: 
 def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
     """Of our own networks: a UNet, a TextEncoder with its tokenizer, an Autoencoder."""
     device, end = unet.device, text_encoder.dims.eos_token_id
-    side = _latent_side(size, unet, vae.dims.downscale)
+    side = _latent_side(size, unet, vae.latent.step)
 
     def encode(texts: Sequence[str]) -> Conditioning:
         return Conditioning(*text_encoder(tokens_for(text_encoder, texts).to(device)))
@@ -120,20 +120,20 @@ def from_networks(unet, text_encoder, vae, size: int | None = None) -> Painter:
         ids = tokens_for(text_encoder, [text])[0].tolist()
         return ids[: ids.index(end) + 1]
 
-    first, last = BETA_RANGE
+    first, last = BACKBONE.betas
     return Painter(
         unet=unet,
         scheduler=DDIMScheduler(
             beta_start=first,
             beta_end=last,
-            beta_schedule="scaled_linear",
+            beta_schedule=BACKBONE.schedule,
             clip_sample=False,
             set_alpha_to_one=False,
             timestep_spacing="trailing",  # from the noisiest step on, however few there are
         ),
         encode=encode,
         token_ids=token_ids,
-        decode=lambda latents: vae.decode((latents / SDXL_SCALE).to(unet.dtype)) / 2 + 0.5,
+        decode=lambda latents: vae.decode((latents / vae.latent.scale).to(unet.dtype)) / 2 + 0.5,
         latent_shape=(unet.config.in_channels, side, side),
     )
 

@@ -24,8 +24,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...stages.latents import LATENT_STEP
-from ..case import Case, Medium
+from ...models.backbone import SDXL
+from ...stages.sources import Source
+from ..case import Case
 from . import Draw, dataset
 
 LIST = "edits.jsonl"
@@ -36,6 +37,7 @@ FIELDS = (
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 BASE_MARK = "[image1]"
+MULTIPLE = SDXL.latent.step  # that the sides of pictures are cropped to; SD 1 has the same
 MARK = re.compile(r"\[(?:image|audio|text)\d+\]")
 
 
@@ -76,13 +78,13 @@ def _record(line: str, number: int) -> dict[str, Any]:
 
 def _case(root: Path, record: Mapping[str, Any], number: int) -> Case:
     source = read_picture(root / record["source"]) if "source" in record else None
-    base = () if source is None else (Medium("image", image=source, label=record.get("source_caption", "")),)
+    base = () if source is None else (Source("image", source, label=record.get("source_caption", "")),)
     instruction = record["instruction"]
     return Case(
         name=str(record.get("name", number)),
         scene=str(record.get("scene", record.get("source", number))),
         instruction=instruction,
-        references=(*base, *(read_medium(root, entry) for entry in record.get("references", ()))),
+        references=(*base, *(read_reference(root, entry) for entry in record.get("references", ()))),
         base=0 if base else None,
         words=record.get("words", words_of(instruction)) if base else "",
         source=source,
@@ -102,28 +104,27 @@ def words_of(instruction: str) -> str:
     return instruction.replace(BASE_MARK, "the picture")
 
 
-def read_medium(root: Path, entry: str | Mapping[str, str]) -> Medium:
+def read_reference(root: Path, entry: str | Mapping[str, str]) -> Source:
     """A reference of the list: the name of a picture or a sound, or {"text": ...}."""
     if isinstance(entry, Mapping):
-        return Medium("text", text=entry.get("text", ""), label=entry.get("text", ""))
+        return Source("text", entry.get("text", ""), label=entry.get("text", ""))
     path = root / entry
     if path.suffix.lower() in PICTURES:
-        return Medium("image", image=read_picture(path), label=path.stem)
+        return Source("image", read_picture(path), label=path.stem)
     if path.suffix.lower() in SOUNDS:
-        waveform, sample_rate = read_sound(path)
-        return Medium("audio", waveform=waveform, sample_rate=sample_rate, label=path.stem)
+        return Source("audio", read_sound(path), label=path.stem)
     raise ValueError(f"{entry!r} is neither a picture ({', '.join(PICTURES)}) nor a sound ({', '.join(SOUNDS)}).")
 
 
 def read_picture(path: Path) -> Tensor:
-    """(H, W, 3) in [0, 1], upright, its sides cropped about the middle to multiples of LATENT_STEP pixels."""
+    """(H, W, 3) in [0, 1], upright, its sides cropped about the middle to multiples of MULTIPLE pixels."""
     try:
         picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture that can be read.") from error
     width, height = picture.size
-    left, top = width % LATENT_STEP // 2, height % LATENT_STEP // 2
-    right, bottom = left + width - width % LATENT_STEP, top + height - height % LATENT_STEP
+    left, top = width % MULTIPLE // 2, height % MULTIPLE // 2
+    right, bottom = left + width - width % MULTIPLE, top + height - height % MULTIPLE
     return torch.from_numpy(np.array(picture.crop((left, top, right, bottom)))).float() / 255
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ...datagen.instructions import ReferenceSpec
 from ...datagen.toyland import TEST_SEEDS_FROM, Scene, caption
-from ..case import Case, Medium
+from ...stages.sources import Source
+from ..case import Case
 from ..cases import ROWS, EditCase, cases_of_row, draw_cases, picture_of, sound_of
 from ..judge import ATTRIBUTES
 from ..metrics.fidelity import changed_region
@@ -74,7 +75,7 @@ def case_of(edit: EditCase) -> Case:
         name=f"{edit.row}/{edit.number}/{edit.modality}",
         scene=f"{edit.row}/{edit.number}",
         instruction=sample.instruction,
-        references=tuple(medium_of(edit, reference) for reference in sample.references),
+        references=tuple(source_of(edit, reference) for reference in sample.references),
         base=sample.base_index,
         words=in_words(edit) if can_be_said(edit) else "",
         source=source,
@@ -87,10 +88,9 @@ def case_of(edit: EditCase) -> Case:
     )
 
 
-def medium_of(edit: EditCase, reference: ReferenceSpec) -> Medium:
+def source_of(edit: EditCase, reference: ReferenceSpec) -> Source:
     if reference.modality == "image":
-        return Medium("image", image=picture_of(reference.content), label=reference.label)
+        return Source("image", picture_of(reference.content), label=reference.label)
     if reference.modality == "audio":
-        waveform, sample_rate = sound_of(edit, reference)
-        return Medium("audio", waveform=waveform, sample_rate=sample_rate, label=reference.label)
-    return Medium("text", text=reference.content, label=reference.label)
+        return Source("audio", sound_of(edit, reference), label=reference.label)
+    return Source("text", reference.content, label=reference.label)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...datagen.pairs.similarity import Embedder
+from ...models.judge import Judge
+from ...stages.similarity import Embedder
 from ..case import Case, Output
-from ..judge import Judge
 from ..registry import Registry
 
 

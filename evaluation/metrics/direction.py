@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ...datagen.pairs.similarity import Similarity, measure, patch_similarity
+from ...stages.similarity import Similarity, measure, patch_similarity
 from ..case import Case, Output
 from ..sheet import to_picture
 from . import Tools, metric

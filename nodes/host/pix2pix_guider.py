@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...stages.pix2pix.guide import guide_edit
 from .latents import NETWORK_REMEDY, require_finite
-from .sdxl import PIX2PIX_CHANNELS
 
 SOURCE = "concat_latent_image"  # where ComfyUI's models look for what fills the extra channels; nothing there is zeros
 NEGATIVE = 1  # ComfyUI's number in cond_or_uncond; 0 is positive
@@ -24,7 +23,7 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
     """ComfyUI's guider with three predictions instead of two: (no picture, no text), (picture, no text), (picture,
     text).
 
-    ``source``: (B, 4, h, w), the picture as a VAE encodes it. ComfyUI's models know what scale each wants it in.
+    ``source``: (B, c, h, w), the picture as a VAE encodes it. ComfyUI's models know what scale each wants it in.
     """
 
     def __init__(self, model: Any, source: Tensor) -> None:
@@ -139,15 +138,16 @@ def latent_to_sample(image: dict[str, Any], samples: Tensor, mask: Tensor | None
 
 def require_pix2pix(model: Any) -> None:
     channels = model.model.model_config.unet_config.get("in_channels")
+    wanted = 2 * model.get_model_object("latent_format").latent_channels
     remedy = "Connect an InstructPix2Pix model: SD 1.5 InstructPix2Pix, SDXL InstructPix2Pix or CosXL Edit."
-    if channels != PIX2PIX_CHANNELS:
+    if channels != wanted:
         raise ValueError(
             f"The model has {'an unknown number of' if channels is None else channels} input channels; InstructPix2Pix "
-            f"needs {PIX2PIX_CHANNELS}, for the noisy latent and the picture. {remedy}"
+            f"needs {wanted}, for the noisy latent and the picture. {remedy}"
         )
     if not isinstance(model.model, comfy.model_base.IP2P):
         raise ValueError(
-            f"The model has {PIX2PIX_CHANNELS} input channels, but ComfyUI loaded it as {type(model.model).__name__}, "
+            f"The model has {channels} input channels, but ComfyUI loaded it as {type(model.model).__name__}, "
             f"which fills them with something else than the picture to edit. {remedy}"
         )
 
@@ -159,7 +159,7 @@ def require_no_control_lora(conditionings: list) -> None:
             if isinstance(control, comfy.controlnet.ControlLora):
                 raise ValueError(
                     "The ControlNet is a Control-LoRA, which copies its layers from the model: an InstructPix2Pix "
-                    f"model's first layer reads {PIX2PIX_CHANNELS} channels, a ControlNet is given the noisy latent "
+                    "model's first layer reads the source picture's latent too, a ControlNet is given the noisy latent "
                     "alone. Load a full ControlNet of the same family (SD 1.5, SDXL)."
                 )
             control = control.previous_controlnet

@@ -21,7 +21,6 @@ from .layers import Layers
 from .patchers import is_dynamic, new_patcher
 
 STOCK_TIME_WIDTH = 256  # what comfy's SDXL encodes each of the TIME_IDS in
-PIX2PIX_CHANNELS = 8  # InstructPix2Pix: 4 of the noisy latent, 4 of the source picture
 
 
 class ChannelMultiple(Fraction):
@@ -41,14 +40,18 @@ def build_model(
     source: str,
     dtype: torch.dtype | None = None,
     disable_dynamic: bool = False,
+    family: type[comfy.supported_models_base.BASE] | None = None,
 ) -> ModelPatcher:
     """Weights and config of diffusers' UNet2DConditionModel -> MODEL. ``source`` is named in errors.
+
+    ``family``: the entry of comfy.supported_models that it belongs to (its latents, its noise levels, what it
+    predicts); None: SDXL, or the InstructPix2Pix that the config describes.
 
     ``dtype`` the weights are kept in; None: ComfyUI chooses, as for any diffusion model. ``disable_dynamic``: a plain
     ModelPatcher where the host would stream the weights.
     """
     unet_config = comfy_unet_config(config, source)
-    model_config = _model_config(unet_config)
+    model_config = _model_config(unet_config, family)
     parameters = comfy.utils.calculate_parameters(state_dict)
     device, offload = management.get_torch_device(), management.unet_offload_device()
     if dtype is None:
@@ -132,24 +135,31 @@ def convert_keys(state_dict: dict[str, Tensor], unet_config: dict[str, Any], sou
     return {names[key]: value for key, value in state_dict.items()}
 
 
-def _model_config(unet_config: dict[str, Any]) -> comfy.supported_models_base.BASE:
-    if unet_config["adm_in_channels"] is None:
-        base = comfy.supported_models.SD15_instructpix2pix
-    elif unet_config["in_channels"] == PIX2PIX_CHANNELS:
-        base = comfy.supported_models.SDXL_instructpix2pix
-    else:
-        base = comfy.supported_models.SDXL
+def _model_config(
+    unet_config: dict[str, Any], family: type[comfy.supported_models_base.BASE] | None
+) -> comfy.supported_models_base.BASE:
+    if family is None:
+        family = comfy.supported_models.SDXL
+        if _takes_source(unet_config):
+            family = comfy.supported_models.SDXL_instructpix2pix
+        if unet_config["adm_in_channels"] is None:
+            family = comfy.supported_models.SD15_instructpix2pix
 
-    class AnySize(base):
+    class AnySize(family):
         # the base class would force heads of 64 channels
         unet_extra_config = {key: unet_config[key] for key in ("num_heads", "num_head_channels")}
 
     return AnySize(unet_config)
 
 
+def _takes_source(config: dict[str, Any]) -> bool:
+    """Whether it is an InstructPix2Pix, which reads the latent of the source picture beside the noisy one."""
+    return config["in_channels"] == 2 * config["out_channels"]
+
+
 def _require_known(config: dict[str, Any], source: str) -> None:
     kind = config.get("addition_embed_type")
-    if not is_sdxl(config) and (kind is not None or config["in_channels"] != PIX2PIX_CHANNELS):
+    if not is_sdxl(config) and (kind is not None or not _takes_source(config)):
         raise ValueError(
             f"{source} is not an SDXL UNet: its addition_embed_type is {kind!r}, not 'text_time'. Load it with "
             "ComfyUI's own Load Diffusion Model."

@@ -6,7 +6,7 @@ from typing import Literal
 from ...models.prior import MODALITIES
 from ...models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
 from ..invert import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, InversionOptions
-from ..sample import check_schedule, schedule
+from ..sample import check_schedule
 from .mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_MODES, MIX_NORM, REFINED_WEIGHT, MixFormula, MixMode
 from .refine import AESTHETIC_SCORE, SOURCE
 
@@ -74,12 +74,8 @@ class EditOptions:
         if not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha lies between 0 and 1, got {self.alpha}.")
         check_schedule(self.scheduler, self.steps)
-        if self.start_at_step != 0:
-            last = len(schedule(self.scheduler, self.steps)) - 2
-            if not 0 < self.start_at_step <= last:
-                raise ValueError(
-                    f"start_at_step is {self.start_at_step}; it must be 0 to {last} at steps {self.steps}."
-                )
+        if self.start_at_step < 0:
+            raise ValueError(f"start_at_step is {self.start_at_step}; it must be 0 or more.")
         InversionOptions(self.iterations, self.tolerance)
 
     @property

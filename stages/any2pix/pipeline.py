@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...models.autoencoder import Autoencoder
+from ...models.backbone import Backbone
 from ...models.diffusion import Conditioning, EmbeddingDiffusion
 from ...models.imagebind import ImageBind
 from ...models.mm_llm import EMBED_NORM, MultimodalLLM
@@ -22,7 +23,6 @@ from ...models.two_view_diffusion import TwoViewDiffusion
 from ..denoiser import GuidedDenoiser, MaskedDenoiser
 from ..invert import ddim_invert
 from ..latents import (
-    LATENT_STEP,
     decode_pictures,
     draw_noise,
     encode_pictures,
@@ -33,7 +33,7 @@ from ..latents import (
 )
 from ..length import to_length
 from ..preprocess import tokens_of
-from ..sample import sample_euler, schedule, ve_scale
+from ..sample import sample_euler, schedule
 from ..sources import Source, encode_sources
 from ..steps import Hook, chunks_alike, run_step
 from ..types import EditPlan, Reference, References
@@ -67,6 +67,20 @@ class Networks:
     diffusion: EmbeddingDiffusion | TwoViewDiffusion
     vae: Autoencoder
     prior: RefinementPrior | None = None
+
+    def __post_init__(self) -> None:
+        own, wanted = self.vae.latent, self.backbone.latent
+        if own != wanted:
+            raise ValueError(
+                f"The VAE has {own.channels} channels, scale {own.scale} and {own.step} pixels a place; the "
+                f"{self.backbone.name} has {wanted.channels}, {wanted.scale} and {wanted.step}. Load the VAE that the "
+                "UNet was trained with."
+            )
+
+    @property
+    def backbone(self) -> Backbone:
+        """What the diffusion network is."""
+        return self.diffusion.backbone
 
 
 @dataclass(frozen=True)
@@ -211,7 +225,7 @@ def paint_edits(
     """Pictures (H, W, 3) in [0, 1], on the CPU, of edits with their mixed embeddings (D,) and inverted pictures."""
 
     def alike(place: int) -> Hashable:
-        return _shape(edits[place]), inverted[place] is None, _mask_size(edits[place])
+        return _shape(networks, edits[place]), inverted[place] is None, _mask_size(edits[place])
 
     pictures: dict[int, Tensor] = {}
     for chunk in chunks_alike(range(len(edits)), alike):
@@ -243,7 +257,7 @@ def _invert(
     """Pictures of one size, all with a mask or none."""
     bases = torch.stack([edit.base.image for edit in edits])
     clean = hook("encode picture", lambda: encode_pictures(networks.vae, bases))
-    rising = _levels(options).flip(0).to(clean)
+    rising = _levels(options, networks.backbone).flip(0).to(clean)
     model = GuidedDenoiser(
         networks.diffusion, _inverted_with(networks, edits, options, clean), guidance=options.inversion_cfg
     )
@@ -253,7 +267,7 @@ def _invert(
         model = MaskedDenoiser(model, mask, clean, noise.expand_as(clean))
     start = hook("invert", lambda: ddim_invert(model, clean, rising, None, None, options.iterations, options.tolerance))
     if mask is not None:
-        start = torch.where(mask > 0, start, clean + noise * noise_scale(rising[-1]))
+        start = torch.where(mask > 0, start, clean + noise * noise_scale(rising[-1], _highest(networks)))
     return [InvertedPicture(*pair) for pair in zip(start, clean, strict=True)]
 
 
@@ -266,10 +280,11 @@ def _paint(
     """Edits that are alike in size, in having a picture and in having a mask."""
     edits = [edit for edit, _, _ in rows]
     like = next(networks.vae.parameters())
-    shape = (1, networks.vae.dims.latent, *_shape(edits[0]))
+    shape = (1, *_shape(networks, edits[0]))
     fresh = torch.cat([draw_noise(shape, edit.job.seed) for edit in edits]).to(like)
-    sigmas = (_levels(options) if rows[0][2] is not None else schedule(options.scheduler, options.steps)).to(like)
-    start, clean = fresh * ve_scale(sigmas[0]), None
+    whole = options if rows[0][2] is not None else replace(options, start_at_step=0)
+    sigmas = _levels(whole, networks.backbone).to(like)
+    start, clean = fresh * noise_scale(sigmas[0], _highest(networks)), None
     if rows[0][2] is not None:
         inverted = torch.stack([picture.start for *_, picture in rows]).to(like)
         clean = torch.stack([picture.clean for *_, picture in rows]).to(like)
@@ -279,7 +294,7 @@ def _paint(
     model = GuidedDenoiser(networks.diffusion, *sides, options.cfg)
     mask = _latent_masks(edits, start)
     if mask is not None and clean is not None:
-        model = MaskedDenoiser(model, mask, clean, (start - clean) / noise_scale(sigmas[0]))
+        model = MaskedDenoiser(model, mask, clean, (start - clean) / noise_scale(sigmas[0], _highest(networks)))
     latents = hook("paint", lambda: sample_euler(model, start, sigmas))
     return list(hook("decode", lambda: decode_pictures(networks.vae, latents)).float().cpu())
 
@@ -323,15 +338,24 @@ def _negatives(edits: Sequence[PlannedEdit], options: EditOptions, like: Tensor)
     return torch.stack([to_length(edit.base.embedding, options.norm) for edit in edits]).to(like)
 
 
-def _levels(options: EditOptions) -> Tensor:
+def _levels(options: EditOptions, backbone: Backbone) -> Tensor:
     """The sampler's noise levels for an inverted picture, falling to 0."""
-    return schedule(options.scheduler, options.steps)[options.start_at_step :]
+    levels = schedule(options.scheduler, options.steps, backbone)
+    if not 0 <= options.start_at_step < len(levels) - 1:
+        raise ValueError(
+            f"start_at_step is {options.start_at_step}; it must be 0 to {len(levels) - 2} at steps {options.steps}."
+        )
+    return levels[options.start_at_step :]
 
 
-def _shape(edit: PlannedEdit) -> tuple[int, int]:
-    """(h, w) of its latent."""
-    height, width = edit.job.size if edit.base is None else edit.base.image.shape[:2]
-    return height // LATENT_STEP, width // LATENT_STEP
+def _highest(networks: Networks) -> Tensor:
+    """The highest noise level that the UNet was trained with."""
+    return networks.backbone.sigmas()[-1]
+
+
+def _shape(networks: Networks, edit: PlannedEdit) -> tuple[int, int, int]:
+    """(c, h, w) of its latent."""
+    return networks.vae.latent.shape(*(edit.job.size if edit.base is None else edit.base.image.shape[:2]))
 
 
 def _picture_size(edit: PlannedEdit) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...models.autoencoder import SDXL_SCALE, Autoencoder
+from ...models.autoencoder import Autoencoder
+from ...models.backbone import Backbone
 from ...models.text_diffusion import TextDiffusion
 from ..denoiser import EditDenoiser, GuidedDenoiser, MaskedDenoiser
 from ..latents import decode_pictures, encode_pictures, latent_masks, noise_scale
@@ -48,10 +49,10 @@ class SDEditOptions:
             raise ValueError(f"strength is {self.strength}; it must be above 0 and at most 1.")
         check_schedule(self.scheduler, self.steps)
 
-    def sigmas(self) -> Tensor:
+    def sigmas(self, backbone: Backbone) -> Tensor:
         """The noise levels that are left to paint, falling to 0."""
         painted = max(1, round(self.strength * self.steps))
-        return schedule(self.scheduler, self.steps)[-painted - 1 :]
+        return schedule(self.scheduler, self.steps, backbone)[-painted - 1 :]
 
 
 def edit_by_text(
@@ -64,24 +65,25 @@ def edit_by_text(
     masks: Tensor | None = None,
     hook: Hook = run_step,
 ) -> Tensor:
-    """Pictures (B, H, W, 3) in [0, 1] and an instruction for each -> edited pictures, sides cropped to multiples of 8.
+    """Pictures (B, H, W, 3) in [0, 1] and an instruction for each -> edited pictures, sides cropped to multiples of the
+    VAE's step.
 
-    `noise` (B, 4, H/8, W/8) of unit variance. `masks` (B, H, W) in [0, 1]: 1 where the edit may paint. ``hook`` runs
+    `noise` (B, c, h, w) of unit variance. `masks` (B, H, W) in [0, 1]: 1 where the edit may paint. ``hook`` runs
     each of STEPS.
     """
     _check_count(pictures, instructions)
-    options = options or TextEditOptions()
+    options, backbone = options or TextEditOptions(), pix2pix.backbone
     latents = hook("encode picture", lambda: encode_pictures(vae, pictures))
     model = EditDenoiser(
         pix2pix,
         tokens_of(pix2pix, instructions),
         tokens_of(pix2pix, [""]),
-        latents / SDXL_SCALE,
+        latents / vae.latent.scale,
         options.text_guidance,
         options.image_guidance,
     )
-    sigmas, noise = schedule(options.scheduler, options.steps).to(latents), noise.to(latents)
-    start = noise_scale(sigmas[0]) * noise
+    sigmas, noise = schedule(options.scheduler, options.steps, backbone).to(latents), noise.to(latents)
+    start = noise_scale(sigmas[0], backbone.sigmas()[-1]) * noise
     if masks is not None:
         mask = latent_masks(masks, latents)
         shown = latents * (mask < 1)  # as InstructPix2Pix Guidance hands the picture to the sampler
@@ -102,11 +104,11 @@ def sdedit(
     """Pictures (B, H, W, 3) in [0, 1] and the caption of each result -> pictures of the same size (Meng et al., alg.
     1). ``hook`` runs each of STEPS."""
     _check_count(pictures, captions)
-    options = options or SDEditOptions()
+    options, backbone = options or SDEditOptions(), diffusion.backbone
     latents = hook("encode picture", lambda: encode_pictures(vae, pictures))
     empty = tokens_of(diffusion, [""])
     model = GuidedDenoiser(diffusion, tokens_of(diffusion, captions), empty, options.cfg)
-    sigmas = options.sigmas().to(latents)
+    sigmas = options.sigmas(backbone).to(latents)
     start = latents + sigmas[0] * noise.to(latents)
     painted = hook("paint", lambda: sample_euler(model, start, sigmas))
     return hook("decode", lambda: decode_pictures(vae, painted))

@@ -24,7 +24,7 @@ from any2pix.stages.any2pix.pipeline import (
     paint_edits,
 )
 from any2pix.stages.any2pix.refine import SOURCE
-from any2pix.stages.latents import LATENT_STEP, decode_pictures, draw_noise, encode_pictures
+from any2pix.stages.latents import decode_pictures, draw_noise, encode_pictures
 from any2pix.stages.pix2pix.pipeline import TextEditOptions, edit_by_text
 from any2pix.stages.sources import Source, encode_sources
 from any2pix.stages.types import EditPlan
@@ -238,8 +238,8 @@ def test_an_edit_by_text(server, client, workflow, networks, masked):
     inputs = graph[guider]["inputs"]
     text = graph[inputs["positive"][0]]["inputs"]["text"]
     options = TextEditOptions(inputs["text_guidance"], inputs["image_guidance"], STEPS)
-    height, width = (side // LATENT_STEP for side in picture.shape[:2])
-    noise = draw_noise((1, networks.vae.dims.latent, height, width), widgets(graph, "RandomNoise")["noise_seed"])
+    shape = (1, *networks.vae.latent.shape(*picture.shape[:2]))
+    noise = draw_noise(shape, widgets(graph, "RandomNoise")["noise_seed"])
     network = load_pix2pix(MINIATURE)
     masks = None if mask is None else mask[None]
     found = edit_by_text(network, networks.vae, picture[None], [text], noise, options, masks)

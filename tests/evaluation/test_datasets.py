@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from any2pix.datagen.toyland import HELD_OUT, TEST_SEEDS_FROM, Scene, caption
-from any2pix.evaluation.case import Case, Medium
+from any2pix.evaluation.case import Case
 from any2pix.evaluation.cases import draw_cases
 from any2pix.evaluation.datasets import DATASETS, Draw, load_cases, toyland
 from any2pix.evaluation.datasets.folder import words_of
 from any2pix.evaluation.datasets.toyland import FINAL_SEEDS_FROM, beyond, case_of
+from any2pix.stages.sources import Source
 from PIL import Image
 
 SIDE = 24
@@ -50,8 +51,8 @@ def test_an_edit_given_in_three_ways_is_one_scene(cases):
 def test_a_case_needs_no_toyland(cases):
     """Every reference holds its own content."""
     for case in cases:
-        for medium in case.references:
-            content = {"image": medium.image, "audio": medium.waveform, "text": medium.text}[medium.modality]
+        for reference in case.references:
+            content = reference.content if reference.modality == "text" else reference.tensor
             assert len(content) > 0
 
 
@@ -129,12 +130,11 @@ def test_a_folder_of_ones_own(home):
     first, second, third = load_cases(write_list(home, full, "", plain, painted), Draw())
     assert first.source.shape == first.target.shape == (SIDE, SIDE, 3), "cropped to whole places of the latent"
     assert first.region.shape == (SIDE, SIDE) and first.region.float().mean() == 0.5
-    sound = first.references[1]
-    assert (sound.sample_rate, sound.waveform.shape) == (8000, (1, 4000)) and sound.waveform.abs().max() < 0.51
-    assert sound.waveform.abs().max() > 0.49
+    waveform, sample_rate = first.references[1].content
+    assert (sample_rate, waveform.shape) == (8000, (1, 4000)) and 0.49 < waveform.abs().max() < 0.51
     assert first.words == "" and first.base == 0 and first.labels["weather"] == ("sunny", "rain")
     assert second.words == "make the picture wet" and second.scene == first.scene == "cat.png"
-    assert third.source is None and third.base is None and third.references[0].text == "a cat"
+    assert third.source is None and third.base is None and third.references[0].content == "a cat"
     assert [case.name for case in (first, second, third)] == ["1", "3", "4"]
     assert [case.name for case in load_cases(f"folder:{home}", Draw(kinds=("weather",)))] == ["1"]
     assert len(load_cases(f"folder:{home}", Draw(count=2))) == 2
@@ -176,8 +176,8 @@ def test_a_case_that_contradicts_itself_is_refused():
     with pytest.raises(ValueError, match=r"source .* \(8, 8, 3\), its target \(8, 16, 3\)"):
         Case("a", "a", "x", (), source=picture, target=other)
     with pytest.raises(ValueError, match="has 1 references, and its base is number 3"):
-        Case("a", "a", "x", (Medium("text", text="b"),), base=2)
+        Case("a", "a", "x", (Source("text", "b"),), base=2)
     with pytest.raises(ValueError, match="region"):
         Case("a", "a", "x", (), target=picture, region=torch.zeros(8, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="not 'video'"):
-        Medium("video")
+        Source("video", "a cat")

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from any2pix.datagen.pairs.similarity import Embedder
-from any2pix.evaluation.case import Case, Medium, Output
+from any2pix.evaluation.case import Case, Output
 from any2pix.evaluation.cases import draw_cases
 from any2pix.evaluation.checkpoint import Checkpoint
 from any2pix.evaluation.datasets.toyland import case_of
@@ -17,6 +16,8 @@ from any2pix.evaluation.methods import painter
 from any2pix.evaluation.metrics import METRICS, Tools, metric
 from any2pix.evaluation.metrics.fidelity import HIGHEST_PSNR, changed_region, grown
 from any2pix.evaluation.run import measure_output
+from any2pix.stages.similarity import Embedder
+from any2pix.stages.sources import Source
 from PIL import Image
 
 SMEAR = Path(__file__).with_name("smear.png")  # painted by InstructAny2Pix: the forest is gone, the labels are right
@@ -34,7 +35,7 @@ def case():
     target, region = source.clone(), torch.zeros(SIDE, SIDE, dtype=torch.bool)
     target[:, : SIDE // 2] *= 0.5
     region[:, : SIDE // 2] = True
-    references = (Medium("image", image=source), Medium("text", text="dark"))
+    references = (Source("image", source), Source("text", "dark"))
     return Case("a/0", "a", "darken it", references, 0, source=source, target=target, region=region)
 
 

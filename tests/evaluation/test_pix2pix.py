@@ -14,6 +14,7 @@ from any2pix.evaluation.judge import ATTRIBUTES
 from any2pix.evaluation.pix2pix import can_be_said, has_pix2pix, in_words, pix2pix_editor
 from any2pix.evaluation.rates import Rate
 from any2pix.evaluation.scoring import copy_editor, grade_outcomes, summarise
+from any2pix.models.backbone import SDXL
 from any2pix.stages.pix2pix.pipeline import TextEditOptions
 
 SAID = {
@@ -99,8 +100,7 @@ def test_batches_keep_pictures_and_words_together(cases, monkeypatch):
 
 
 class _Vae:
-    class dims:
-        latent = 4
+    latent = SDXL.latent
 
 
 def test_what_words_cannot_say_is_refused():

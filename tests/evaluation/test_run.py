@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from any2pix.evaluation import run
-from any2pix.evaluation.case import Case, Medium, Method, Output
+from any2pix.evaluation.case import Case, Method, Output
 from any2pix.evaluation.checkpoint import Checkpoint
 from any2pix.evaluation.datasets import Draw, load_cases
 from any2pix.evaluation.gallery import Gallery
 from any2pix.evaluation.methods import TITLES, build_method, noise_of
 from any2pix.evaluation.metrics import Tools
 from any2pix.evaluation.results import code_digest, read_rows, weights_digest
+from any2pix.stages.sources import Source
 from PIL import Image
 
 FEW = ["any2pix.steps=2", "any2pix.iterations=1", "pix2pix.steps=2", "sdedit.steps=2"]
@@ -144,7 +145,7 @@ class Counted:
 
 
 def test_pictures_are_kept_for_what_made_them(tmp_path):
-    case = Case("a/0", "a", "x", (Medium("text", text="b"),))
+    case = Case("a/0", "a", "x", (Source("text", "b"),))
     counted = Counted(cfg=1)
     first, second = (Gallery(tmp_path, "w1").edit(counted.method, [case])[0] for _ in range(2))
     assert counted.painted == 1

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from any2pix.datagen.pairs.similarity import Embedder, imagebind_embedder
 from any2pix.evaluation.cases import picture_of
 from any2pix.evaluation.editor import MINIATURE
 from any2pix.evaluation.equal import read_off
@@ -29,6 +28,7 @@ from any2pix.loading.imagebind import load_imagebind
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.stages.any2pix.pipeline import Networks
 from any2pix.stages.pix2pix.pipeline import SDEditOptions, TextEditOptions
+from any2pix.stages.similarity import Embedder, imagebind_embedder
 
 
 def curve(direction, image, method="A", cases=200, spread=0.0, seed=0) -> Curve:

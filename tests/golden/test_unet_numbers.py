@@ -3,10 +3,10 @@
 import pytest
 import torch
 from any2pix.models.adapter import UnclipDims, UnclipProjector
+from any2pix.models.backbone import SDXL
 from any2pix.models.diffusion import DiffusionDims, EmbeddingDiffusion
 from any2pix.models.two_view import TwoViewAdapter, TwoViewDims
 from any2pix.stages.invert import ddim_invert
-from any2pix.stages.sample import train_sigmas
 from diffusers import UNet2DConditionModel
 from goldens import inversion, seeded, two_view, unclip, unet
 
@@ -32,8 +32,8 @@ def test_unclip_is_the_authors(size):
     ours = {
         "context": context,
         "pooled": pooled,
-        "eps": diffusion.predict_noise(given["latents"], timesteps, diffusion.condition(given["whole"])),
-        "eps/unconditional": diffusion.predict_noise(
+        "eps": diffusion.predict(given["latents"], timesteps, diffusion.condition(given["whole"])),
+        "eps/unconditional": diffusion.predict(
             given["latents"], timesteps, diffusion.condition(torch.zeros_like(given["whole"]))
         ),
     }
@@ -61,7 +61,7 @@ def test_image_tokens_are_the_authors(size):
 def test_plain_ddim_inversion_is_the_authors(steps):
     golden, given, network = seeded.load("inversion"), unet.inputs("small"), diffusion_unet("small")
     inversion.quieten(network)
-    table, timesteps = train_sigmas(), golden[f"timesteps/{steps}"]
+    table, timesteps = SDXL.sigmas(), golden[f"timesteps/{steps}"]
 
     def denoise(x, sigma):  # variance-exploding space around a network that sees variance-preserving latents
         timestep = (table - sigma[0]).abs().argmin()

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
+from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
+from any2pix.models.backbone import SDXL
 
 DIMS = AutoencoderDims(widths=(32, 32, 64), blocks=1, patch=2)
 
@@ -38,7 +39,7 @@ def test_latent_scale_does_not_change_the_round_trip(network):
     scaled.latent_shift.fill_(0.25)
     torch.testing.assert_close(scaled.decode(scaled.encode(pictures)[0]), before, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(
-        scaled.encode(pictures)[0], (network.encode(pictures)[0] * SDXL_SCALE - 0.25) * 0.5 / SDXL_SCALE
+        scaled.encode(pictures)[0], (network.encode(pictures)[0] * SDXL.latent.scale - 0.25) * 0.5 / SDXL.latent.scale
     )
 
 

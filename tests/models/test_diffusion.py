@@ -1,7 +1,8 @@
 import pytest
 import torch
 from any2pix.models.adapter import UnclipDims, UnclipProjector
-from any2pix.models.diffusion import TRAIN_TIMESTEPS, DiffusionDims, EmbeddingDiffusion, alphas_cumprod
+from any2pix.models.backbone import SDXL
+from any2pix.models.diffusion import DiffusionDims, EmbeddingDiffusion
 from diffusers import UNet2DConditionModel
 
 DIMS = DiffusionDims(
@@ -17,15 +18,13 @@ def network():
 
 
 def test_predicts_noise_in_the_shape_of_the_latent(network):
-    eps = network.predict_noise(
-        torch.randn(3, 4, 8, 16), torch.tensor([0, 500, 999]), network.condition(torch.randn(3, 12))
-    )
+    eps = network.predict(torch.randn(3, 4, 8, 16), torch.tensor([0, 500, 999]), network.condition(torch.randn(3, 12)))
     assert eps.shape == (3, 4, 8, 16)
 
 
 def test_the_embedding_reaches_the_noise(network):
     z, t = torch.randn(1, 4, 8, 8), torch.tensor([400])
-    one, other = (network.predict_noise(z, t, network.condition(sign * torch.ones(1, 12))) for sign in (1, -1))
+    one, other = (network.predict(z, t, network.condition(sign * torch.ones(1, 12))) for sign in (1, -1))
     assert not torch.allclose(one, other)
 
 
@@ -48,9 +47,9 @@ def test_loss_reaches_unet_and_projector(network):
 def test_loss_is_the_weighted_square_error(network):
     z, noise, H = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 12)
     t = torch.tensor([100, 800])
-    alpha = alphas_cumprod()[t].float().view(-1, 1, 1, 1)
+    alpha = SDXL.alphas()[t].float().view(-1, 1, 1, 1)
     error = (
-        (network.predict_noise(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, network.condition(H)) - noise)
+        (network.predict(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, network.condition(H)) - noise)
         .square()
         .mean(dim=(1, 2, 3))
     )
@@ -61,8 +60,8 @@ def test_loss_is_the_weighted_square_error(network):
 
 
 def test_schedule_is_sdxls():
-    sigmas = ((1 - alphas_cumprod()) / alphas_cumprod()).sqrt()
-    assert len(sigmas) == TRAIN_TIMESTEPS
+    sigmas = ((1 - SDXL.alphas()) / SDXL.alphas()).sqrt()
+    assert len(sigmas) == SDXL.timesteps
     assert sigmas[0] == pytest.approx(0.0292, abs=1e-4) and sigmas[-1] == pytest.approx(14.6146, abs=1e-3)
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from any2pix.models.diffusion import DiffusionDims, alphas_cumprod
-from any2pix.models.text_diffusion import SOURCE_CHANNELS, TextDiffusion, fold_source_scale, widen_input
+from any2pix.models.backbone import SDXL
+from any2pix.models.diffusion import DiffusionDims
+from any2pix.models.text_diffusion import TextDiffusion, fold_source_scale, widen_input
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -51,18 +52,18 @@ def test_text_encoder_is_transformers(network):
 def test_text_reaches_the_noise(network, inputs):
     z, _, _, t = inputs
     with torch.no_grad():
-        eps = network.predict_noise(z, t, network.condition(TOKENS))
+        eps = network.predict(z, t, network.condition(TOKENS))
         assert eps.shape == z.shape
-        assert not torch.allclose(eps, network.predict_noise(z, t, network.condition(TOKENS.flip(0))))
+        assert not torch.allclose(eps, network.predict(z, t, network.condition(TOKENS.flip(0))))
 
 
 @torch.no_grad()
 def test_widened_network_starts_as_the_text_model_whatever_the_picture(network, pix2pix, inputs):
     z, _, source, t = inputs
-    expected = network.predict_noise(z, t, network.condition(TOKENS))
-    assert pix2pix.unet.config.in_channels == 4 + SOURCE_CHANNELS
+    expected = network.predict(z, t, network.condition(TOKENS))
+    assert pix2pix.unet.config.in_channels == 8
     for picture in (None, source, 100 * source):
-        torch.testing.assert_close(pix2pix.predict_noise(z, t, pix2pix.condition(TOKENS), picture), expected)
+        torch.testing.assert_close(pix2pix.predict(z, t, pix2pix.condition(TOKENS), picture), expected)
 
 
 def test_no_picture_is_zeros_and_pictures_count_once_trained(inputs):
@@ -71,11 +72,9 @@ def test_no_picture_is_zeros_and_pictures_count_once_trained(inputs):
     trained = TextDiffusion(widen_input(network.unet), network.text_encoder)
     with torch.no_grad():
         trained.unet.conv_in.weight[:, 4:].normal_()
-        none = trained.predict_noise(z, t, trained.condition(TOKENS))
-        torch.testing.assert_close(
-            none, trained.predict_noise(z, t, trained.condition(TOKENS), torch.zeros_like(source))
-        )
-        assert not torch.allclose(none, trained.predict_noise(z, t, trained.condition(TOKENS), source))
+        none = trained.predict(z, t, trained.condition(TOKENS))
+        torch.testing.assert_close(none, trained.predict(z, t, trained.condition(TOKENS), torch.zeros_like(source)))
+        assert not torch.allclose(none, trained.predict(z, t, trained.condition(TOKENS), source))
 
 
 def test_what_was_trained_with_a_scaled_source_reads_the_vaes_own(inputs):
@@ -84,8 +83,8 @@ def test_what_was_trained_with_a_scaled_source_reads_the_vaes_own(inputs):
     with torch.no_grad():
         trained.unet.conv_in.weight[:, 4:].normal_()
         stored.unet.load_state_dict(fold_source_scale(trained.unet.state_dict(), 0.25))
-        expected = trained.predict_noise(z, t, trained.condition(TOKENS), 0.25 * source)
-        torch.testing.assert_close(stored.predict_noise(z, t, stored.condition(TOKENS), source), expected)
+        expected = trained.predict(z, t, trained.condition(TOKENS), 0.25 * source)
+        torch.testing.assert_close(stored.predict(z, t, stored.condition(TOKENS), source), expected)
 
 
 def test_loss_is_the_papers_and_reaches_every_part(inputs):
@@ -93,9 +92,9 @@ def test_loss_is_the_papers_and_reaches_every_part(inputs):
     network = text_model()
     network = TextDiffusion(widen_input(network.unet), network.text_encoder)
     losses = network.training_loss(z, TOKENS, noise, t, source)
-    alpha = alphas_cumprod()[t].float().view(-1, 1, 1, 1)
+    alpha = SDXL.alphas()[t].float().view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
-    expected = (network.predict_noise(noisy, t, network.condition(TOKENS), source) - noise).square().mean()
+    expected = (network.predict(noisy, t, network.condition(TOKENS), source) - noise).square().mean()
     torch.testing.assert_close(losses["loss"], expected)
     losses["loss"].backward()
     assert network.unet.conv_in.weight.grad[:, 4:].abs().sum() > 0
@@ -120,7 +119,7 @@ def test_snr_floor_counts_the_error_of_the_picture_under_heavy_noise(inputs):
     t = torch.tensor([999, 999])
     alpha = network.alphas[t].view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
-    eps = network.predict_noise(noisy, t, network.condition(TOKENS))
+    eps = network.predict(noisy, t, network.condition(TOKENS))
     picture = (noisy - (1 - alpha).sqrt() * eps) / alpha.sqrt()
     expected = network.snr_floor * (picture - z).square().mean()
     torch.testing.assert_close(network.training_loss(z, TOKENS, noise, t)["loss"], expected, rtol=1e-3, atol=0)
@@ -129,7 +128,7 @@ def test_snr_floor_counts_the_error_of_the_picture_under_heavy_noise(inputs):
 def test_what_does_not_fit_is_said(network, inputs):
     z, _, source, t = inputs
     with pytest.raises(ValueError, match="cannot take a source picture"):
-        network.predict_noise(z, t, network.condition(TOKENS), source)
+        network.predict(z, t, network.condition(TOKENS), source)
     with pytest.raises(ValueError, match="32 channels.*gives 16"):
         TextDiffusion(network.unet, TextEncoder(TextEncoderDims(**{**TEXT.to_dict(), "hidden_size": 16})))
     wrong_pooled = UNet2DConditionModel(**{**DIMS.unet_config(), "projection_class_embeddings_input_dim": 16 + 6 * 256})
@@ -143,5 +142,6 @@ def test_what_does_not_fit_is_said(network, inputs):
     ):
         with pytest.raises(ValueError, match="the cap must be above 0 and the floor from 0 to the cap"):
             TextDiffusion(network.unet, network.text_encoder, **wrong)
+    odd = UNet2DConditionModel(**{**DIMS.unet_config(), "in_channels": 5})
     with pytest.raises(ValueError, match="5 input and 4 output"):
-        TextDiffusion(widen_input(network.unet, 1), network.text_encoder)
+        TextDiffusion(odd, network.text_encoder)

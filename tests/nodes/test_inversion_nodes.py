@@ -3,6 +3,7 @@
 import comfy.samplers
 import pytest
 import torch
+from any2pix.models.backbone import SDXL
 from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
 from any2pix.nodes.host.inverted import inversion_of
 from any2pix.nodes.sockets import Embedding
@@ -186,7 +187,7 @@ def test_every_scheduler_leads_back(invert, ours, clean, scheduler):
 @pytest.mark.parametrize("steps", [1, 3, 20, 30, 70])
 def test_our_schedules_are_comfyuis(networks, name, steps):
     theirs = comfy.samplers.calculate_sigmas(networks["model"].get_model_object("model_sampling"), name, steps)
-    torch.testing.assert_close(schedule(name, steps), theirs, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(schedule(name, steps, SDXL), theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_a_flow_model_is_an_error(run, applied, clean):

@@ -75,7 +75,7 @@ def test_the_model_predicts_what_the_trained_network_does(loaded, network):
     with torch.inference_mode():
         management.load_models_gpu([patcher])
         context, pooled = network.text_encoder(tokens)
-        expected = network.predict_noise(z, timesteps, network.condition(tokens), source)
+        expected = network.predict(z, timesteps, network.condition(tokens), source)
         sigma = patcher.model.model_sampling.sigma(timesteps.float())
         level = sigma.view(-1, 1, 1, 1)
         scaled = z * (1 + level**2).sqrt()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from any2pix.models.backbone import SDXL
 from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
 from any2pix.nodes.host.inverted import INVERSION_KEY, inversion_of
 from any2pix.nodes.sockets import Embedding
@@ -339,7 +340,6 @@ def test_crossed_percentages_are_an_error(run, networks, vectors):
 @pytest.mark.parametrize("scheduler", ["normal", "karras", "ddim_uniform"])
 def test_the_graph_paints_what_the_stages_paint_without_comfyui(run, networks, tiny, vectors, clean, scheduler):
     from any2pix.loading.diffusion import load_embedding_diffusion
-    from any2pix.models.autoencoder import SDXL_SCALE
     from any2pix.nodes.host.folders import find_weights
     from any2pix.stages.denoiser import GuidedDenoiser
     from any2pix.stages.invert import ddim_invert
@@ -347,16 +347,16 @@ def test_the_graph_paints_what_the_stages_paint_without_comfyui(run, networks, t
 
     diffusion = load_embedding_diffusion(find_weights("unet", tiny), find_weights("adapter", tiny))
     source, edit = (vector.vector[None] for vector in vectors[:2])
-    sigmas = schedule(scheduler, STEPS)
+    sigmas = schedule(scheduler, STEPS, SDXL)
     with torch.inference_mode():
         x = ddim_invert(
             GuidedDenoiser(diffusion, source),
-            clean["samples"] * SDXL_SCALE,
+            clean["samples"] * SDXL.latent.scale,
             sigmas.flip(0),
             iterations=2,
             tolerance=0.0,
         )
-        expected = sample_euler(GuidedDenoiser(diffusion, edit, source, 2.0), x, sigmas) / SDXL_SCALE
+        expected = sample_euler(GuidedDenoiser(diffusion, edit, source, 2.0), x, sigmas) / SDXL.latent.scale
     widgets = {"steps": STEPS, "scheduler": scheduler}
     _, positive, _ = apply(run, networks, vectors[0])
     latent, _, _ = run(

@@ -2,8 +2,9 @@ import itertools
 
 import pytest
 import torch
+from any2pix.models.backbone import SDXL
 from any2pix.stages.invert import InversionOptions, ddim_invert, solve_fixed_point
-from any2pix.stages.sample import SCHEDULES, sample_euler, schedule, train_sigmas
+from any2pix.stages.sample import SCHEDULES, sample_euler, schedule
 
 
 def smooth_denoiser(x, sigma):
@@ -24,13 +25,13 @@ def latent():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_inversion_then_sampling_returns_the_source(latent, name):
-    sigmas = schedule(name, 20)
+    sigmas = schedule(name, 20, SDXL)
     raised = ddim_invert(smooth_denoiser, latent, sigmas.flip(0), iterations=30, tolerance=1e-7)
     assert relative(sample_euler(smooth_denoiser, raised, sigmas), latent) < 1e-4
 
 
 def test_fixed_point_iteration_beats_plain_ddim(latent):
-    sigmas = schedule("normal", 20)
+    sigmas = schedule("normal", 20, SDXL)
     errors = []
     for iterations in (1, 3, 10):
         raised = ddim_invert(smooth_denoiser, latent, sigmas.flip(0), iterations=iterations, tolerance=0.0)
@@ -40,7 +41,7 @@ def test_fixed_point_iteration_beats_plain_ddim(latent):
 
 def test_one_iteration_is_plain_ddim_as_released(latent):
     """The network is shown the latent below, in the variance-preserving scale, with the noise level above."""
-    rising = schedule("normal", 6).flip(0)
+    rising = schedule("normal", 6, SDXL).flip(0)
     x = latent
     for sigma, following in itertools.pairwise(rising):
         shown = x / (1 + sigma**2).sqrt() * (1 + following**2).sqrt()
@@ -76,7 +77,7 @@ def test_along_a_straight_path_the_step_below_is_the_right_guess():
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4])
 def test_the_tolerance_bounds_how_far_a_sampler_step_misses(latent, tolerance):
-    rising = schedule("normal", 10).flip(0)
+    rising = schedule("normal", 10, SDXL).flip(0)
     before = latent
     for state in steps_of(smooth_denoiser, latent, rising, iterations=50, tolerance=tolerance):
         below = rising[state["i"]]
@@ -93,21 +94,21 @@ def test_tolerance_stops_early(latent):
         calls.append(float(sigma[0]))
         return smooth_denoiser(x, sigma)
 
-    sigmas = schedule("karras", 10).flip(0)
+    sigmas = schedule("karras", 10, SDXL).flip(0)
     states = steps_of(counting, latent, sigmas, iterations=50, tolerance=1e-3)
     assert sum(state["calls"] for state in states) == len(calls) < 10 * 4
     assert min(calls) > 0
 
 
 def test_iterations_are_the_most_calls_of_a_step(latent):
-    states = steps_of(smooth_denoiser, latent, schedule("normal", 6).flip(0), iterations=3, tolerance=0.0)
+    states = steps_of(smooth_denoiser, latent, schedule("normal", 6, SDXL).flip(0), iterations=3, tolerance=0.0)
     assert [state["calls"] for state in states] == [3] * 6
 
 
 def test_a_batch_gives_what_its_samples_give_alone(latent):
     """One sample is 30 times as far from the data as the other, so it needs more iterations."""
     batch = torch.stack([latent[0], 30 * latent[1]])
-    rising = schedule("normal", 8).flip(0)
+    rising = schedule("normal", 8, SDXL).flip(0)
     together = ddim_invert(smooth_denoiser, batch, rising, tolerance=1e-2)
     for i in range(2):
         alone = ddim_invert(smooth_denoiser, batch[i : i + 1], rising, tolerance=1e-2)
@@ -135,7 +136,7 @@ def test_the_iterate_that_moved_least_is_kept():
 
 
 def test_a_broken_network_shows(latent):
-    assert ddim_invert(lambda x, sigma: x * torch.nan, latent, schedule("normal", 3).flip(0)).isnan().all()
+    assert ddim_invert(lambda x, sigma: x * torch.nan, latent, schedule("normal", 3, SDXL).flip(0)).isnan().all()
 
 
 def test_callback_sees_each_step_and_may_stop(latent):
@@ -147,29 +148,29 @@ def test_callback_sees_each_step_and_may_stop(latent):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        ddim_invert(smooth_denoiser, latent, schedule("normal", 8).flip(0), callback=stop_at_third)
+        ddim_invert(smooth_denoiser, latent, schedule("normal", 8, SDXL).flip(0), callback=stop_at_third)
     assert seen == [0, 1, 2]
 
 
 def test_falling_sigmas_are_refused(latent):
     with pytest.raises(ValueError, match="must rise"):
-        ddim_invert(smooth_denoiser, latent, schedule("normal", 4))
+        ddim_invert(smooth_denoiser, latent, schedule("normal", 4, SDXL))
 
 
 @pytest.mark.parametrize("options", [{"iterations": 0}, {"tolerance": -1.0}, {"tolerance": float("nan")}])
 def test_bad_options_are_named(latent, options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        ddim_invert(smooth_denoiser, latent, schedule("normal", 4).flip(0), **options)
+        ddim_invert(smooth_denoiser, latent, schedule("normal", 4, SDXL).flip(0), **options)
 
 
 def test_schedules_fall_from_the_top_to_zero():
     for name in ("normal", "karras"):
-        sigmas = schedule(name, 7)
+        sigmas = schedule(name, 7, SDXL)
         assert len(sigmas) == 8 and sigmas[-1] == 0 and bool((sigmas.diff() < 0).all())
-        assert sigmas[0] == pytest.approx(float(train_sigmas()[-1]), rel=1e-5)
-    assert len(schedule("beta", 500)) < 500, "levels that fall together count once"
-    assert schedule("ddim_uniform", 25)[0] == pytest.approx(11.68, abs=0.01)
+        assert sigmas[0] == pytest.approx(float(SDXL.sigmas()[-1]), rel=1e-5)
+    assert len(schedule("beta", 500, SDXL)) < 500, "levels that fall together count once"
+    assert schedule("ddim_uniform", 25, SDXL)[0] == pytest.approx(11.68, abs=0.01)
     with pytest.raises(ValueError, match='unknown schedule "spiral"'):
-        schedule("spiral", 4)
+        schedule("spiral", 4, SDXL)
     with pytest.raises(ValueError, match="steps is 0"):
-        schedule("normal", 0)
+        schedule("normal", 0, SDXL)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from any2pix.datagen.pairs.shards import ShardFolder
 from any2pix.loading.files import write_network_file
-from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
+from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
+from any2pix.models.backbone import SDXL, Latent
 from any2pix.training import shard_pairs
 from any2pix.training.shard_pairs import ShardPairs, load_vae
 from diffusers import AutoencoderKL
@@ -100,7 +101,7 @@ def test_latents_are_those_of_the_pictures_mirrored_or_not(open_pairs, vae):
             )
             source, target = vae.encode(shown)
             torch.testing.assert_close(found.source[row], source, atol=2e-3, rtol=2e-3)
-            torch.testing.assert_close(found.target[row], target * SDXL_SCALE, atol=2e-3, rtol=2e-3)
+            torch.testing.assert_close(found.target[row], target * SDXL.latent.scale, atol=2e-3, rtol=2e-3)
 
 
 def test_what_memory_does_not_hold_is_encoded_again(open_pairs, monkeypatch):
@@ -139,7 +140,7 @@ def test_a_vae_that_diffusers_wrote(tmp_path):
     kl = AutoencoderKL(block_out_channels=(32, 32), **blocks, scaling_factor=0.5)
     kl.save_pretrained(tmp_path)
     found, pictures = load_vae(tmp_path), torch.rand(1, 3, 16, 16)
-    assert (found.scale, found.downscale) == (0.5, 2)
+    assert found.latent == Latent(4, 0.5, 2)
     torch.testing.assert_close(found.encode(pictures), kl.encode(pictures).latent_dist.mean)
 
 

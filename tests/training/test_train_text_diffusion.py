@@ -10,8 +10,8 @@ from any2pix.datagen.toyland import Scene
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.loading.quantised import SMALLEST_WEIGHT
-from any2pix.loading.text_encoder import load_text_encoder
-from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
+from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
+from any2pix.models.backbone import SDXL
 from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
 from any2pix.training.pix2pix_config import Dropout, read_recipe
@@ -63,9 +63,9 @@ def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
     tokens = torch.tensor([[dims.bos_token_id, 5, 7, dims.eos_token_id, *[0] * 36]])
     with torch.no_grad():
         words = network.condition(tokens)
-        plain = network.predict_noise(z, t, words)
-        other_picture = network.predict_noise(z, t, words, torch.ones_like(z))
-        other_text = network.predict_noise(z, t, network.condition(tokens.roll(1, dims=1)))
+        plain = network.predict(z, t, words)
+        other_picture = network.predict(z, t, words, torch.ones_like(z))
+        other_text = network.predict(z, t, network.condition(tokens.roll(1, dims=1)))
     assert not torch.allclose(plain, other_picture) and not torch.allclose(plain, other_text)
     assert load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE).text_encoder.tokenizer is not None
 
@@ -79,15 +79,15 @@ def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
     network.eval()
     with torch.no_grad():
         network.unet.conv_in.weight[:, 4:].normal_(generator=torch.Generator().manual_seed(0))
-    state = fold_source_scale(network.unet.state_dict(), SDXL_SCALE)
+    state = fold_source_scale(network.unet.state_dict(), SDXL.latent.scale)
     written = copy.deepcopy(network)
     written.unet.load_state_dict(state)
     z, source, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([300])
     tokens = torch.zeros(1, network.text_encoder.dims.max_position_embeddings, dtype=torch.long)
     with torch.no_grad():
-        expected = network.predict_noise(z, t, network.condition(tokens), source * SDXL_SCALE)
+        expected = network.predict(z, t, network.condition(tokens), source * SDXL.latent.scale)
         torch.testing.assert_close(
-            written.predict_noise(z, t, written.condition(tokens), source), expected, rtol=1e-4, atol=1e-4
+            written.predict(z, t, written.condition(tokens), source), expected, rtol=1e-4, atol=1e-4
         )
     assert torch.equal(state["conv_in.weight"][:, :4], network.unet.conv_in.weight[:, :4])
 
@@ -140,11 +140,12 @@ def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights
 def test_without_a_text_the_picture_itself_is_the_target_where_it_is_wanted(trained):
     """Target and source as the loss is given them, with every text dropped and every picture kept, or both dropped."""
     work, out = trained
-    pairs, encoder = toyland_pairs(work, out / "vae.safetensors", 3, 4), load_text_encoder(out / TEXT_ENCODER_FILE)
+    pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4)
+    network = load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
 
     def given(dropout, unchanged):
         shares = {"image_only": 0.0, "text_only": 0.0, "both": 0.0, dropout: 1.0}
-        batches = Batches(read_recipe(pix2pix_config(dropout=shares, unchanged=unchanged)), pairs, encoder)
+        batches = Batches(read_recipe(pix2pix_config(dropout=shares, unchanged=unchanged)), pairs, network)
         target, _, _, _, source, _ = batches.encode(batches(0, torch.Generator().manual_seed(0)))
         return target, source
 
@@ -219,7 +220,7 @@ def test_pairs_are_source_and_target_of_their_instruction(trained):
         if before.style != after.style:
             assert after.style in text.lower()
     source, target = pairs.batch(index, torch.zeros(20, dtype=torch.long))
-    torch.testing.assert_close(source * SDXL_SCALE, pairs.latents[0, index[:, 0]].float())
+    torch.testing.assert_close(source * SDXL.latent.scale, pairs.latents[0, index[:, 0]].float())
     torch.testing.assert_close(target, pairs.latents[0, index[:, 1]].float())
     weight = pairs.place_weights(index, torch.ones(20, dtype=torch.long))
     torch.testing.assert_close(weight.mean(dim=(1, 2, 3)), torch.ones(20))

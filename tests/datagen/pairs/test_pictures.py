@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from any2pix.datagen.embedder import load_embedder
 from any2pix.datagen.pairs import captions as captions_stage
 from any2pix.datagen.pairs import filter as pair_filter
 from any2pix.datagen.pairs import pictures as pictures_stage
@@ -17,15 +18,8 @@ from any2pix.datagen.pairs.pictures import PaintOptions, paint_pair, paint_shard
 from any2pix.datagen.pairs.prompt_to_prompt import sample_pairs
 from any2pix.datagen.pairs.shards import ShardFolder, stream
 from any2pix.datagen.pairs.sheet import write_sheet
-from any2pix.datagen.pairs.similarity import (
-    Embedder,
-    Similarity,
-    clip_embedder,
-    load_embedder,
-    measure,
-    patch_similarity,
-)
 from any2pix.models.diffusion import Conditioning, DiffusionDims
+from any2pix.stages.similarity import Embedder, Similarity, clip_embedder, measure, patch_similarity
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,

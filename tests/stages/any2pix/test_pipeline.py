@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
+from any2pix.models.backbone import MINIATURE
 from any2pix.models.diffusion import EmbeddingDiffusion
 from any2pix.models.mm_llm import EMBED_NORM
 from any2pix.stages.any2pix import pipeline
@@ -31,6 +32,8 @@ PLAN = EditPlan(edit=torch.ones(EMBED), base=torch.eye(EMBED)[0], caption="a cat
 class Paintless(EmbeddingDiffusion):
     """A denoiser with a smooth, weak, embedding-dependent field instead of a UNet."""
 
+    backbone = MINIATURE
+
     def __init__(self):
         nn.Module.__init__(self)
         self.weight = nn.Parameter(torch.zeros(1))
@@ -41,7 +44,7 @@ class Paintless(EmbeddingDiffusion):
         self.asked.append(embedding.clone())
         return embedding
 
-    def predict_noise(self, latents, timesteps, embedding):
+    def predict(self, latents, timesteps, embedding):
         self.calls += 1
         return 0.3 * torch.tanh(latents) + 0.05 * embedding.mean(dim=1).view(-1, 1, 1, 1)
 
@@ -243,10 +246,22 @@ def test_odd_sizes_are_cropped_to_the_latent_grid(networks):
         ({"formula": "sum"}, "formula is 'sum'; choose one of: equal, released, paper"),
         ({"prior_source": "smell"}, "prior_source is 'smell'"),
         ({"steps": 0}, "steps is 0"),
-        ({"steps": 5, "start_at_step": 5}, "start_at_step is 5; it must be 0 to 4 at steps 5"),
+        ({"start_at_step": -1}, "start_at_step is -1; it must be 0 or more"),
         ({"tolerance": -1.0}, "tolerance is -1.0"),
     ],
 )
 def test_bad_options_name_the_value(change, message):
     with pytest.raises(ValueError, match=message):
         EditOptions(**change)
+
+
+def test_a_start_beyond_the_schedule_is_named(networks):
+    with pytest.raises(ValueError, match="start_at_step is 5; it must be 0 to 4 at steps 5"):
+        invert_edits(networks, [edit_of()], EditOptions(steps=5, start_at_step=5))
+
+
+def test_a_vae_of_other_latents_is_named(networks):
+    other = Autoencoder(AutoencoderDims(widths=(32, 32), blocks=1, patch=2, latent=16))
+    told = r"VAE has 16 channels, scale 0.13025 and 4 pixels a place; the miniature has 4, 0.13025 and 8"
+    with pytest.raises(ValueError, match=told):
+        replace(networks, vae=other)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from any2pix.models.autoencoder import SDXL_SCALE, Autoencoder, AutoencoderDims
-from any2pix.models.diffusion import alphas_cumprod
+from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
+from any2pix.models.backbone import MINIATURE, SDXL
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from any2pix.stages.denoiser import EditDenoiser
 from any2pix.stages.latents import decode_pictures, encode_pictures
@@ -19,6 +19,8 @@ LENGTH = 12
 class Reading(nn.Module):
     """A network that believes the clean latent to be `believes(tokens, source)`, and says so at every noise level."""
 
+    backbone = MINIATURE
+
     def __init__(self, believes):
         super().__init__()
         tokenizer = train_clip_tokenizer(INSTRUCTIONS, 600)
@@ -31,9 +33,9 @@ class Reading(nn.Module):
         self.read.append(tokens)
         return tokens
 
-    def predict_noise(self, latents, timesteps, tokens, source=None):
+    def predict(self, latents, timesteps, tokens, source=None):
         self.asked.append(timesteps)
-        alpha = alphas_cumprod()[timesteps].float().view(-1, 1, 1, 1)
+        alpha = SDXL.alphas()[timesteps].float().view(-1, 1, 1, 1)
         return (latents - alpha.sqrt() * self.believes(tokens, source)) / (1 - alpha).sqrt()
 
 
@@ -72,7 +74,7 @@ def test_the_three_predictions_are_guided_by_the_papers_formula(noise):
 
 
 def test_each_picture_gets_its_own_instruction_and_the_vaes_own_scale(vae, pictures, noise):
-    network = Reading(lambda tokens, source: source * SDXL_SCALE)
+    network = Reading(lambda tokens, source: source * SDXL.latent.scale)
     edited = edit_by_text(network, vae, pictures, INSTRUCTIONS, noise, TextEditOptions(1.0, 1.0, 4))
     torch.testing.assert_close(edited, decode_pictures(vae, encode_pictures(vae, pictures)), rtol=0, atol=0.02)
     (tokens,) = network.read  # once, not at every step
@@ -91,9 +93,9 @@ def test_edits_start_from_the_noise_and_take_the_steps(vae, pictures, noise, ste
 def test_sdedit_paints_the_caption_from_the_noisy_picture(vae, pictures, noise):
     """A network that sees no noise at all leaves picture and noise as they were put together."""
     network = Reading(None)
-    network.predict_noise = lambda latents, timesteps, tokens: torch.zeros_like(latents)
+    network.predict = lambda latents, timesteps, tokens: torch.zeros_like(latents)
     options = SDEditOptions(strength=0.5, steps=10, cfg=3.0)
-    sigma = schedule("normal", 10)[5]
+    sigma = schedule("normal", 10, SDXL)[5]
     expected = decode_pictures(vae, encode_pictures(vae, pictures) + sigma * noise)
     torch.testing.assert_close(sdedit(network, vae, pictures, INSTRUCTIONS, noise, options), expected)
 
@@ -110,9 +112,9 @@ def test_sdedit_guides_from_the_empty_prompt_to_the_caption(vae, pictures, noise
 
 @pytest.mark.parametrize(("strength", "painted"), [(0.3, 3), (0.75, 8), (1.0, 10), (0.01, 1)])
 def test_strength_is_the_share_of_the_steps(strength, painted):
-    sigmas = SDEditOptions(strength=strength, steps=10).sigmas()
+    sigmas = SDEditOptions(strength=strength, steps=10).sigmas(SDXL)
     assert len(sigmas) == painted + 1
-    assert sigmas.equal(schedule("normal", 10)[10 - painted :])
+    assert sigmas.equal(schedule("normal", 10, SDXL)[10 - painted :])
 
 
 def test_bad_input_is_named(vae, pictures, noise):

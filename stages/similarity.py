@@ -1,21 +1,18 @@
-"""CLIP similarities of picture pairs and their captions, with whatever network embeds both (InstructPix2Pix sec.
-3.1.2)."""
+"""How alike pictures and captions are in the space of a network that embeds both, CLIP or ImageBind.
+
+As in InstructPix2Pix (arXiv 2211.09800), sec. 3.1.2.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from ...loading.imagebind import load_imagebind
-from ...stages.encode import encode_images, encode_patches, encode_text
-
-MINIATURE = Path(__file__).parents[2] / "miniature" / "imagebind.safetensors"
-PUBLISHED_CLIP = "openai/clip-vit-large-patch14"  # the ViT-L/14 of the authors' metrics/clip_similarity.py
+from .encode import encode_images, encode_patches, encode_text
 
 
 @dataclass(frozen=True)
@@ -61,19 +58,6 @@ def patch_similarity(embedder: Embedder, before: Image.Image, after: Image.Image
     """How alike two pictures are place by place: the cosine of their patches, the mean over all. 1 for the same
     picture."""
     return float(F.cosine_similarity(*embedder.patches([before, after]).float(), dim=-1).mean())
-
-
-def load_embedder(place: str | Path, device="cpu", dtype=torch.float32) -> Embedder:
-    """`place`: "miniature", an ImageBind file, or a folder or name of a transformers CLIP."""
-    if place == "miniature" or Path(place).is_file():
-        return imagebind_embedder(
-            load_imagebind(MINIATURE if place == "miniature" else place, device=device, dtype=dtype)
-        )
-    from transformers import CLIPModel, CLIPProcessor
-
-    return clip_embedder(
-        CLIPModel.from_pretrained(place).to(device, dtype).eval(), CLIPProcessor.from_pretrained(place)
-    )
 
 
 def clip_embedder(model, processor) -> Embedder:
