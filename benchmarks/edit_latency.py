@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from ..evaluation.cases import EditCase, draw_cases, encode_references
-from ..evaluation.editor import MINIATURE, load_networks, options_from
+from ..evaluation.checkpoint import MINIATURE, load_networks
+from ..evaluation.options import options_from
 from ..evaluation.rates import markdown_table
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import (
@@ -192,7 +193,10 @@ def main(argv: list[str] | None = None):
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     medians = measure(
-        load_networks(arguments.miniature), options_from(arguments.options), arguments.seed, arguments.repeats
+        load_networks(arguments.miniature),
+        options_from(arguments.options, EditOptions()),
+        arguments.seed,
+        arguments.repeats,
     )
     logger.info("%s", latency_table(medians))
     if arguments.json:

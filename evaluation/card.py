@@ -1,9 +1,8 @@
 """The card of the miniature, written from what was measured: python -m any2pix.evaluation.card
 
-Reads the weight files, `training.json` of `python -m any2pix.training.miniature`, and the JSON files that
-`evaluation.edit_quality`, `.sweeps`, `.inversion`, `.tradeoff`, `.data_ablation` and `benchmarks.edit_latency` left in
-`results/`, and writes README.md beside the weights. Every number in it comes from one of these files;
-`results/notes.md`, where there is one, is taken over as it is.
+Reads the weight files, `training.json` of `python -m any2pix.training.miniature`, and what `evaluation.card_figures`,
+`.inversion`, `.data_ablation` and `benchmarks.edit_latency` left in `results/`, and writes README.md beside the weights.
+Every number in it comes from one of these files; `results/notes.md`, where there is one, is taken over as it is.
 """
 
 from __future__ import annotations
@@ -19,19 +18,9 @@ from typing import Any
 from ..datagen.drawing import SIZE
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import ATTRIBUTES, HELD_OUT
-from .card_pix2pix import ablation_section, tradeoff_section
-from .card_quality import missing, quality_section
-from .edit_quality import SHEET_EDITS
-from .editor import MINIATURE
-from .findings import (
-    PICTURE_SUFFIXES,
-    RESULTS,
-    TRAINING,
-    Findings,
-    WeightFile,
-    gather,
-    sweeps_of,
-)
+from .card_edits import edits_section, knobs_section, missing, sheet_section, tradeoff_section
+from .checkpoint import MINIATURE
+from .findings import RESULTS, TRAINING, Findings, WeightFile, gather
 from .inversion import measured_of, table
 from .rates import markdown_table
 
@@ -53,12 +42,6 @@ PURPOSES = {
     "text_encoder": "a text to what the UNet of the same name reads, as CLIP does",
     "pix2pix": "InstructPix2Pix: paints the picture it is shown as an instruction in words asks for",
 }
-SWEEPS = {
-    "alpha": "How much of the source picture's noise is kept: a higher alpha should keep the layout.",
-    "beta": "How much of the base picture's embedding is mixed in: a higher beta should keep its meaning.",
-    "prior": "With and without the refinement prior, over the aesthetic score asked of it.",
-    "prior_score": "How clean the drawing looks whose embedding is nearest to the refined one.",
-}
 
 
 def write_card(findings: Findings) -> str:
@@ -66,11 +49,11 @@ def write_card(findings: Findings) -> str:
     parts = [
         _opening(findings),
         _files(findings.weights),
-        quality_section(findings),
-        _sheet(findings),
-        _sweeps(findings),
+        edits_section(findings),
+        sheet_section(findings),
         tradeoff_section(findings),
-        ablation_section(findings),
+        knobs_section(findings),
+        _ablation(findings),
         _inversions(findings),
         _latency(findings),
         _training(findings.training),
@@ -123,51 +106,13 @@ The sizes of each network travel in the metadata of its file:
 </details>"""
 
 
-def _sheet(findings: Findings) -> str:
-    plots = {name for record in findings.sweeps.values() for name in sweeps_of(record)}
-    plots |= {Path(name).stem for name in (*findings.inversions, *findings.tradeoffs)}
-    sheets = sorted(name for name in findings.pictures if Path(name).stem not in plots)
-    of_words = [name for name in sheets if "pix2pix" in name]
-    blocks = [f"![{SHEET_EDITS} edits]({RESULTS}/{name})" for name in sheets if name not in of_words]
-    if of_words:
-        blocks.append("The same of InstructPix2Pix: source, result, and the words it was given.")
-        blocks += [f"![{SHEET_EDITS} edits of InstructPix2Pix]({RESULTS}/{name})" for name in of_words]
-    if not blocks:
-        return ""
-    shown = "\n\n".join(blocks)
-    return f"""## {SHEET_EDITS} edits, chosen by the seed and not by hand
-
-Source, references, result. Green: the judge sees what was wanted; below it the LLM's caption.
-
-{shown}"""
-
-
-def _sweeps(findings: Findings) -> str:
-    title = "## What the knobs do\n\n"
-    if not findings.sweeps:
-        return title + missing(f"python -m any2pix.evaluation.sweeps --seed 1 --out miniature/{RESULTS}")
-    blocks = []
-    for file, record in findings.sweeps.items():
-        of = f"seed {record['seed']}, {record['samples']} edits of each kind, {record['split']} split"
-        blocks.append(f"`{file}`: {of}. ± is the standard error.")
-        blocks += [_sweep(name, part, findings.pictures) for name, part in sweeps_of(record).items()]
-    return title + "\n\n".join(blocks)
-
-
-def _sweep(name: str, part: Mapping[str, Any], pictures: frozenset[str]) -> str:
-    rows = [
-        (f"{value:g}", *(_cell(rates[place]) for rates in part["curves"].values()))
-        for place, value in enumerate(part["values"])
+def _ablation(findings: Findings) -> str:
+    """InstructPix2Pix trained on parts of its data."""
+    blocks = [
+        f"```\n{record['command']}\n```\n\n{markdown_table(record['columns'], record['rows'])}"
+        for record in findings.ablations.values()
     ]
-    levels = "; ".join(f"{title}: {_cell(rate)}" for title, rate in part["levels"].items())
-    plots = [f"![{name}]({RESULTS}/{name}{suffix})" for suffix in PICTURE_SUFFIXES if name + suffix in pictures]
-    table = markdown_table((part["knob"], *part["curves"]), rows)
-    return "\n\n".join(filter(None, (f"### {name.replace('_', ' ')}", SWEEPS.get(name), *plots, table, levels)))
-
-
-def _cell(rate: Mapping[str, Any]) -> str:
-    error = "" if rate["error"] is None else f" ± {rate['error']:.2f}"
-    return f"{rate['mean']:.2f}{error}"
+    return "## What the training pairs of InstructPix2Pix are worth\n\n" + "\n\n".join(blocks) if blocks else ""
 
 
 def _inversions(findings: Findings) -> str:
@@ -182,7 +127,7 @@ def _inversions(findings: Findings) -> str:
 ```
 
 {record["samples"]} held-out pictures, unedited; the fixed point with {options}. PSNR, in brackets how far below the VAE's
-own round trip of {_cell(record["vae psnr"])} dB, error of the latent, network calls of the inversion a step.""")
+own round trip of {record["vae psnr"]["mean"]:.2f} dB, error of the latent, network calls of the inversion a step.""")
         blocks += [f"![inversion]({RESULTS}/{plot})"] if plot in findings.pictures else []
         blocks.append(table(measured_of(record)))
     return "## How exactly a picture comes back from its noise\n\n" + "\n\n".join(blocks) if blocks else ""
@@ -262,8 +207,8 @@ def _limits(findings: Findings) -> str:
   Photographs, faces, other subjects and other sounds mean nothing to it.
 - Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, several at once, or to paint from nothing.
 - The judge saw drawings of the same generator as the networks did, so its agreement is optimistic: look at the sheet.
-- Figures were measured outside ComfyUI, with an earlier pipeline that drew one stream of noise for all edits. The next
-  report measures them with `stages/any2pix/pipeline.py`, where each edit has noise of its own."""
+- The pictures were painted outside ComfyUI, by the pipelines in `stages/`; `tests/comfyui/test_graph_and_pipeline.py`
+  holds that graphs give the same ones."""
     return f"{text}\n\n{findings.notes}" if findings.notes else text
 
 

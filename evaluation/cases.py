@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..datagen.instructions import ATTRIBUTE, EDIT_KINDS, GIVEN, EditSample, ReferenceSpec, sample_edit
+from ..datagen.plain_text import text_instruction, without_base_mark
 from ..datagen.sounds import synthesize
 from ..datagen.toyland import TEST_SEEDS_FROM, Scene, render
 from ..models.imagebind import ImageBind
@@ -17,6 +18,7 @@ from ..stages.encode import encode_audio, encode_image, encode_text
 from ..stages.types import Reference, References
 
 SPLITS = ("test", "validation")
+WORDING_STREAM = 3  # of a case's random numbers, for the choices that its words leave open
 VALIDATION_STREAM = 910_000  # first number of the seed of validation draws, which no training script uses
 
 
@@ -102,3 +104,20 @@ def encode_references(imagebind: ImageBind, case: EditCase) -> References:
         else:
             references.append(Reference(encode_text(imagebind, spec.content), "text", None, spec.label))
     return tuple(references)
+
+
+def can_be_said(case: EditCase) -> bool:
+    """Whether the case counts for an editor that reads words alone: every edit once, not once for each way of giving
+    it."""
+    return case.sample.source is not None and case.modality in ("text", "mixed")
+
+
+def in_words(case: EditCase) -> str:
+    """The instruction of a case without marks. Where nothing but the picture to edit has one, it is the case's own
+    sentence; else the same edit asked for in other words, those that the training knows."""
+    sample = case.sample
+    rng = np.random.default_rng((case.sound_seed, WORDING_STREAM))
+    base = sample.references[sample.base_index].mark
+    if any(other.mark in sample.instruction for other in sample.references if other.mark != base):
+        return text_instruction(rng, sample.source, sample.target)
+    return without_base_mark(sample.instruction, base, rng)

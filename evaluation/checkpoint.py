@@ -9,23 +9,51 @@ from pathlib import Path
 import torch
 
 from ..loading.autoencoder import load_autoencoder
+from ..loading.diffusion import load_embedding_diffusion
+from ..loading.imagebind import load_imagebind
+from ..loading.llm import load_llm
 from ..loading.pix2pix import load_text_diffusion
+from ..loading.prior import load_prior
 from ..models.autoencoder import Autoencoder
 from ..models.judge import Judge
 from ..models.text_diffusion import TextDiffusion
 from ..stages.any2pix.pipeline import Networks
-from .editor import MINIATURE, load_networks
 from .judge import load_judge
-from .pix2pix import load_pix2pix
 
+MINIATURE = Path(__file__).resolve().parent.parent / "miniature"
 JUDGE = "judge.safetensors"
+PIX2PIX = ("pix2pix.safetensors", "pix2pix_text_encoder.safetensors")
+
+
+def load_networks(folder: Path = MINIATURE) -> Networks:
+    """All networks of a folder of files named as in miniature/."""
+    folder = Path(folder)
+    return Networks(
+        imagebind=load_imagebind(folder / "imagebind.safetensors"),
+        llm=load_llm(folder / "llm.safetensors"),
+        diffusion=load_embedding_diffusion(folder / "unet.safetensors", folder / "adapter.safetensors"),
+        vae=load_autoencoder(folder / "vae.safetensors"),
+        prior=load_prior(folder / "prior.safetensors"),
+    )
+
+
+def has_pix2pix(folder: Path) -> bool:
+    """Whether an InstructPix2Pix lies in a folder of files named as in miniature/."""
+    return all((folder / name).is_file() for name in PIX2PIX)
+
+
+def load_pix2pix(folder: Path) -> TextDiffusion:
+    """The InstructPix2Pix of a folder of files named as in miniature/."""
+    return load_text_diffusion(*(folder / name for name in PIX2PIX), source=True)
 
 
 class Checkpoint:
     """The networks of a folder of files named as in miniature/, each read when it is first asked for."""
 
-    def __init__(self, folder: Path = MINIATURE, device: str = "cpu"):
+    def __init__(self, folder: Path = MINIATURE, device: str = "cpu", pix2pix: Path | None = None):
+        """`pix2pix`: where the InstructPix2Pix lies; None: with the others."""
         self.folder, self.device = Path(folder), torch.device(device)
+        self.pix2pix_folder = Path(pix2pix or folder)
 
     @cached_property
     def networks(self) -> Networks:
@@ -35,11 +63,13 @@ class Checkpoint:
 
     @cached_property
     def vae(self) -> Autoencoder:
+        if "networks" in vars(self):
+            return self.networks.vae
         return load_autoencoder(self.folder / "vae.safetensors").to(self.device)
 
     @cached_property
     def pix2pix(self) -> TextDiffusion:
-        return load_pix2pix(self.folder).to(self.device)
+        return load_pix2pix(self.pix2pix_folder).to(self.device)
 
     @cached_property
     def text_diffusion(self) -> TextDiffusion:

@@ -24,23 +24,21 @@ import numpy as np
 import torch
 import yaml
 
-from ..datagen.embedder import load_embedder
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.pairs import captions, filter, pictures, sheet
 from ..datagen.pairs.arguments import positive
 from ..datagen.pairs.shards import KEPT, ShardFolder
-from ..datagen.toyland import caption
-from ..loading.autoencoder import load_autoencoder
-from ..models.judge import Judge
+from ..loading.imagebind import load_imagebind
 from ..stages.pix2pix.pipeline import TextEditOptions
-from ..stages.similarity import Embedder, measure
-from .cases import EditCase, draw_cases
-from .editor import MINIATURE
-from .judge import load_judge
-from .pix2pix import FILES, can_be_said, load_pix2pix, pix2pix_editor, sources_of
+from ..stages.similarity import imagebind_embedder
+from .case import Case
+from .checkpoint import JUDGE, MINIATURE, PIX2PIX, Checkpoint
+from .datasets import Draw, load_cases
+from .methods import PIX2PIX as METHOD
+from .methods import build_method
+from .metrics import Tools
 from .rates import Rate, markdown_table
-from .scoring import grade_outcomes
-from .sheet import to_picture
+from .run import edit_and_measure
 
 logger = logging.getLogger(__name__)
 SHARES = (0.1, 0.5, 1.0)  # of the filtered pairs, each share within the next
@@ -48,6 +46,8 @@ SETS = "pairs"  # name of the shards of a drawn set
 TRAINER = "any2pix.training.train_instructpix2pix"  # run as a command: the evaluation does not build on the training
 TRAINER_CONFIG = Path(__file__).parents[1] / "training" / "recipes" / "instructpix2pix" / "miniature.yaml"
 START = {"unet": "text_unet.safetensors", "text_encoder": "text_encoder.safetensors", "vae": "vae.safetensors"}
+IMAGEBIND = "imagebind.safetensors"
+FIGURES = ("done", "kept", "direction", "image_similarity")
 COLUMNS = ("pairs", "number", "edit done", "others kept", "direction", "image similarity")
 
 
@@ -152,40 +152,36 @@ def train(config: dict, run: Path, out: Path) -> None:
         raise RuntimeError(f"The training in {run} ended with status {status}; its output above says why.")
 
 
-def judge_edits(
-    folder: Path, miniature: Path, judge: Judge, embedder: Embedder, cases: Sequence[EditCase], seed: int
-) -> dict[str, Rate]:
+def measure_edits(folder: Path, miniature: Path, cases: Sequence[Case], seed: int, device: str) -> dict[str, Rate]:
     """The figures of the InstructPix2Pix in `folder`."""
-    editor = pix2pix_editor(load_pix2pix(folder), load_autoencoder(miniature / START["vae"]), seed=seed)
-    graded = grade_outcomes(judge, cases, editor(cases))
-    similar = []
-    for one, source in zip(graded, sources_of(cases), strict=True):
-        sample = one.case.sample
-        pair = to_picture(source), to_picture(one.outcome.image)
-        similar += measure(embedder, [pair], caption(sample.source), caption(sample.target))
+    checkpoint = Checkpoint(miniature, device, pix2pix=folder)
+    imagebind = load_imagebind(miniature / IMAGEBIND, device=device)
+    tools = Tools(checkpoint.judge, imagebind_embedder(imagebind))
+    method = build_method(METHOD, checkpoint, seed, [])
+    shown = list(edit_and_measure(cases, [method], None, tools, FIGURES))
+    kinds = {kind: [one for one in shown if one.case.tags["kind"] == kind] for kind in EDIT_KINDS}
     return {
-        "done": Rate.of(one.grade.done for one in graded),
-        "kept": Rate.of(one.grade.kept for one in graded),
-        "direction": Rate.of(found.direction for found in similar),
-        "image_image": Rate.of(found.image_image for found in similar),
-        **{f"done/{kind}": Rate.of(g.grade.done for g in graded if g.case.row == kind) for kind in EDIT_KINDS},
+        **{name: Rate.of(one.values[name] for one in shown) for name in FIGURES},
+        **{f"done/{kind}": Rate.of(one.values["done"] for one in of) for kind, of in kinds.items()},
     }
 
 
-def measure_set(run: Path, pairs: Path, miniature: Path, sizes: Sizes, cases: Sequence[EditCase]) -> dict[str, dict]:
+def measure_set(
+    run: Path, pairs: Path, miniature: Path, sizes: Sizes, cases: Sequence[Case], device: str = "cpu"
+) -> dict[str, dict]:
     """Train on a set and judge, or read back what was measured on the same networks and edits."""
     out = run / "out"
     out.mkdir(parents=True, exist_ok=True)
     train(training_config(pairs, miniature, sizes), run, out)
-    judge_file, embedder_file = miniature / "judge.safetensors", miniature / "imagebind.safetensors"
+    measured_with = (miniature / JUDGE, miniature / IMAGEBIND)
     digest = hashlib.sha256(f"{sizes.samples} {sizes.seed} {TextEditOptions()}".encode())
-    for file in (*(out / name for name in FILES), judge_file, embedder_file):
+    for file in (*(out / name for name in PIX2PIX), *measured_with):
         digest.update(file.read_bytes())
     made_from = digest.hexdigest()[:12]
     place = run / "figures.json"
     if place.exists() and (record := json.loads(place.read_text()))["made_from"] == made_from:
         return record["figures"]
-    rates = judge_edits(out, miniature, load_judge(judge_file), load_embedder(embedder_file), cases, sizes.seed)
+    rates = measure_edits(out, miniature, cases, sizes.seed, device)
     figures = {name: rate.to_dict() for name, rate in rates.items()}
     place.write_text(json.dumps({"made_from": made_from, "figures": figures}, indent=1) + "\n")
     return figures
@@ -194,7 +190,7 @@ def measure_set(run: Path, pairs: Path, miniature: Path, sizes: Sizes, cases: Se
 def table_row(name: str, count: int, figures: dict[str, dict]) -> list[str]:
     """The cells of COLUMNS."""
     rates = {key: Rate(**value) for key, value in figures.items()}
-    plain = [f"{rates[key].mean:.3f} ± {rates[key].error:.3f}" for key in ("direction", "image_image")]
+    plain = [f"{rates[key].mean:.3f} ± {rates[key].error:.3f}" for key in ("direction", "image_similarity")]
     return [name, str(count), rates["done"].percent(), rates["kept"].percent(), *plain]
 
 
@@ -205,14 +201,15 @@ def command_of(sizes: Sizes) -> str:
     return " ".join(["python -m any2pix.evaluation.data_ablation --work DIR --json FILE", *flags])
 
 
-def ablate(work: Path, miniature: Path, sizes: Sizes) -> dict:
+def ablate(work: Path, miniature: Path, sizes: Sizes, device: str = "cpu") -> dict:
     """Pairs, trainings, figures; returns the table in the form of the miniature's card, with what lies behind it."""
     totals = make_pairs(work, miniature, sizes)
-    cases = [case for case in draw_cases(sizes.seed, sizes.samples, rows=EDIT_KINDS) if can_be_said(case)]
+    drawn = load_cases("toyland", Draw("seen", sizes.seed, sizes.samples, EDIT_KINDS))
+    cases = [case for case in drawn if case.words]
     figures, rows = {}, []
     for name, (pairs, count) in draw_sets(work, sizes.seed).items():
         logger.info("%s: %d pairs", name, count)
-        figures[name] = measure_set(work / "runs" / pairs.folder.name, pairs.folder, miniature, sizes, cases)
+        figures[name] = measure_set(work / "runs" / pairs.folder.name, pairs.folder, miniature, sizes, cases, device)
         rows.append(table_row(name, count, figures[name]))
         logger.info("%s", markdown_table(COLUMNS, rows))
     return {
@@ -233,6 +230,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--work", type=Path, required=True, help="folder for pairs, trainings and figures")
     parser.add_argument("--json", type=Path, help="file for the table and the figures")
     parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--device", default="cpu", help="where edits are painted (default: %(default)s)")
     for name, value in vars(plain).items():
         kind = {"nargs": len(value), "type": float} if isinstance(value, tuple) else {"type": positive}
         parser.add_argument(f"--{name.replace('_', '-')}", **kind, default=value, help="default: %(default)s")
@@ -240,7 +238,7 @@ def main(argv: list[str] | None = None) -> dict:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     values = {name: getattr(given, name) for name in vars(plain)}
     sizes = Sizes(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    record = ablate(given.work, given.miniature, sizes)
+    record = ablate(given.work, given.miniature, sizes, given.device)
     if given.json:
         given.json.write_text(json.dumps(record, indent=1) + "\n")
     return record

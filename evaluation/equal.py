@@ -135,8 +135,8 @@ def _curve(frame: DataFrame, method: str, metric: str, scenes: Sequence[str]) ->
     return wide.loc[list(dict.fromkeys(part["setting"])), list(scenes)].to_numpy()
 
 
-def equal_table(comparisons: Sequence[tuple[str, str, str, AtEqual]]) -> str:
-    """A line for every level and the mean over them, in markdown."""
+def equal_table(comparisons: Sequence[tuple[str, str, str, AtEqual]], each_level: bool = True) -> str:
+    """A line for every level and the mean over them, or for the mean alone, in markdown."""
     rows = []
     for one, other, what, found in comparisons:
         if not len(found.levels):
@@ -144,9 +144,9 @@ def equal_table(comparisons: Sequence[tuple[str, str, str, AtEqual]]) -> str:
             continue
         names = [*(f"{level:.3f}" for level in found.levels), "mean"]
         kept = [*zip(found.first, found.second, strict=True), (found.first.mean(), found.second.mean())]
-        differences = zip(names, kept, found.differences, found.intervals, strict=True)
+        differences = list(zip(names, kept, found.differences, found.intervals, strict=True))
         rows += [
             (one, other, what, name, f"{a:.3f}", f"{b:.3f}", f"{difference:+.3f} [{low:+.3f}, {high:+.3f}]")
-            for name, (a, b), difference, (low, high) in differences
+            for name, (a, b), difference, (low, high) in differences[0 if each_level else -1 :]
         ]
     return markdown_table(("first", "second", "kept", "at", "by first", "by second", "first - second"), rows)

@@ -8,13 +8,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
 from ..loading.files import META_DIMS, META_KIND, META_TOKENIZER
 from ..loading.quantised import SCALE_SUFFIX
 from .rates import Rate
+from .report import with_columns
+from .results import read_rows
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RESULTS, TRAINING, NOTES = "results", "training.json", "notes.md"
 PICTURE_SUFFIXES = (".png", ".jpg")
@@ -22,7 +27,7 @@ PICTURE_SUFFIXES = (".png", ".jpg")
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a safetensors file says of itself; no tensor is read."""
+    """What the header of a safetensors file holds; no tensor is read."""
 
     name: str
     kind: str
@@ -53,15 +58,13 @@ def read_weight_file(path: Path) -> WeightFile:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the card is written from. Records of `results/` by file name, told apart by what they hold."""
+    """All that the card is written from. Records and rows of `results/` by file name, without the ending for rows."""
 
     weights: tuple[WeightFile, ...]
     training: dict[str, dict]
-    quality: dict[str, dict]
-    sweeps: dict[str, dict]
+    rows: dict[str, DataFrame]
     latency: dict[str, dict]
     inversions: dict[str, dict]
-    tradeoffs: dict[str, dict]
     ablations: dict[str, dict]  # ready tables: columns, rows, command
     pictures: frozenset[str]  # names in results/
     notes: str
@@ -78,25 +81,13 @@ def gather(miniature: Path) -> Findings:
     return Findings(
         weights=tuple(map(read_weight_file, files)),
         training=json.loads(training.read_text()) if training.is_file() else {},
-        quality={name: record for name, record in records.items() if "judge and vae" in record},
-        sweeps={name: record for name, record in records.items() if sweeps_of(record)},
+        rows={path.stem: with_columns(read_rows([path])) for path in sorted(results.glob("*.parquet"))},
         latency={name: record for name, record in records.items() if "bare UNet" in record},
         inversions={name: record for name, record in records.items() if "inversions" in record},
-        tradeoffs={name: record for name, record in records.items() if "tradeoff" in record},
         ablations={name: record for name, record in records.items() if {"columns", "rows", "command"} <= record.keys()},
         pictures=frozenset(path.name for path in results.glob("*") if path.suffix in PICTURE_SUFFIXES),
         notes=notes.read_text().strip() if notes.is_file() else "",
     )
-
-
-def sweeps_of(record: Mapping[str, Any]) -> dict[str, dict]:
-    return {name: part for name, part in record.items() if isinstance(part, dict) and "curves" in part}
-
-
-def main_quality(findings: Findings) -> str | None:
-    """The record the card's table is made of: of the test split, with the LLM's own embeddings, of most samples."""
-    own = {n: r for n, r in findings.quality.items() if r["split"] == "test" and not r["oracle"]}
-    return max(own, key=lambda name: own[name]["samples"], default=None)
 
 
 def rates_of(group: Mapping[str, Mapping]) -> dict[str, Rate]:

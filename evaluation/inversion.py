@@ -9,6 +9,7 @@ choosing.
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -28,13 +29,11 @@ from ..stages.latents import decode_pictures, encode_pictures
 from ..stages.length import to_length
 from ..stages.preprocess import image_to_tensor
 from ..stages.sample import SCHEDULES, sample_euler, schedule
-from .arguments import evaluation_parser
-from .cases import VALIDATION_STREAM, picture_of
-from .checkpoint import Checkpoint
+from .cases import SPLITS, VALIDATION_STREAM, picture_of
+from .checkpoint import MINIATURE, Checkpoint
 from .findings import rates_of
 from .metrics.fidelity import psnr
 from .rates import Rate, markdown_table
-from .scoring import held_out_pictures
 
 logger = logging.getLogger(__name__)
 STEPS = (5, 10, 20, 50)
@@ -42,7 +41,7 @@ USUAL_STEPS = 20  # at which every scheduler is compared
 CURVES = ("normal", "karras")  # schedulers over all of STEPS
 CFGS = (1.0, 5.0)
 FLIPPED_START = 1e-4  # stock FlipSigmas puts it in the place of 0, where euler cannot be
-VALIDATION_PICTURES = 78  # of the stream of the validation pictures
+HELD_OUT_PICTURES, VALIDATION_PICTURES = 77, 78  # of the streams of the pictures
 
 Inversion = Callable[[GuidedDenoiser, Tensor, Tensor], Tensor]
 
@@ -96,11 +95,11 @@ def ways(options: InversionOptions) -> dict[str, Inversion]:
 
 def load_source(networks: Networks, seed: int, count: int, split: str = "test") -> Source:
     """Held-out pictures of Toyland, or with split "validation" others, as the networks see them."""
-    if split == "test":
-        _, pictures = held_out_pictures(seed, count)
-    else:
-        rng = np.random.default_rng((VALIDATION_STREAM, seed, VALIDATION_PICTURES))
-        pictures = torch.stack([picture_of(sample_scene(rng, "train")) for _ in range(count)])
+    held_out = split == "test"
+    rng = np.random.default_rng(
+        (seed, HELD_OUT_PICTURES) if held_out else (VALIDATION_STREAM, seed, VALIDATION_PICTURES)
+    )
+    pictures = torch.stack([picture_of(sample_scene(rng, "test" if held_out else "train")) for _ in range(count)])
     latents = encode_pictures(networks.vae, pictures)
     with torch.no_grad():
         shown = image_to_tensor(pictures, networks.imagebind.dims.image_size).to(latents.device)
@@ -211,7 +210,12 @@ def plot(measured: Sequence[Measured], ceiling: Rate, path: Path):
 
 
 def main(argv: list[str] | None = None):
-    parser = evaluation_parser(__doc__, 4, "pictures")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=4, help="pictures (default: %(default)s)")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
     parser.add_argument("--schedulers", nargs="+", choices=SCHEDULES, default=SCHEDULES)
     parser.add_argument("--cfg", nargs="+", type=float, default=CFGS)
     parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)

@@ -23,7 +23,7 @@ from ..stages.pix2pix.pipeline import SDEditOptions, TextEditOptions, edit_by_te
 from ..stages.steps import chunks_alike
 from .case import Case, Method, Output
 from .checkpoint import Checkpoint
-from .editor import options_from
+from .options import options_from
 
 logger = logging.getLogger(__name__)
 COPY, PAINTER, ANY2PIX, PIX2PIX, SDEDIT = "copy", "painter", "any2pix", "pix2pix", "sdedit"

@@ -20,10 +20,9 @@ from tqdm import tqdm
 from ..datagen.embedder import load_embedder
 from ..stages.similarity import imagebind_embedder
 from .case import Case, Method, Output
-from .checkpoint import Checkpoint
+from .checkpoint import MINIATURE, Checkpoint
 from .datasets import Draw, load_cases
 from .datasets.toyland import FINAL, SPLITS
-from .editor import MINIATURE
 from .gallery import Gallery
 from .methods import DEFAULTS, TITLES, build_method
 from .metrics import METRICS, Tools

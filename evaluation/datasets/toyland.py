@@ -14,10 +14,9 @@ from ...datagen.instructions import ReferenceSpec
 from ...datagen.toyland import TEST_SEEDS_FROM, Scene, caption
 from ...stages.sources import Source
 from ..case import Case
-from ..cases import ROWS, EditCase, cases_of_row, draw_cases, picture_of, sound_of
+from ..cases import ROWS, EditCase, can_be_said, cases_of_row, draw_cases, in_words, picture_of, sound_of
 from ..judge import ATTRIBUTES
 from ..metrics.fidelity import changed_region
-from ..pix2pix import can_be_said, in_words
 from . import Draw, dataset
 
 SPLITS = ("validation", "seen", "final")

@@ -23,7 +23,7 @@ STEPS = ("encode picture", "paint", "decode")
 @dataclass(frozen=True)
 class TextEditOptions:
     """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, the best on validation
-    edits (`evaluation.pix2pix_options`). `scheduler`: one of stages.sample.SCHEDULES."""
+    edits. `scheduler`: one of stages.sample.SCHEDULES."""
 
     text_guidance: float = 3.0
     image_guidance: float = 2.0

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from any2pix.evaluation.editor import MINIATURE, load_networks
-from any2pix.evaluation.pix2pix import load_pix2pix
+from any2pix.evaluation.checkpoint import MINIATURE, load_networks, load_pix2pix
 from any2pix.loading.adapter import load_adapter
 from any2pix.loading.diffusion import build_unet, load_unet
 from any2pix.loading.kinds import KINDS

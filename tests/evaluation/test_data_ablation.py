@@ -19,7 +19,7 @@ from any2pix.evaluation.rates import Rate
 from any2pix.training.recipe_files import load_recipe
 from PIL import Image
 
-RATES = {name: Rate(0.5, 0.1, 20) for name in ("done", "kept", "direction", "image_image")}
+RATES = {name: Rate(0.5, 0.1, 20) for name in ("done", "kept", "direction", "image_similarity")}
 
 
 def stage(folder, name, counts):
@@ -81,13 +81,11 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     judged = []
 
     def train(config, run, out):
-        for name in data_ablation.FILES:
+        for name in data_ablation.PIX2PIX:
             (out / name).write_bytes(str(config["loop"]["steps"]).encode())
 
     monkeypatch.setattr(data_ablation, "train", train)
-    monkeypatch.setattr(data_ablation, "load_judge", lambda path: None)
-    monkeypatch.setattr(data_ablation, "load_embedder", lambda path: None)
-    monkeypatch.setattr(data_ablation, "judge_edits", lambda *given: judged.append(given) or RATES)
+    monkeypatch.setattr(data_ablation, "measure_edits", lambda *given: judged.append(given) or RATES)
     for steps, times in ((3, 1), (3, 1), (4, 2)):
         found = measure_set(tmp_path / "run", tmp_path / "set", tmp_path, Sizes(train_steps=steps), [])
         assert found == {name: rate.to_dict() for name, rate in RATES.items()} and len(judged) == times

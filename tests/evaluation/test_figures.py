@@ -8,9 +8,8 @@ import pytest
 import torch
 from any2pix.evaluation.case import Case, Output
 from any2pix.evaluation.cases import draw_cases
-from any2pix.evaluation.checkpoint import Checkpoint
+from any2pix.evaluation.checkpoint import MINIATURE, Checkpoint
 from any2pix.evaluation.datasets.toyland import case_of
-from any2pix.evaluation.editor import MINIATURE
 from any2pix.evaluation.judge import load_judge, probabilities
 from any2pix.evaluation.methods import painter
 from any2pix.evaluation.metrics import METRICS, Tools, metric

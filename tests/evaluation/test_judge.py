@@ -5,7 +5,7 @@ import pytest
 import torch
 from any2pix.datagen.toyland import ATTRIBUTES as LABELS
 from any2pix.datagen.toyland import render, sample_scene
-from any2pix.evaluation.editor import MINIATURE
+from any2pix.evaluation.checkpoint import MINIATURE
 from any2pix.evaluation.judge import ATTRIBUTES, JUDGE_KIND, load_judge, verdicts
 from any2pix.loading.files import CheckpointError, write_network_file
 from any2pix.models.judge import Judge, JudgeDims
