@@ -146,6 +146,8 @@ def tidy_nodes(nodes: list[dict]) -> None:
     for node in nodes:
         for key in ("cnr_id", "aux_id", "ver"):
             node["properties"].pop(key, None)
+        if not node.get("widgets_values", True):  # the page saves none or an empty list, by what it had open before
+            del node["widgets_values"]
         if models := models_of(node):
             node["properties"]["models"] = models
         for key in ("pos", "size"):
