@@ -3,10 +3,11 @@
 All numbers are in the page's pixels at zoom 1.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import workflow_sizes as sizes
-from workflow_parts import Group, Plan
+from workflow_parts import Group, Item, Plan
 from workflow_sizes import NODE_TITLE
 
 BYPASSED = 4  # the page's mode of a node that is switched off
@@ -15,6 +16,8 @@ LOADER_COLORS = ("#323", "#535")  # the page's own purple
 NOTE_COLORS = ("#333", "#222")  # dark: Vue nodes write notes in grey and their links in blue
 GROUP_TITLE, GROUP_LETTER = 58, 12  # with room for the pack's badge above a node; the width of a letter
 PADDING, NODE_GAP, COLUMN_GAP, GROUP_GAP, ROW_GAP = 30, 48, 80, 80, 110  # wires run in between
+
+Stack = tuple[Item, ...]
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,38 @@ class Layout:
 def place(plan: Plan, measured: dict[str, list[float]], notes: dict[str, str]) -> Layout:
     """`measured`: name of a node -> width and height that the page asks for it; `notes`: name -> its text."""
     layout, y = Layout({}, {}, []), 0.0
+
+    def put(into: Layout, stack: Stack, left: float, top: float) -> tuple[float, float]:
+        """Puts a stack into a layout -> its width, where its room ends below."""
+        widest = 0.0
+        for item in stack:
+            if isinstance(item, Group):
+                width, height = place_group(into, plan, item, measured, left, top)
+            else:
+                width, height = place_note(into, item, notes[item], left, top)
+            top += height + GROUP_GAP
+            widest = max(widest, width)
+        return widest, top
+
     for row in plan.rows:
+        stacks = [stack if isinstance(stack, tuple) else (stack,) for stack in row]
         x, lowest = 0.0, y
-        for stack in row:
-            top, widest = y, 0.0
-            for item in stack if isinstance(stack, tuple) else (stack,):
-                if isinstance(item, Group):
-                    width, height = place_group(layout, plan, item, measured, x, top)
-                else:
-                    width, height = place_note(layout, item, notes[item], x, top)
-                top += height + GROUP_GAP
-                widest = max(widest, width)
-            x += widest + GROUP_GAP
-            lowest = max(lowest, top)
+        for stack in lowered(stacks, lambda stack: put(Layout({}, {}, []), stack, 0.0, 0.0)[1]):
+            width, bottom = put(layout, stack, x, y)
+            x += width + GROUP_GAP
+            lowest = max(lowest, bottom)
         y = lowest + ROW_GAP - GROUP_GAP
     return layout
+
+
+def lowered(stacks: list[Stack], height: Callable[[Stack], float]) -> Iterator[Stack]:
+    """The stacks of a row; notes stand beside each other where they would be much taller than the groups."""
+    groups = max((height(stack) for stack in stacks if isinstance(stack[0], Group)), default=0.0)
+    for stack in stacks:
+        if isinstance(stack[0], Group) or height(stack) <= groups + ROW_GAP:
+            yield stack
+        else:
+            yield from ((note,) for note in stack)
 
 
 def place_group(
@@ -96,7 +116,6 @@ def place_group(
 
 def place_note(layout: Layout, name: str, text: str, left: float, top: float) -> tuple[float, float]:
     """A note as tall as its text -> width and height of the room for it."""
-    size = (sizes.NOTE_WIDTH, sizes.note_height(text))
-    room = round(sizes.NOTE_GROWTH * size[1])
+    size, room = (sizes.NOTE_WIDTH, sizes.note_height(text)), sizes.note_room(text)
     layout.notes[name] = Box((left, top + NODE_TITLE), size, room, "Knobs" if name.startswith("knobs") else "Read me")
     return size[0], room + NODE_TITLE
