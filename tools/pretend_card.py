@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_iter
 from typing_extensions import Self
 
 CARD = torch.device("cuda", 0)
+FILLS = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.zero_, torch.Tensor.fill_}
 HOST_BYTES = 64 * 2**30  # of the pretended computer's own memory
 
 
@@ -35,6 +36,8 @@ class ByteCounter(TorchDispatchMode):
         self.sizes: dict[int, int] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function is torch.ops.prim.device.default:  # asked at every turn
+            return args[0].fake_device
         result = function(*args, **(kwargs or {}))
         for value in tree_iter(result):
             if isinstance(value, torch.Tensor) and value.device.type == CARD.type:
@@ -58,10 +61,16 @@ class ByteCounter(TorchDispatchMode):
         self.used -= self.sizes.pop(key)
 
 
-class FusedAttention(TorchFunctionMode):
-    """Attention as the fused kernels of every GPU in use do it: the scores are never all in memory."""
+class Shortcuts(TorchFunctionMode):
+    """Attention as the fused kernels of every GPU in use do it: the scores are never all in memory. And what only
+    changes numbers, or looks at them once more, is not done: there are none, and networks of full size have thousands
+    of weights."""
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if function in FILLS or (function is torch.Tensor.detach and torch.is_inference_mode_enabled()):
+            return args[0]
         if function is not F.scaled_dot_product_attention:
             return function(*args, **(kwargs or {}))
         query, key, value = args[:3]
@@ -106,7 +115,7 @@ class PretendCard:
         self._stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         # a FakeTensorMode keeps single numbers real, and would send them to a real card
         self._stack.enter_context(mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", -1))
-        for mode in (fake_tensor.FakeTensorMode(), FusedAttention(), self.counter):
+        for mode in (fake_tensor.FakeTensorMode(), Shortcuts(), self.counter):
             self._stack.enter_context(mode)
         return self
 
@@ -125,8 +134,8 @@ def _apply(self: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
         for child in self.children():
             child._apply(change)
     for name, parameter in self._parameters.items():
-        if parameter is not None:
-            self._parameters[name] = nn.Parameter(change(parameter), requires_grad=False)
+        if parameter is not None and (changed := change(parameter)) is not parameter:
+            self._parameters[name] = nn.Parameter(changed, requires_grad=False)
     for name, buffer in self._buffers.items():
         if buffer is not None:
             self._buffers[name] = change(buffer)
