@@ -58,11 +58,17 @@ def edit(small_card):
     return graphs.edit_graph(small_card.get("/object_info"))
 
 
+@pytest.fixture
+def brief(edit):
+    """The edit, every network of it, in few steps."""
+    return graphs.in_few_steps(edit)
+
+
 @pytest.fixture(scope="module")
 def roomy(small_card):
-    """The edit's picture where everything fits."""
+    """The brief edit's picture where everything fits."""
     client = Client(small_card.url)
-    run = client.run(graphs.edit_graph(small_card.get("/object_info")))
+    run = client.run(graphs.in_few_steps(graphs.edit_graph(small_card.get("/object_info"))))
     loads = client.get("/small_card")["loads"]
     empty(client)
     client.close()
@@ -72,9 +78,9 @@ def roomy(small_card):
 
 
 @pytest.mark.parametrize("megabytes", [STARVED, CROWDED])
-def test_a_card_that_holds_hardly_anything_gives_the_same_picture(card_client, edit, roomy, megabytes):
+def test_a_card_that_holds_hardly_anything_gives_the_same_picture(card_client, brief, roomy, megabytes):
     card_client.post("/small_card", {"megabytes": megabytes})
-    (picture,) = card_client.pictures(card_client.run(edit))
+    (picture,) = card_client.pictures(card_client.run(brief))
     np.testing.assert_array_equal(picture, roomy)
     loads = card_client.get("/small_card")["loads"]
     assert {model["name"] for models in loads for model in models} == NETWORKS
@@ -94,14 +100,14 @@ LAYERS = {
 
 @pytest.mark.parametrize("layer, node", LAYERS.items())
 def test_running_out_of_memory_ends_as_comfyui_ends_it_and_the_next_run_works(
-    small_card, card_client, edit, roomy, layer, node
+    small_card, card_client, brief, roomy, layer, node
 ):
     card_client.post("/small_card", {"fail_in": layer})
-    run = card_client.wait(card_client.queue(edit))
+    run = card_client.wait(card_client.queue(brief))
     assert run.error["node_type"] == node
     assert "you ran out of memory on your GPU" in run.error["exception_message"]
     assert on_card(card_client) == [], "everything is unloaded"
-    (picture,) = card_client.pictures(card_client.run(edit))
+    (picture,) = card_client.pictures(card_client.run(brief))
     np.testing.assert_array_equal(picture, roomy)
 
 
@@ -123,7 +129,7 @@ def test_fifty_edits_leave_the_memory_as_it_is(small_card, card_client, edit):
     assert "memory leak" not in small_card.log.read_text(errors="replace")
 
 
-def test_free_empties_the_card(card_client, edit):
-    card_client.run(edit)
+def test_free_empties_the_card(card_client, brief):
+    card_client.run(brief)
     assert on_card(card_client)
     empty(card_client)

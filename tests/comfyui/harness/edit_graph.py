@@ -1,6 +1,6 @@
 """The whole edit as a graph in API format, on the files that the pack brings along; ids are words."""
 
-from harness.graphs import ROOT
+from harness.graphs import ROOT, with_inputs
 
 EDIT_NODE_IDS = {  # of InstructAny2Pix
     "Any2PixLoadImageBind",
@@ -40,6 +40,7 @@ NODE_IDS = EDIT_NODE_IDS | PIX2PIX_NODE_IDS | STORAGE_NODE_IDS
 LOADERS = EDIT_LOADERS | {"Any2PixLoadInstructPix2Pix"}
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 STEPS = 8  # enough for a picture, few enough for a test
+FEW_STEPS, FEW_ITERATIONS = 3, 2  # where every node has to run, and nothing hangs on what the picture shows
 KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "vae", "pix2pix", "pix2pix_text_encoder")
 MINIATURE_FILES = [f"{kind}.safetensors" for kind in KINDS]
 
@@ -109,6 +110,12 @@ def edit_graph(object_info: dict, image: str = "toyland_meadow.png", audio: str 
         "saved": node("SaveImage", images=["decoded", 0], filename_prefix="test"),
     }
     return with_defaults(graph, object_info)
+
+
+def in_few_steps(graph: dict) -> dict:
+    """The edit with all its nodes and little sampling, for what does not ask what the picture shows."""
+    graph = with_inputs(graph, "inverted", steps=FEW_STEPS, iterations=FEW_ITERATIONS)
+    return with_inputs(graph, "sampled", steps=FEW_STEPS)
 
 
 def only(graph: dict, *wanted: str) -> dict:
