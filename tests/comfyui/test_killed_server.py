@@ -17,7 +17,7 @@ import pytest
 import workspace
 from harness import edit_graph as edit_graphs
 from harness.client import Client
-from harness.edit_graph import edit_graph, node
+from harness.edit_graph import edit_graph, in_few_steps, node
 from harness.graphs import offered
 from PIL import Image
 from safetensors import safe_open
@@ -46,8 +46,8 @@ class Killable:
         assert self.server.process.wait(30) == -signal.SIGKILL
 
     def graph(self, name: str) -> dict:
-        """The edit, its picture and its inversion saved under a name."""
-        graph = edit_graph(self.object_info)
+        """The edit in few steps, its picture and its inversion saved under a name."""
+        graph = in_few_steps(edit_graph(self.object_info))
         graph["saved"]["inputs"]["filename_prefix"] = name
         graph["kept"] = node("Any2PixSaveInversion", latent=["inverted", 0], name=name, overwrite=True)
         return graph
