@@ -1,5 +1,7 @@
 """The real ComfyUI, started once for all tests of this folder, and ways to talk to it."""
 
+import copy
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 import workspace
 from any2pix.evaluation.judge import load_judge, verdicts
 from any2pix.loading.kinds import KINDS
+from cli_runner import api_format
 from harness.adapter_graph import ADAPTERS, TWO_VIEW_FILE, Painting
 from harness.client import Client
 from harness.edit_graph import edit_graph, missing_miniature
@@ -47,6 +50,14 @@ def client(server):
 def object_info(server):
     """What the server tells about every node."""
     return server.get("/object_info")
+
+
+@pytest.fixture(scope="session")
+def example(server, root):
+    """name of an example workflow -> its graph in API format, the test's own to change; comfy-cli converts each
+    once."""
+    converted = functools.cache(lambda name: api_format(server, root / "workflows" / f"{name}.json"))
+    return lambda name: copy.deepcopy(converted(name))
 
 
 @pytest.fixture

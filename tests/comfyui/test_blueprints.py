@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import workspace
-from cli_runner import api_format
 from harness.client import Client
 from harness.graphs import PAGE_WIDGETS, ROOT, blueprint_files, by_number, nodes_of, overlapping
 
@@ -108,11 +107,11 @@ def test_the_server_lists_them(client):
 
 @pytest.mark.parametrize("workflow", CASES)
 def test_out_of_the_library_it_gives_the_picture_of_the_plain_workflow(
-    workflow, page, ran, painted, server, screenshots
+    workflow, page, ran, painted, example, screenshots
 ):
     """Either page runs each blueprint, and either sends for each workflow what gives its picture."""
     name, files = CASES[workflow]
-    plain = api_format(server, ROOT / "workflows" / f"{workflow}.json")
+    plain = example(workflow)
     node_type, widget = TEXTS[name]
     add(page, name, files)
     asked = next(plain[node]["inputs"][widget] for node in nodes_of(plain, node_type))

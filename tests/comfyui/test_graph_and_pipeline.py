@@ -27,7 +27,6 @@ from any2pix.stages.latents import decode_pictures, draw_noise, encode_pictures
 from any2pix.stages.pix2pix.pipeline import TextEditOptions, edit_by_text
 from any2pix.stages.sources import Source, encode_sources
 from any2pix.stages.types import EditPlan
-from cli_runner import api_format
 from harness.adapter_graph import TWO_VIEW_FILE
 from harness.graphs import ROOT, the_node, with_inputs
 from harness.published_graph import with_stand_ins
@@ -57,11 +56,11 @@ def networks():
 
 
 @pytest.fixture
-def workflow(server, client):
+def workflow(client, example):
     """(name, changes: class type -> inputs) -> (the graph that ran, its saved pictures)."""
 
     def run(name: str, changes: dict | None = None):
-        graph = api_format(server, ROOT / "workflows" / f"{name}.json")
+        graph = example(name)
         few = {kind: {"steps": STEPS} for kind in ("Any2PixDDIMInvert", "Any2PixSampler", "BasicScheduler")}
         present = {body["class_type"] for body in graph.values()}
         for class_type, inputs in [*few.items(), *(changes or {}).items()]:
@@ -186,9 +185,9 @@ def published(networks, server, two_view_file, monkeypatch):
 
 
 @pytest.mark.parametrize("view", ["global", "both"])
-def test_a_published_edit(server, client, published, view):
+def test_a_published_edit(client, example, published, view):
     """SDXL with texts and the two-view adapter, set as the release, on the miniature's networks."""
-    graph = with_stand_ins(api_format(server, ROOT / "workflows" / "published_edit.json"))
+    graph = with_stand_ins(example("published_edit"))
     for class_type, inputs in {
         "Any2PixDDIMInvert": {"steps": STEPS},
         "Any2PixSampler": {"steps": STEPS, "view": view},
@@ -212,8 +211,8 @@ def test_a_published_edit(server, client, published, view):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
-def test_an_edit_by_text(server, client, workflow, networks, masked):
-    graph = api_format(server, ROOT / "workflows" / "edit_by_text.json")
+def test_an_edit_by_text(client, example, workflow, networks, masked):
+    graph = example("edit_by_text")
     graph = with_inputs(graph, the_node(graph, "BasicScheduler"), steps=STEPS)
     guider = the_node(graph, "Any2PixInstructPix2PixGuider")
     picture, mask = picture_of(graph)

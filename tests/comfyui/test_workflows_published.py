@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from any2pix.loading.kinds import KINDS
-from cli_runner import api_format
 from harness.client import Client
 from harness.graphs import ROOT, all_nodes, blueprint_files, nodes_of, the_node, with_inputs, workflow_files
 from harness.published_graph import with_stand_ins
@@ -22,12 +21,12 @@ ROUNDING = 2 / 255  # two pictures that went through a file each
 
 
 @pytest.fixture(scope="module")
-def run_published(server, made_for_stock_nodes, two_view_file):
+def run_published(server, example, made_for_stock_nodes, two_view_file):
     """(name of a workflow, changes: class type -> inputs) -> (its graph, its Run, {title: pictures})."""
     client = Client(server.url)
 
     def run(name: str, **changes):
-        graph = with_stand_ins(api_format(server, ROOT / "workflows" / f"{name}.json"))
+        graph = with_stand_ins(example(name))
         for class_type, inputs in changes.items():
             graph = with_inputs(graph, the_node(graph, class_type), **inputs)
         done = client.run(graph)
