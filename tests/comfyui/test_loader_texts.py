@@ -1,7 +1,7 @@
 """What a node tells of its result stands on the node, in the real page, with classic and with Vue nodes."""
 
 import pytest
-from harness.edit_graph import EDIT_LOADERS
+from harness.edit_graph import EDIT_LOADERS, in_few_steps
 from test_front_end import number_ids
 
 SHOWN = """() => Object.fromEntries(app.graph.nodes.map(node =>
@@ -45,6 +45,12 @@ TO_SUBGRAPH = """() => {
 }"""
 IN_SUBGRAPH = """id => app.graph.subgraphs.get(id).nodes.find(node => node.type === 'Any2PixInstruct')
     .widgets.find(widget => widget.name === 'shown').value"""
+
+
+@pytest.fixture
+def edit(edit):
+    """In few steps: the texts are there before anything is painted."""
+    return in_few_steps(edit)
 
 
 def open_edit(page, edit, name="loaders"):
