@@ -407,7 +407,7 @@ def test_a_larger_share_keeps_more_of_the_layout():
     ]
     distances = []
     for share in (0.0, 0.5, 1.0):
-        options = PaintOptions(candidates=4, at_once=4, steps=12, shares=(share, share), guidance=(3.0, 3.0))
+        options = PaintOptions(candidates=4, at_once=4, steps=6, shares=(share, share), guidance=(3.0, 3.0))
         found = [candidate["pictures"] for record in records for candidate in paint_pair(painter, record, options, 11)]
         gaps = [
             np.abs(np.asarray(a, dtype=float).mean(-1) - np.asarray(b, dtype=float).mean(-1)).mean() for a, b in found
