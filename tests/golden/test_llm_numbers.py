@@ -40,7 +40,8 @@ def case(request, tokenizer):
     """(our network on the golden's weights, the golden)."""
     golden, size = seeded.load(f"llm_{request.param}"), SIZES[request.param]
     dims = MMLLMDims(EMBED, llama_arguments(size, tokenizer.get_vocab_size()), size["hidden"])
-    llm = MultimodalLLM(dims).eval().requires_grad_(False)
+    with seeded.Unfilled():
+        llm = MultimodalLLM(dims).eval().requires_grad_(False)
     seeded.fill(llm, golden.notes["seed"])
     llm.tokenizer = tokenizer
     return llm, golden

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "golden"
 # Tables and single vectors: looked up or added, not multiplied, so their fan-in says nothing.
@@ -45,6 +46,15 @@ def weight(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
         return value * NORM_SPREAD + (1.0 if key.endswith("weight") else 0.0)
     fan = max(shape[0], math.prod(shape[1:]))
     return value * fan**-0.5
+
+
+class Unfilled(TorchFunctionMode):
+    """``with Unfilled():`` networks are built without the random weights that ``fill`` would only overwrite."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init" or function in (Tensor.normal_, Tensor.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def fill(module: nn.Module, seed: int) -> None:
