@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_an_error_in_a_process_is_raised_here_and_the_process_lives(sides, tmp_p
 
 def test_a_dead_process_is_named_with_its_log(tmp_path):
     with (
-        against_upstream.two_sides(("nobody", "ours"), [], {}) as (dead, _),
+        against_upstream.two_sides(("nobody", "nobody"), [], {}) as (dead, _),
         pytest.raises(RuntimeError, match="(?s)process of nobody has ended.*duel_nobody"),
     ):
         dead.ask("check")
@@ -125,10 +126,15 @@ def test_plot_is_drawn_and_needs_a_series(tmp_path):
         plot_growth([measured("LLM", [1.0], [1.0])], against_upstream.SERIES, tmp_path / "none.png")
 
 
-def test_the_whole_command_with_our_own_code_on_both_sides(tmp_path, monkeypatch, caplog):
+def test_the_whole_command_with_our_own_code_on_both_sides(sides, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    real = against_upstream.two_sides
-    monkeypatch.setattr(against_upstream, "two_sides", lambda _, *rest: real(("ours", "ours"), *rest))
+    asked = []
+
+    def started(names, site, variables):
+        asked.append((names, list(site), variables["OMP_NUM_THREADS"]))
+        return nullcontext(sides)
+
+    monkeypatch.setattr(against_upstream, "two_sides", started)
     against_upstream.main(
         [
             "--upstream",
@@ -142,6 +148,7 @@ def test_the_whole_command_with_our_own_code_on_both_sides(tmp_path, monkeypatch
             str(tmp_path / "r.json"),
         ]
     )
+    assert asked == [(("ours", "upstream"), [], "1")]
     assert "| prior |" in caplog.text
     written = json.loads(Path(tmp_path, "r.json").read_text())
     table = caplog.messages[-1]
