@@ -138,7 +138,7 @@ def page(request, server, browser):
     page = browser(server.url)
     page.draw_with_vue(request.param)
     yield page
-    page.draw_with_vue(False)
+    page.set_vue(False)
     page.page.close()
 
 

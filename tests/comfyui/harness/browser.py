@@ -171,11 +171,17 @@ class FrontEnd:
         """Presses Run and waits for success -> the prompt's id."""
         return self.page.evaluate(RUN, timeout)
 
-    def draw_with_vue(self, on: bool) -> None:
-        """Switches Vue nodes ("Nodes 2.0") on or off; the server remembers it."""
+    def set_vue(self, on: bool) -> None:
+        """How pages that are opened from now on draw nodes: the server remembers it."""
         self.page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
-        self.page.reload()
-        self.wait_until_ready()
+
+    def draw_with_vue(self, on: bool) -> None:
+        """Switches Vue nodes ("Nodes 2.0") on or off; opens the page anew where it does not draw them so already."""
+        before = self.page.evaluate("() => !!LiteGraph.vueNodesMode")
+        self.set_vue(on)
+        if before != on:
+            self.page.reload()
+            self.wait_until_ready()
         self.page.wait_for_function("on => !!LiteGraph.vueNodesMode === on", arg=on)
 
     def show_all(self) -> None:
