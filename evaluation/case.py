@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,15 @@ class Case:
                 f"The region of the case {self.name!r} has the shape {tuple(self.region.shape)}, its picture "
                 f"{tuple(self.target.shape[:2])}. Give a mask of the picture's size."
             )
+
+    def other_references(self) -> list[tuple[str, Source]]:
+        """All but the base, with the mark of each."""
+        marked, counts = [], Counter()
+        for place, reference in enumerate(self.references):
+            counts[reference.modality] += 1
+            if place != self.base:
+                marked.append((f"[{reference.modality}{counts[reference.modality]}]", reference))
+        return marked
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from .gallery import Gallery
 from .methods import DEFAULTS, TITLES, build_method
 from .metrics import METRICS, Tools
 from .results import FORMATS, PAINTING, Row, code_digest, digest_of, weights_digest, write_rows
-from .sheet import comparison_sheet, save_sheet
+from .sheet import Line, comparison_sheet, save_sheet
 
 logger = logging.getLogger(__name__)
 BATCH = 16  # cases a method is handed at once
@@ -135,12 +135,12 @@ def sheet_of(results: Sequence[Shown], names: Sequence[str], count: int = SHEET_
     lines = []
     for case in chosen:
         own = {shown.method.title: shown for shown in results if shown.case is case}
-        pictures = [("source", case.source, ""), ("target", case.target, "")]
+        pictures = [("target", case.target, "")]
         for column in columns:
             shown = own.get(column)
             written = [f"{name} {shown.values[name]:.2f}" for name in names if name in shown.values] if shown else []
             pictures.append((column, shown and shown.output.picture, "\n".join(written)))
-        lines.append((f"{case.name}: {case.words or case.instruction}", pictures))
+        lines.append(Line(f"{case.name}: {case.instruction}", case.source, case.other_references(), pictures))
     return comparison_sheet(lines)
 
 

@@ -12,28 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-PICTURE = 160  # side of the source and of the result on the sheet, pixels
+from ..stages.sources import Source
+
+PICTURE = 160  # side of a picture on the sheet, pixels
 THUMBNAIL = 76
-TEXT_WIDTH = 250
 MARGIN = 8
-CELL = (2 * PICTURE + THUMBNAIL + TEXT_WIDTH + 5 * MARGIN, PICTURE + 2 * MARGIN)
-INK, FAINT, GOOD, BAD = (30, 30, 34), (120, 120, 126), (20, 120, 50), (170, 40, 30)
+SHOWN_REFERENCES = 2
+INK, FAINT = (30, 30, 34), (120, 120, 126)
 HEAT = ((10, 8, 30), (70, 20, 100), (180, 50, 90), (245, 140, 50), (255, 245, 190))  # quiet .. loud
-
-
-@dataclass(frozen=True)
-class SheetEntry:
-    """One edit on the sheet. `thumbnails`: (mark, picture) of the references beside the source; `good` colours the
-    verdict."""
-
-    source: Image.Image
-    source_mark: str
-    thumbnails: tuple[tuple[str, Image.Image], ...]
-    instruction: str
-    result: Image.Image
-    verdict: str
-    good: bool
-    detail: str = ""
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
@@ -69,39 +55,6 @@ def word_card(text: str, size: int = THUMBNAIL) -> Image.Image:
     return card
 
 
-def contact_sheet(entries: Sequence[SheetEntry], columns: int = 2) -> Image.Image:
-    """All entries in rows of `columns`, each: source, references, result, words."""
-    rows = -(-len(entries) // columns)
-    sheet = Image.new("RGB", (columns * CELL[0], rows * CELL[1]), (255, 255, 255))
-    for number, entry in enumerate(entries):
-        left, top = (number % columns) * CELL[0], (number // columns) * CELL[1]
-        sheet.paste(_cell(entry, number), (left, top))
-    return sheet
-
-
-def _cell(entry: SheetEntry, number: int) -> Image.Image:
-    cell = Image.new("RGB", CELL, (255, 255, 255))
-    draw = ImageDraw.Draw(cell)
-    x = MARGIN
-    _paste(cell, entry.source, PICTURE, (x, MARGIN), entry.source_mark)
-    x += PICTURE + MARGIN
-    for place, (mark, thumbnail) in enumerate(entry.thumbnails[:2]):
-        _paste(cell, thumbnail, THUMBNAIL, (x, MARGIN + place * (THUMBNAIL + MARGIN)), mark)
-    x += THUMBNAIL + MARGIN
-    _paste(cell, entry.result, PICTURE, (x, MARGIN))
-    x += PICTURE + MARGIN
-    y = MARGIN
-    for text, colour in (
-        (f"{number + 1}. {entry.instruction}", INK),
-        (entry.verdict, GOOD if entry.good else BAD),
-        (entry.detail, FAINT),
-    ):
-        block = "\n".join(textwrap.wrap(text, 42))
-        draw.multiline_text((x, y), block, fill=colour, font=ImageFont.load_default(12), spacing=2)
-        y += 16 * (block.count("\n") + 1) + 4
-    return cell
-
-
 def _paste(cell: Image.Image, picture: Image.Image, side: int, corner: tuple[int, int], mark: str = ""):
     """A picture with its mark in a small tag at the lower left."""
     cell.paste(picture.convert("RGB").resize((side, side), Image.LANCZOS), corner)
@@ -117,18 +70,49 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     sheet.save(path, quality=30, optimize=True, progressive=True)  # PNG takes no quality, and keeps every pixel
 
 
-def comparison_sheet(lines: Sequence[tuple[str, Sequence[tuple[str, Tensor | None, str]]]]) -> Image.Image:
-    """A line for each case: its title above its pictures (name, (H, W, 3) in [0, 1] or None, what is written below)."""
-    columns = max(len(pictures) for _, pictures in lines)
-    height = PICTURE + 7 * MARGIN + 12 * max(text.count("\n") + 1 for _, row in lines for _, _, text in row)
-    sheet = Image.new("RGB", (MARGIN + columns * (PICTURE + MARGIN), len(lines) * height), (255, 255, 255))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number, (title, pictures) in enumerate(lines):
+def thumbnail_of(reference: Source) -> Image.Image:
+    """A reference as a small picture: itself, its spectrogram, or its words."""
+    if reference.modality == "text":
+        return word_card(reference.content)
+    return spectrogram(*reference.content) if reference.modality == "audio" else to_picture(reference.content)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A case on the sheet: its title above `source`, the references beside it, and `pictures`: (name, (H, W, 3) in
+    [0, 1] or None, what is written below)."""
+
+    title: str
+    source: Tensor | None
+    references: Sequence[tuple[str, Source]]  # with their marks
+    pictures: Sequence[tuple[str, Tensor | None, str]]
+
+
+def comparison_sheet(lines: Sequence[Line]) -> Image.Image:
+    """The cases below one another."""
+    columns = 1 + max(len(line.pictures) for line in lines)
+    written = max(text.count("\n") + 1 for line in lines for _, _, text in line.pictures)
+    height = PICTURE + 7 * MARGIN + 12 * written
+    wide = MARGIN + columns * (PICTURE + MARGIN) + THUMBNAIL + MARGIN
+    sheet = Image.new("RGB", (wide, len(lines) * height), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
         top = number * height + MARGIN
-        draw.text((MARGIN, top), title, fill=INK, font=font)
-        for column, (name, picture, text) in enumerate(pictures):
-            left = MARGIN + column * (PICTURE + MARGIN)
-            if picture is not None:
-                _paste(sheet, to_picture(picture), PICTURE, (left, top + 2 * MARGIN), name)
-            draw.multiline_text((left, top + PICTURE + 3 * MARGIN), text, fill=FAINT, font=font, spacing=0)
+        draw.text((MARGIN, top), line.title, fill=INK, font=ImageFont.load_default(12))
+        _draw_line(sheet, line, top + 2 * MARGIN)
     return sheet
+
+
+def _draw_line(sheet: Image.Image, line: Line, top: int) -> None:
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    if line.source is not None:
+        _paste(sheet, to_picture(line.source), PICTURE, (MARGIN, top), "source")
+    left = MARGIN + PICTURE + MARGIN
+    for place, (mark, reference) in enumerate(line.references[:SHOWN_REFERENCES]):
+        _paste(sheet, thumbnail_of(reference), THUMBNAIL, (left, top + place * (THUMBNAIL + MARGIN)), mark)
+    left += THUMBNAIL + MARGIN
+    for name, picture, text in line.pictures:
+        if picture is not None:
+            _paste(sheet, to_picture(picture), PICTURE, (left, top), name)
+        draw.multiline_text((left, top + PICTURE + MARGIN), text, fill=FAINT, font=font, spacing=0)
+        left += PICTURE + MARGIN

@@ -181,3 +181,9 @@ def test_a_case_that_contradicts_itself_is_refused():
         Case("a", "a", "x", (), target=picture, region=torch.zeros(8, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="not 'video'"):
         Source("video", "a cat")
+
+
+def test_the_other_references_keep_their_marks():
+    picture, sound = Source("image", torch.zeros(8, 8, 3)), Source("audio", (torch.zeros(1, 9), 8000))
+    case = Case("a", "a", "x", (picture, sound, picture, sound), base=2)
+    assert [mark for mark, _ in case.other_references()] == ["[image1]", "[audio1]", "[audio2]"]
