@@ -59,23 +59,22 @@ class ApplyEmbedding(io.ComfyNode):
                 io.Schema, search_aliases=["embedding to conditioning", "ip adapter apply", "unclip conditioning"]
             ),
             inputs=[
-                io.Model.Input("model", tooltip="The model that will sample, from Load Embedding Diffusion."),
+                io.Model.Input("model", tooltip="The model for sampling, from Load Embedding Diffusion."),
                 AdapterSocket.Input("adapter", tooltip="From Load Embedding Adapter."),
                 EmbeddingSocket.Input(
                     "embedding",
                     optional=True,
                     tooltip="What to paint: Embedding Mix, or any other embedding. <base_null> gives the "
-                    "unconditional model. Two-view adapter: the global view; it may be left open where local is "
-                    "connected.",
+                    "unconditional model. Two-view adapter: the global view; optional if local is connected.",
                 ),
                 *conditioning_inputs(),
                 scale_input(),
-                share("start_percent", 0.0, "From which share of the sampling on the embeddings are felt."),
+                share("start_percent", 0.0, "The embeddings apply from this share of the sampling on."),
                 share(
                     "end_percent",
                     1.0,
-                    "Up to which share of the sampling the embeddings are felt. Lower it to leave the fine detail "
-                    "free.",
+                    "The embeddings apply up to this share of the sampling. Lower it to leave fine detail to the "
+                    "model.",
                 ),
                 *view_inputs(),
             ],
@@ -122,26 +121,26 @@ def conditioning_inputs() -> list[io.Input]:
         io.Conditioning.Input(
             "positive",
             optional=True,
-            tooltip="Two-view adapter: the text to paint, from CLIP Text Encode; the release writes 'best quality, "
-            "high quality' and the caption. unCLIP adapter: its text is not used, this model reads none; its "
-            "ControlNets, areas, masks and time ranges are kept with either.",
+            tooltip="Two-view adapter: the text to paint, from CLIP Text Encode; the release uses 'best quality, high "
+            "quality' and the caption. unCLIP adapter: the text is ignored, because this model reads none. "
+            "ControlNets, areas, masks and time ranges are kept with both.",
         ),
         io.Conditioning.Input(
             "negative",
             optional=True,
-            tooltip="The same for the negative side; the two-view adapter needs it too.",
+            tooltip="The same for the negative conditioning; the two-view adapter requires it too.",
         ),
         EmbeddingSocket.Input(
             "negative_embedding",
             optional=True,
-            tooltip="Guide away from this embedding instead of from nothing. With the source picture's embedding an "
-            "edit shows at a low cfg.",
+            tooltip="Guidance leads away from this embedding instead of the unconditional one. With the source "
+            "picture's embedding, an edit is visible at a low cfg.",
         ),
         EmbeddingSocket.Input(
             "local",
             optional=True,
-            tooltip="Two-view adapter only: the local view, say the embedding of the subject. Not connected, it is "
-            "nothing. The view 'global' does not read it.",
+            tooltip="Two-view adapter only: the local view, for example the subject's embedding. If not connected, it "
+            "is zeros. The view 'global' does not use it.",
         ),
     ]
 
@@ -154,7 +153,7 @@ def scale_input(optional: bool = False) -> io.Input:
         max=3.0,
         step=0.05,
         optional=optional,
-        tooltip="How strongly the embeddings are felt; 0 not at all.",
+        tooltip="Strength of the embeddings; 0 switches them off.",
     )
 
 
@@ -166,7 +165,7 @@ def view_inputs() -> list[io.Input]:
             options=list(VIEWS),
             default=RELEASED_VIEW,
             optional=True,
-            tooltip="Two-view adapter only: which views the model sees. The release paints with 'global' and places a "
+            tooltip="Two-view adapter only: which views the model uses. The release paints with 'global' and places a "
             "subject with 'local'.",
             **where_known(io.Combo.Input, advanced=True),
         ),
@@ -177,8 +176,8 @@ def view_inputs() -> list[io.Input]:
             max=1.0,
             step=0.05,
             optional=True,
-            tooltip="Two-view adapter only: 0 the local view repeats the global one, 1 it is its own. The release has "
-            "0.5.",
+            tooltip="Two-view adapter only: at 0 the local view is a copy of the global one, at 1 it is independent. "
+            "The release uses 0.5.",
             **where_known(io.Float.Input, advanced=True),
         ),
     ]

@@ -36,25 +36,25 @@ class LoadDiffusion(io.ComfyNode):
             node_id="Any2PixLoadDiffusion",
             display_name="Load Embedding Diffusion",
             category=f"{CATEGORY}/loaders",
-            description="Loads an SDXL UNet in diffusers format, the bundled miniature included, as an ordinary "
-            "MODEL with its VAE.",
+            description="Loads an SDXL UNet in diffusers format, or the bundled miniature, as an ordinary MODEL with "
+            "its VAE.",
             **where_known(io.Schema, search_aliases=["unet loader", "sdxl unet"], has_intermediate_output=True),
             inputs=[
                 io.Combo.Input(
                     "name",
                     options=list_names("unet"),
-                    tooltip="'miniature' is the small UNet that comes with the pack. Others lie in "
-                    "models/any2pix/unet: a diffusers folder, the first InstructAny2Pix release's unet included, a "
-                    "file with its config.json beside it, or a converted file.",
+                    tooltip="'miniature' is the small UNet included in the pack. Put others in models/any2pix/unet: a "
+                    "diffusers folder (such as the unet of the first InstructAny2Pix release), a file with its "
+                    "config.json beside it, or a converted file.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,
                     default="auto",
                     optional=True,  # graphs in API format made before there was this widget still run
-                    tooltip="How the weights are kept. auto: as ComfyUI chooses for any diffusion model. fp8 takes "
-                    "half the memory of half precision and loses a little. An SDXL UNet takes 5.1 GB in half "
-                    "precision.",
+                    tooltip="Precision in which the weights are stored. auto: chosen by ComfyUI, as for any diffusion "
+                    "model. fp8 needs half the memory of half precision, with a small loss of accuracy. An SDXL UNet "
+                    "takes 5.1 GB in half precision.",
                 ),
             ],
             outputs=[
@@ -63,8 +63,8 @@ class LoadDiffusion(io.ComfyNode):
                 ),
                 io.Vae.Output(
                     display_name="vae",
-                    tooltip="The VAE found beside the UNet (vae.safetensors, or a vae folder). Where there is none, "
-                    "use ComfyUI's Load VAE.",
+                    tooltip="The VAE found beside the UNet (vae.safetensors, or a vae folder). If there is none, use "
+                    "ComfyUI's Load VAE.",
                 ),
             ],
         )

@@ -29,8 +29,7 @@ def _references_input() -> io.Input:
     return ReferencesSocket.Input(
         "references",
         optional=True,
-        tooltip="References that come before these. Chain the nodes to use several; the order gives the numbers in "
-        "the instruction.",
+        tooltip="Earlier references. Chain the nodes to use several; their order sets the numbers in the instruction.",
     )
 
 
@@ -56,8 +55,8 @@ class ImageEmbedding(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="A picture of any size. Each picture of a batch becomes a reference of its own. Not "
-                    "connected: the references go through as they are.",
+                    tooltip="A picture of any size. Each picture of a batch becomes one reference. If not connected, "
+                    "the references pass through unchanged.",
                 ),
                 _references_input(),
             ],
@@ -97,9 +96,9 @@ class AudioEmbedding(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="A sound of any length and rate, mono or stereo. Three clips of 2 seconds are heard: "
-                    "its start, middle and end. Each sound of a batch becomes a reference of its own. Not connected: "
-                    "the references go through as they are.",
+                    tooltip="A sound of any length and rate, mono or stereo. Three clips of 2 seconds are used: from "
+                    "its start, middle and end. Each sound of a batch becomes one reference. If not connected, the "
+                    "references pass through unchanged.",
                 ),
                 _references_input(),
             ],

@@ -32,20 +32,21 @@ class GridValues(io.ComfyNode):
             node_id="Any2PixGridValues",
             display_name="Grid Values",
             category=f"{CATEGORY}/grid",
-            description="Every combination of two rows of numbers: what they are connected to runs once for each.",
+            description="Runs the connected nodes once for every combination of two lists of numbers.",
             **where_known(io.Schema, search_aliases=["xy plot", "x/y plot", "sweep", "parameter grid"]),
             inputs=[
                 io.String.Input(
                     "x_name",
                     default="text_guidance",
-                    tooltip="What stands above the columns. Only a label: what the numbers do is where you connect x.",
+                    tooltip="Label above the columns. It has no other effect: connect x to the widget that should "
+                    "vary.",
                 ),
                 io.String.Input(
-                    "x_values", default="3, 7.5, 12", tooltip="Numbers with commas between them, one for each column."
+                    "x_values", default="3, 7.5, 12", tooltip="Numbers separated by commas, one for each column."
                 ),
-                io.String.Input("y_name", default="image_guidance", tooltip="What stands beside the rows."),
+                io.String.Input("y_name", default="image_guidance", tooltip="Label beside the rows."),
                 io.String.Input(
-                    "y_values", default="1, 1.5, 2", tooltip="Numbers with commas between them, one for each row."
+                    "y_values", default="1, 1.5, 2", tooltip="Numbers separated by commas, one for each row."
                 ),
             ],
             outputs=[
@@ -63,12 +64,12 @@ class GridValues(io.ComfyNode):
                 io.Int.Output(
                     display_name="x_int",
                     is_output_list=True,
-                    tooltip="The same as x, for a widget of whole numbers: seed, steps, width.",
+                    tooltip="The same as x, for an integer widget: seed, steps, width.",
                 ),
                 io.Int.Output(
                     display_name="y_int",
                     is_output_list=True,
-                    tooltip="The same as y, for a widget of whole numbers: seed, steps, height.",
+                    tooltip="The same as y, for an integer widget: seed, steps, height.",
                 ),
             ],
         )
@@ -96,19 +97,20 @@ class LabelledGrid(io.ComfyNode):
             node_id="Any2PixLabelledGrid",
             display_name="Labelled Grid",
             category=f"{CATEGORY}/grid",
-            description="The pictures of Grid Values side by side in one picture, with names and numbers at its sides.",
+            description="Puts the pictures of a Grid Values run into one picture with labelled axes.",
             **where_known(io.Schema, search_aliases=["xy plot", "x/y plot", "contact sheet", "image grid"]),
             is_input_list=True,
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="The pictures that x and y of Grid Values led to, for example from VAE Decode."
+                    "images",
+                    tooltip="The pictures that result from x and y of Grid Values, for example from VAE Decode.",
                 ),
                 AxesSocket.Input("axes", tooltip="From the same Grid Values."),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="image",
-                    tooltip="One picture, its cells untouched. Batches give one grid for each picture of the batch.",
+                    tooltip="One picture; the cells are not scaled. A batch gives one grid for each of its pictures.",
                 )
             ],
         )

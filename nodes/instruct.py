@@ -50,7 +50,7 @@ class Instruct(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Draws the answer when temperature is above 0.",
+                    tooltip="Seed of the answer when temperature is above 0.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -58,7 +58,7 @@ class Instruct(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="0 always gives the likeliest answer. The published demo uses 0.3; higher is more "
+                    tooltip="0 always gives the most likely answer. The published demo uses 0.3; higher is more "
                     "varied and less reliable.",
                 ),
                 io.Int.Input(
@@ -66,15 +66,15 @@ class Instruct(io.ComfyNode):
                     default=MAX_NEW_TOKENS,
                     min=1,
                     max=1024,
-                    tooltip="Longest answer, in tokens. Raise it when the caption breaks off and the node says that "
-                    "the answer has no embedding.",
+                    tooltip="Maximum length of the answer, in tokens. Raise it if the caption is cut off and the node "
+                    "reports an answer without an embedding.",
                     **where_known(io.Int.Input, advanced=True),
                 ),
                 ReferencesSocket.Input(
                     "references",
                     optional=True,
-                    tooltip="The chain of pictures, sounds and texts that the instruction may name. Without it the "
-                    "instruction is words alone.",
+                    tooltip="The chain of pictures, sounds and texts that the instruction may name. Without it, the "
+                    "instruction consists of words only.",
                 ),
             ],
             outputs=[
@@ -83,7 +83,7 @@ class Instruct(io.ComfyNode):
                     display_name="base",
                     tooltip="The embedding of the picture to edit, or <base_null>. For Base Retrieval.",
                 ),
-                io.String.Output(display_name="caption", tooltip="The result in words, as the LLM sees it."),
+                io.String.Output(display_name="caption", tooltip="Description of the result, written by the LLM."),
                 SubjectsSocket.Output(
                     display_name="subjects", tooltip="The subjects that the answer adds, each with its embedding."
                 ),

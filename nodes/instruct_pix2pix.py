@@ -32,7 +32,8 @@ class InstructPix2PixGuider(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="An InstructPix2Pix model, with 8 input channels: SD 1.5, SDXL or CosXL Edit. LoRAs count.",
+                    tooltip="An InstructPix2Pix model, with 8 input channels: SD 1.5, SDXL or CosXL Edit. LoRAs are "
+                    "supported.",
                 ),
                 io.Conditioning.Input("positive", tooltip="The instruction: make it snow. From CLIP Text Encode."),
                 io.Latent.Input("image", tooltip="The picture to edit, from VAE Encode. Its mask limits the edit."),
@@ -43,8 +44,8 @@ class InstructPix2PixGuider(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="How strongly the instruction is followed (s_T of the paper). It changes too little? Raise "
-                    "this. Usual: 5 to 10.",
+                    tooltip="Guidance scale of the instruction (s_T in the paper). Raise it if the edit changes too "
+                    "little. Typical: 5 to 10.",
                 ),
                 io.Float.Input(
                     "image_guidance",
@@ -53,14 +54,14 @@ class InstructPix2PixGuider(io.ComfyNode):
                     max=100.0,
                     step=0.05,
                     round=0.01,
-                    tooltip="How much of the picture stays (s_I of the paper). It changes too much? Raise this. Usual: "
-                    "1 to 2.5.",
+                    tooltip="Guidance scale of the picture (s_I in the paper). Raise it if the edit changes too much. "
+                    "Typical: 1 to 2.5.",
                 ),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="The empty prompt: CLIP Text Encode with no text. A text here is what to avoid. Only "
-                    "with both guidances at 1 it is not needed.",
+                    tooltip="The empty prompt: CLIP Text Encode with no text. A text here names what to avoid. Not "
+                    "needed if both guidances are 1.",
                 ),
             ],
             outputs=[

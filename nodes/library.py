@@ -26,7 +26,7 @@ class SaveReferences(SavingNode):
             node_id="Any2PixSaveReferences",
             display_name="Save References",
             category=f"{CATEGORY}/references",
-            description="Saves a chain of references, their pictures included, so that another workflow can use them "
+            description="Saves a chain of references with their pictures, so that another workflow can use them "
             "without ImageBind.",
         )
 
@@ -46,7 +46,7 @@ class LoadReferences(LoadingNode):
                 ReferencesSocket.Input(
                     "references",
                     optional=True,
-                    tooltip="References that come before these. The order gives the numbers in the instruction.",
+                    tooltip="Earlier references. The order sets the numbers in the instruction.",
                 ),
             ],
             outputs=[
@@ -60,7 +60,7 @@ class LoadReferences(LoadingNode):
             node_id="Any2PixLoadReferences",
             display_name="Load References",
             category=f"{CATEGORY}/references",
-            description="Loads references that were saved, with their pictures. ImageBind is not needed.",
+            description="Loads saved references with their pictures. ImageBind is not needed.",
         )
 
     @classmethod
@@ -80,8 +80,8 @@ class PickReference(io.ComfyNode):
             node_id="Any2PixPickReference",
             display_name="Pick Reference",
             category=f"{CATEGORY}/references",
-            description="Takes one reference by hand, as the picture to edit or as what to paint: no language model "
-            "is asked.",
+            description="Picks one reference by hand, as the picture to edit or the content to paint, without a "
+            "language model.",
             **where_known(
                 io.Schema,
                 search_aliases=["choose reference", "edit without llm", "select embedding"],
@@ -105,7 +105,7 @@ class PickReference(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="image",
-                    tooltip="Its picture, in its own size; a grey one where the reference is a sound or a text.",
+                    tooltip="Its picture, in its original size; a grey one if the reference is a sound or a text.",
                 ),
             ],
         )

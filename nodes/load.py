@@ -27,7 +27,8 @@ def _name_input(kind: str, where: str) -> io.Combo.Input:
     return io.Combo.Input(
         "name",
         options=list_names(kind),
-        tooltip=f"'miniature' is the small network that comes with the pack and runs anywhere. Others lie in {where}.",
+        tooltip="'miniature' is the small network included in the pack; it runs on any computer. Put others in "
+        f"{where}.",
     )
 
 
@@ -37,8 +38,8 @@ def _precision_input(sizes: str) -> io.Combo.Input:
         options=PRECISIONS,
         default="auto",
         optional=True,  # graphs in API format made before there was this widget still run
-        tooltip="How the weights are kept. auto: half precision on a GPU that computes in it, else fp32. fp8 takes "
-        f"half the memory of half precision and loses a little. {sizes}",
+        tooltip="Precision in which the weights are stored. auto: half precision on a GPU that supports it, "
+        f"otherwise fp32. fp8 needs half the memory of half precision, with a small loss of accuracy. {sizes}",
     )
 
 
@@ -95,7 +96,7 @@ class LoadLLM(io.ComfyNode):
             node_id="Any2PixLoadLLM",
             display_name="Load Multimodal LLM",
             category=LOADERS,
-            description="Loads the language model that reads an instruction with pictures and sounds in it.",
+            description="Loads the language model for instructions that contain pictures and sounds.",
             **where_known(
                 io.Schema,
                 search_aliases=["multimodal llm", "vicuna", "instruction model"],
@@ -110,8 +111,8 @@ class LoadLLM(io.ComfyNode):
                     default=AS_TRAINED,
                     optional=True,
                     tooltip="How the embedding of a reference enters the sentence. auto: as these weights were "
-                    "trained. add: added to the word that stands for it, as the released code does. substitute: in the "
-                    "place of that word, as the paper says.",
+                    "trained. add: added to the embedding of its word, as in the released code. substitute: replaces "
+                    "the embedding of its word, as in the paper.",
                     **where_known(io.Combo.Input, advanced=True),
                 ),
             ],
@@ -141,7 +142,8 @@ class LoadPrior(io.ComfyNode):
             node_id="Any2PixLoadPrior",
             display_name="Load Refinement Prior",
             category=LOADERS,
-            description="Loads the prior that turns a predicted or heard embedding into that of a clean picture.",
+            description="Loads the prior that turns a predicted embedding, or that of a sound, into the embedding of "
+            "a clean picture.",
             **where_known(io.Schema, search_aliases=["diffusion prior", "unclip prior"], has_intermediate_output=True),
             inputs=[
                 _name_input("prior", "models/any2pix/prior (prior/model.bin of the release)"),

@@ -34,8 +34,8 @@ class LoadInstructPix2Pix(io.ComfyNode):
             node_id="Any2PixLoadInstructPix2Pix",
             display_name="Load InstructPix2Pix",
             category=f"{CATEGORY}/loaders",
-            description="Loads an InstructPix2Pix UNet in diffusers format, SD 1.5 or SDXL, the bundled miniature "
-            "included, as an ordinary MODEL with its CLIP and VAE.",
+            description="Loads an InstructPix2Pix UNet in diffusers format (SD 1.5 or SDXL), or the bundled "
+            "miniature, as an ordinary MODEL with its CLIP and VAE.",
             **where_known(
                 io.Schema,
                 search_aliases=["ip2p", "instruct pix2pix", "edit by text"],
@@ -45,30 +45,31 @@ class LoadInstructPix2Pix(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=list_names("pix2pix"),
-                    tooltip="'miniature' is the small network that comes with the pack. Others lie in "
-                    "models/any2pix/pix2pix: a diffusers folder, what train_instructpix2pix wrote, or a file with its "
-                    "config.json beside it.",
+                    tooltip="'miniature' is the small network included in the pack. Put others in "
+                    "models/any2pix/pix2pix: a diffusers folder, the output of train_instructpix2pix, or a file with "
+                    "its config.json beside it.",
                 ),
                 io.Combo.Input(
                     "precision",
                     options=PRECISIONS,
                     default="auto",
                     optional=True,
-                    tooltip="How the UNet's weights are kept. auto: as ComfyUI chooses for any diffusion model.",
+                    tooltip="Precision in which the UNet's weights are stored. auto: chosen by ComfyUI, as for any "
+                    "diffusion model.",
                 ),
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="model", tooltip="A MODEL of 8 input channels, for InstructPix2Pix Guidance."
+                    display_name="model", tooltip="A MODEL with 8 input channels, for InstructPix2Pix Guidance."
                 ),
                 io.Clip.Output(
                     display_name="clip",
-                    tooltip="For CLIP Text Encode. Where no text encoder lies beside the UNet, use ComfyUI's "
+                    tooltip="For CLIP Text Encode. If there is no text encoder beside the UNet, use ComfyUI's "
                     "DualCLIPLoader, for SD 1.5 Load CLIP.",
                 ),
                 io.Vae.Output(
                     display_name="vae",
-                    tooltip="The VAE found beside the UNet. Where there is none, use ComfyUI's Load VAE.",
+                    tooltip="The VAE found beside the UNet. If there is none, use ComfyUI's Load VAE.",
                 ),
             ],
         )

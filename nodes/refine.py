@@ -27,7 +27,8 @@ class Refine(io.ComfyNode):
             node_id="Any2PixRefine",
             display_name="Refinement Prior",
             category=CATEGORY,
-            description="Turns an embedding that was predicted, or heard, into that of a clean and beautiful picture.",
+            description="Turns a predicted embedding, or that of a sound, into the embedding of a clean and pleasing "
+            "picture.",
             **where_known(io.Schema, search_aliases=["diffusion prior", "sound to image"]),
             inputs=[
                 PriorSocket.Input("prior", tooltip="From Load Refinement Prior."),
@@ -48,7 +49,7 @@ class Refine(io.ComfyNode):
                     min=low,
                     max=high,
                     step=0.1,
-                    tooltip="How clean and pleasing the picture is to be, 1 to 10. Photographs people like score "
+                    tooltip="How clean and pleasing the picture should be, from 1 to 10. Popular photographs score "
                     "about 6.5.",
                 ),
                 io.Float.Input(
@@ -57,14 +58,14 @@ class Refine(io.ComfyNode):
                     min=0.0,
                     max=30.0,
                     step=0.1,
-                    tooltip="How strongly the prior leans on its input. 1 is its plain answer, the published value "
-                    "is 10.",
+                    tooltip="Guidance scale of the prior: how strongly it follows its input. 1 is no guidance; the "
+                    "published value is 10.",
                 ),
                 io.String.Input(
                     "text",
                     default="",
                     optional=True,
-                    tooltip="The words, when source is text: the prior reads them too. Ignored otherwise.",
+                    tooltip="The text itself, if source is text; the prior reads it too. Ignored otherwise.",
                 ),
             ],
             outputs=[
@@ -119,17 +120,18 @@ class MixEmbeddings(io.ComfyNode):
                 weight(
                     "edit_weight",
                     EDIT_WEIGHT,
-                    "Share of the LLM's prediction. More of it keeps closer to the instruction.",
+                    "Weight of the LLM's prediction. A higher value follows the instruction more closely.",
                 ),
                 weight(
                     "refined_weight",
                     REFINED_WEIGHT,
-                    "Share of the refined embedding. More of it gives cleaner pictures.",
+                    "Weight of the refined embedding. A higher value gives cleaner pictures.",
                 ),
                 weight(
                     "base_weight",
                     BASE_WEIGHT,
-                    "Share of the source picture. More of it keeps its content: it changes too much? Raise this.",
+                    "Weight of the source picture. A higher value keeps more of its content: raise it if the edit "
+                    "changes too much.",
                 ),
                 io.Float.Input(
                     "norm",
@@ -137,8 +139,8 @@ class MixEmbeddings(io.ComfyNode):
                     min=0.1,
                     max=100.0,
                     step=0.1,
-                    tooltip="Length of the result. The diffusion model was trained at 20; shorter weakens the "
-                    "embedding.",
+                    tooltip="Length of the result. The diffusion model was trained at 20; a shorter embedding has "
+                    "less effect.",
                     **where_known(io.Float.Input, advanced=True),
                 ),
                 ChoiceInput(
@@ -146,8 +148,8 @@ class MixEmbeddings(io.ComfyNode):
                     options=list(MIX_FORMULAS),
                     default=MIX_FORMULAS[0],
                     optional=True,
-                    tooltip="equal weights every part at length 20. released keeps the lengths of predictions, as the "
-                    "published program does. paper is prior + edit + base_weight times base.",
+                    tooltip="equal: every part is weighted at length 20. released: predictions keep their lengths, as "
+                    "in the published program. paper: prior + edit + base_weight times base.",
                 ),
             ],
             outputs=[

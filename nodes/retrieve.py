@@ -26,8 +26,8 @@ class RetrieveBase(io.ComfyNode):
             node_id="Any2PixRetrieveBase",
             display_name="Base Retrieval",
             category=CATEGORY,
-            description="Finds the picture that the LLM means to edit: the reference whose embedding is nearest to "
-            "the predicted one.",
+            description="Finds the picture to edit: the reference whose embedding is nearest to the one that the LLM "
+            "predicted.",
             **where_known(
                 io.Schema,
                 search_aliases=["pick reference", "nearest reference"],
@@ -35,12 +35,12 @@ class RetrieveBase(io.ComfyNode):
             ),
             is_output_node=True,  # so that its text is sent to the page again when the node itself is cached
             inputs=[
-                ReferencesSocket.Input("references", tooltip="The same chain that the LLM got."),
+                ReferencesSocket.Input("references", tooltip="The same chain as on the LLM."),
                 EmbeddingSocket.Input(
                     "base",
                     optional=True,
-                    tooltip="The LLM's base output. Without it the first picture of the chain is taken, or the "
-                    "first reference where there is no picture.",
+                    tooltip="The LLM's base output. Without it, the first picture of the chain is used, or the first "
+                    "reference if there is no picture.",
                 ),
                 io.Int.Input(
                     "blank_size",
@@ -48,22 +48,22 @@ class RetrieveBase(io.ComfyNode):
                     min=64,
                     max=8192,
                     step=8,
-                    tooltip="Side in pixels of the grey picture that comes out when no picture at all is connected. "
-                    "1024 for SDXL, 128 for the miniature. Otherwise the first picture gives the size.",
+                    tooltip="Side in pixels of the grey picture that is returned when no picture is connected. 1024 "
+                    "for SDXL, 128 for the miniature. Otherwise the first picture sets the size.",
                     **where_known(io.Int.Input, advanced=True),
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="image",
-                    tooltip="The picture to edit, in its own size; a grey one when the answer is <base_null>.",
+                    tooltip="The picture to edit, in its original size; a grey picture when the answer is <base_null>.",
                 ),
                 EmbeddingSocket.Output(
                     display_name="embedding",
                     tooltip="Its embedding, or <base_null>. Connect it to DDIM Invert's base input too.",
                 ),
                 io.Int.Output(
-                    display_name="index", tooltip="Its place in the chain, counted from 0; -1 for <base_null>."
+                    display_name="index", tooltip="Its position in the chain, counted from 0; -1 for <base_null>."
                 ),
             ],
         )

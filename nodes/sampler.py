@@ -41,8 +41,8 @@ class EmbeddingSampler(io.ComfyNode):
             node_id="Any2PixSampler",
             display_name=NODE,
             category=f"{CATEGORY}/sampling",
-            description="Paints an embedding, from an inverted picture or from noise. The same pixels as Apply "
-            "Embedding and a stock sampler.",
+            description="Paints an embedding, from an inverted picture or from noise. Gives the same pixels as Apply "
+            "Embedding with a stock sampler.",
             **where_known(io.Schema, search_aliases=["ksampler", "embedding sampler", "sound to image"]),
             inputs=[
                 io.Model.Input("model", tooltip="From Load Embedding Diffusion, the same as on DDIM Invert."),
@@ -51,7 +51,7 @@ class EmbeddingSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     tooltip="From Latent Noise Mix or DDIM Invert to edit; an empty latent to paint from noise. A "
-                    "noise mask on it is honoured.",
+                    "noise mask on it is respected.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -59,15 +59,15 @@ class EmbeddingSampler(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="Draws the noise for an empty latent. An inverted latent brings its own: change the "
-                    "seed of Latent Noise Mix there.",
+                    tooltip="Seed of the noise for an empty latent. An inverted latent has its own noise: change the "
+                    "seed of Latent Noise Mix instead.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=DEFAULTS.steps,
                     min=1,
                     max=1000,
-                    tooltip="For an inverted latent the same as on DDIM Invert.",
+                    tooltip="For an inverted latent, the same as on DDIM Invert.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -76,20 +76,20 @@ class EmbeddingSampler(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="Guidance. 1.5 to 3 when a negative embedding is connected, the published value without "
-                    "one is 10.",
+                    tooltip="Guidance scale. Use 1.5 to 3 with a negative embedding; the published value without one "
+                    "is 10.",
                 ),
                 ChoiceInput(
                     "sampler_name",
                     options=samplers(),
                     default="euler",
-                    tooltip="euler retraces an inversion; others drift from it.",
+                    tooltip="euler follows the path of an inversion; other samplers deviate from it.",
                 ),
                 ChoiceInput(
                     "scheduler",
                     options=schedulers(),
                     default=DEFAULTS.scheduler,
-                    tooltip="For an inverted latent the same as on DDIM Invert.",
+                    tooltip="For an inverted latent, the same as on DDIM Invert.",
                 ),
                 *conditioning_inputs(),
                 scale_input(optional=True),

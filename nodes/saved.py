@@ -43,14 +43,13 @@ class SavingNode(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default=default,
-                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / makes a folder: animals/cats. When the "
-                    "name is taken by other content, a number is put behind it.",
+                    tooltip=f"The file's name in {_shown_folder(cls.KIND)}. A / creates a folder: animals/cats. If "
+                    "the name exists with other content, a number is appended.",
                 ),
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace what this node saved under the name before, in the place of putting a number "
-                    "behind it.",
+                    tooltip="Replace the file that this node saved under this name instead of appending a number.",
                 ),
             ],
             outputs=[],
@@ -104,7 +103,7 @@ class LoadingNode(io.ComfyNode):
                 io.Combo.Input(
                     "name",
                     options=saved_names(cls.KIND),
-                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to see what was saved since the "
+                    tooltip=f"A file of {saver}, in {_shown_folder(cls.KIND)}. Press R to list files saved since the "
                     "page was opened.",
                 ),
                 *inputs,

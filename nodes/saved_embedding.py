@@ -21,14 +21,14 @@ class SaveEmbedding(SavingNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return cls.saver(
-            EmbeddingSocket.Input("embedding", tooltip="What to save. <base_null> is saved as that."),
+            EmbeddingSocket.Input("embedding", tooltip="The embedding to save; <base_null> can be saved too."),
             default="my embedding",
             search_aliases=["save embedding", "export embedding"],
             node_id="Any2PixSaveEmbedding",
             display_name="Save Embedding",
             category=CATEGORY,
-            description="Saves an embedding, predicted, refined or mixed, so that it can be painted again without the "
-            "networks that made it.",
+            description="Saves a predicted, refined or mixed embedding, to paint it again without the networks that "
+            "produced it.",
         )
 
     @classmethod
@@ -46,15 +46,15 @@ class LoadEmbedding(LoadingNode):
             outputs=[
                 EmbeddingSocket.Output(
                     display_name="embedding",
-                    tooltip="Where the saved one came from: for a mix, a sampler, Base Retrieval ...",
+                    tooltip="Connect it where the saved embedding was connected: to a mix, a sampler, Base Retrieval "
+                    "...",
                 )
             ],
             search_aliases=["load embedding", "import embedding"],
             node_id="Any2PixLoadEmbedding",
             display_name="Load Embedding",
             category=CATEGORY,
-            description="Loads an embedding that was saved. Neither ImageBind, nor the LLM, nor the prior is needed "
-            "for it.",
+            description="Loads a saved embedding. ImageBind, LLM and prior are not needed.",
         )
 
     @classmethod

@@ -63,8 +63,8 @@ class SaveInversion(SavingNode):
             node_id="Any2PixSaveInversion",
             display_name="Save Inversion",
             category=f"{CATEGORY}/sampling",
-            description="Saves the inversion of a picture, so that editing it another day needs no inversion and gives "
-            "the same picture, bit for bit.",
+            description="Saves the inversion of a picture. Later edits skip the inversion and give the same picture, "
+            "bit for bit.",
         )
 
     @classmethod
@@ -86,19 +86,20 @@ class LoadInversion(LoadingNode):
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model that DDIM Invert had, with its LoRAs. Connected, it is compared with the one "
-                    "that made the inversion; another one is an error.",
+                    tooltip="The model that DDIM Invert used, with its LoRAs. If connected, it is compared with the "
+                    "model of the inversion; a different one is an error.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="The inverted latent: for Latent Noise Mix, our sampler, or KSampler (Advanced) with "
-                    "add_noise disabled.",
+                    tooltip="The inverted latent: for Latent Noise Mix, SDXL Embedding Sampler, or KSampler "
+                    "(Advanced) with add_noise disabled.",
                 ),
                 io.Noise.Output(
                     display_name="noise",
-                    tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; honours a noise mask.",
+                    tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; respects a noise "
+                    "mask.",
                 ),
                 io.Sigmas.Output(
                     display_name="sigmas", tooltip="The sampler's noise levels, for SamplerCustomAdvanced."
@@ -108,7 +109,7 @@ class LoadInversion(LoadingNode):
             node_id="Any2PixLoadInversion",
             display_name="Load Inversion",
             category=f"{CATEGORY}/sampling",
-            description="Loads the inversion of a picture, in the place of DDIM Invert and of the picture itself.",
+            description="Loads the inversion of a picture; replaces DDIM Invert and the picture.",
         )
 
     @classmethod
