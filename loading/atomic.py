@@ -57,7 +57,7 @@ def named_write_errors(target: Path) -> Iterator[None]:
         number = _number_of(error)
         if number in FULL:
             raise file_error(
-                target, "could not be finished: the disk is full.", "Make room and run the same command again."
+                target, "could not be finished: the disk is full.", "Free disk space and run the same command again."
             ) from error
         if number in CLOSED:
             raise file_error(
@@ -66,7 +66,9 @@ def named_write_errors(target: Path) -> Iterator[None]:
                 "Write elsewhere, or allow writing to its folder.",
             ) from error
         if number in (errno.EEXIST, errno.ENOTDIR):
-            raise file_error(target, "cannot be: a part of its folder's path is a file.", "Write elsewhere.") from error
+            raise file_error(
+                target, "cannot be written: a part of its folder's path is a file.", "Write elsewhere."
+            ) from error
         raise
 
 

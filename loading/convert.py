@@ -131,7 +131,9 @@ def _with_tokenizer(plan: Plan, path: Path) -> Plan:
         raise CheckpointError(
             f"--tokenizer is for an ImageBind or a prior. This is {KINDS[plan.kind].title}: leave it out."
         )
-    text = read_text(path, TOKENIZER_LIMIT, "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes bring it.")
+    text = read_text(
+        path, TOKENIZER_LIMIT, "Give CLIP's tokenizer.json, or leave --tokenizer out: the nodes provide it."
+    )
     size = open_tokenizer(text, path, "Give CLIP's tokenizer.json.").get_vocab_size()
     rows = plan.layout[IMAGEBIND_TOKENS if plan.kind == "imagebind" else PRIOR_TOKENS].shape[0]
     if size != rows:
@@ -144,7 +146,9 @@ def _target_file(given: str | Path, plan: Plan) -> Path:
     if target.is_dir() or not target.suffix or str(given).endswith(SEPARATORS):
         target = target / f"{FILE_NAMES[plan.kind]}.safetensors"
     if target.suffix != ".safetensors":
-        raise file_error(target, f"has the ending {target.suffix!r}.", "The result is a .safetensors file: name it so.")
+        raise file_error(
+            target, f"has the ending {target.suffix!r}.", "The result is a .safetensors file: use that ending."
+        )
     if os.path.lexists(target):
         raise file_error(target, "is there already.", "Delete it, or write elsewhere.")
     return target
@@ -153,15 +157,15 @@ def _target_file(given: str | Path, plan: Plan) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m any2pix.loading.convert", description=__doc__)
     parser.add_argument("source", type=Path, help="a published weight file, or the folder of an LLM or a UNet")
-    parser.add_argument("target", help="the .safetensors file to write, or a folder for it, which is made if need be")
+    parser.add_argument("target", help="the .safetensors file to write, or a folder for it, which is created if needed")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="keep", help="what floats are cast to (default: kept as they are)"
+        "--dtype", choices=DTYPES, default="keep", help="type that floats are cast to (default: unchanged)"
     )
-    parser.add_argument("--tokenizer", type=Path, help="CLIP's tokenizer.json, to go into an ImageBind or a prior")
+    parser.add_argument("--tokenizer", type=Path, help="CLIP's tokenizer.json, to store in an ImageBind or a prior")
     parser.add_argument(
         "--kind",
         choices=FILE_NAMES,
-        help="insist on a kind; adapter takes the projectors out of the first release's UNet",
+        help="require a kind; adapter extracts the projectors from the first release's UNet",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -171,11 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("%s", error)
         return 1
     except KeyboardInterrupt:
-        logger.error(
-            "Interrupted. What is written so far stays in a %s file: the same command goes on from there.", PART
-        )
+        logger.error("Interrupted. The part written so far is kept in a %s file: the same command resumes there.", PART)
         return CANCELLED
-    logger.info("%s is written and equals its source. Its place: models/%s.", target, _folder_of(target))
+    logger.info("%s is written and equals its source. It belongs in models/%s.", target, _folder_of(target))
     return 0
 
 

@@ -67,7 +67,7 @@ def plan_unet(path: str | Path, kinds: tuple[str, ...] = ("unet",)) -> Plan:
         plan = replace(plan, dims={key: value for key, value in fields.items() if not key.startswith("_")})
     if lacking := [name for name in SIZES if plan.dims.get(name) is None]:
         raise file_error(
-            config, f"lacks {', '.join(lacking)}.", f"Take the {CONFIG_NAME} it was published with. {source}"
+            config, f"lacks {', '.join(lacking)}.", f"Use the {CONFIG_NAME} it was published with. {source}"
         )
     return plan
 

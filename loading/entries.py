@@ -1,4 +1,4 @@
-"""What lies at a path, told without opening it: a name in a model folder may be a link to nowhere, a pipe, or another
+"""What a path is, checked without opening it: a name in a model folder may be a link to nowhere, a pipe, or another
 folder."""
 
 import errno
@@ -24,12 +24,12 @@ def trouble_at(path: str | Path) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return f"is a link to {os.readlink(path)!r}, which is not there" if os.path.islink(path) else "is not there"
+        return f"is a link to {os.readlink(path)!r}, which does not exist" if os.path.islink(path) else "is not there"
     except OSError as error:
         if error.errno == errno.ELOOP:
             return "is a link that leads back to itself"
         if error.errno in (errno.EACCES, errno.EPERM):
-            return "may not be read: check its permissions and those of its folder"
+            return "cannot be read: check its permissions and those of its folder"
         if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL):
             return "is not there"
         return f"cannot be reached ({error.strerror})"
@@ -66,7 +66,7 @@ def read_bounded(path: str | Path, limit: int, remedy: str) -> bytes:
     read."""
     size = require_file(path, remedy)
     if size > limit:
-        raise file_error(path, f"has {size} bytes; at most {limit} are read of a file of this name.", remedy)
+        raise file_error(path, f"has {size} bytes; at most {limit} are allowed for a file of this name.", remedy)
     try:
         with open(os.open(path, os.O_RDONLY | NO_WAITING), "rb") as file:
             content = file.read(limit + 1)
@@ -85,6 +85,8 @@ def read_text(path: str | Path, limit: int, remedy: str) -> str:
 def unreadable(path: str | Path, error: OSError, remedy: str):
     """The CheckpointError for a file that the system does not give."""
     hint = (
-        "Check who may read it." if isinstance(error, PermissionError) else "Is its disk or its network folder there?"
+        "Check its permissions."
+        if isinstance(error, PermissionError)
+        else "Check that its disk or network folder is connected."
     )
     return file_error(path, f"cannot be read ({error.strerror or type(error).__name__}).", f"{hint} {remedy}")

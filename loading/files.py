@@ -64,7 +64,7 @@ def open_network(path: str | Path, kind: str | tuple[str, ...]) -> Plan:
 
 
 def read_tensors(path: str | Path, remedy: str = "Download it again.") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(state dict, metadata) of a .safetensors or a torch file; nested dicts come out flat, with dots."""
+    """(state dict, metadata) of a .safetensors or a torch file; nested dicts are flattened, with dots."""
     file = WeightFile(path, remedy)
     return file.read(), file.metadata
 
@@ -102,9 +102,7 @@ def require_tokens(path: str | Path, tokenizer: Tokenizer | None, rows: int, exa
     token."""
     tokens = tokenizer.get_vocab_size() if tokenizer else rows
     if tokens > rows or (exact and tokens != rows):
-        raise file_error(
-            path, f"knows {rows} tokens, its tokenizer {tokens}.", "Use the tokenizer it was trained with."
-        )
+        raise file_error(path, f"has {rows} tokens, its tokenizer {tokens}.", "Use the tokenizer it was trained with.")
 
 
 def find_kind(keys: Mapping[str, Any], metadata: Mapping[str, str]) -> str | None:
@@ -162,7 +160,7 @@ def build_dims(cls: type[Dims], values: Mapping[str, Any], path: str | Path) -> 
     if unknown := sorted(set(values) - known):
         raise file_error(
             path,
-            f"has sizes this version does not know: {', '.join(unknown)}.",
+            f"has sizes that this version does not support: {', '.join(unknown)}.",
             "Update the pack, or train the file again.",
         )
     if wrong := _of_another_type(cls, values):

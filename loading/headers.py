@@ -31,7 +31,7 @@ def check_safetensors(path: Path, size: int, remedy: str) -> None:
         except (OSError, ValueError, RecursionError) as error:
             raise file_error(path, "is damaged or was cut short: its header is not JSON.", remedy) from error
     if not isinstance(entries, dict):
-        raise file_error(path, "is damaged: its header is no table of tensors.", remedy)
+        raise file_error(path, "is damaged: its header is not a table of tensors.", remedy)
     require_few(path, len(entries), remedy)
 
 
@@ -71,7 +71,9 @@ def _check_zip(path: Path, size: int, remedy: str) -> None:
                 # torch maps the records from the disk, so they are stored as they are; a packed one may unfold to
                 # anything
                 if record.compress_type != zipfile.ZIP_STORED or record.file_size > size:
-                    raise file_error(path, f"has a packed part, {record.filename!r}: torch writes none.", remedy)
+                    raise file_error(
+                        path, f"has a packed part, {record.filename!r}, which torch does not write.", remedy
+                    )
             pickled = [record for record in records if record.filename.split("/")[-1] == "data.pkl"]
             for record in pickled:
                 if record.file_size > PICKLE_LIMIT:

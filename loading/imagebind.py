@@ -32,7 +32,7 @@ SIZES = (
     "modality_heads.vision.2.weight",
 )
 
-NOT_WHOLE = "It is not a whole ImageBind: take imagebind_huge.pth."
+NOT_WHOLE = "It is not a complete ImageBind: use imagebind_huge.pth."
 
 
 def load_imagebind(

@@ -1,4 +1,4 @@
-"""What a weight file is, told from its keys, and where it belongs: one table, so that every error names the place."""
+"""The kind of a weight file, recognised by its keys, and its folder: one table, which all errors use."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ KINDS = {
         "a text encoder",
         "text_encoders",
         ("text_model.",),
-        "Take the one that was trained with the UNet: a file of this pack, or a text_encoder folder in transformers "
+        "Use the one that was trained with the UNet: a file of this pack, or a text_encoder folder in transformers "
         "format.",
     ),
     "language_model": Kind(

@@ -103,7 +103,7 @@ def _plan_folder(folder: Path) -> Plan:
 
 
 def _dims_of(folder: Path, config: dict[str, Any], layout: Mapping[str, Tensor]) -> MMLLMDims:
-    path, remedy = folder / "config.json", f"Take the config.json it was published with. {SOURCE}"
+    path, remedy = folder / "config.json", f"Use the config.json it was published with. {SOURCE}"
     if lacking := [name for name in NEEDED_FIELDS if not isinstance(config.get(name), (int, float))]:
         raise file_error(path, f"lacks {', '.join(lacking)}.", remedy)
     rope = config.get("rope_parameters")  # transformers 5 writes the rotary base here
@@ -142,7 +142,7 @@ def _convert_sentencepiece(place: Path) -> Tokenizer:
         ) from error
     except CheckpointError:
         raise
-    # the library knows only RuntimeError, and what is built from a damaged model fails in any way
+    # the library raises RuntimeError only, but a damaged model can fail in any way
     except Exception as error:
         raise file_error(
             place / "tokenizer.model", f"cannot be read ({type(error).__name__}).", f"Download it again. {SOURCE}"

@@ -16,7 +16,7 @@ PICKLE_LIMIT = 8 * 2**20  # bytes; that of a file of 50,000 tensors
 REBUILD = {"torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor_v3"}
 CALLED = REBUILD | {"torch._utils _rebuild_parameter", "collections OrderedDict", "torch Size", "torch device"}
 NAMED = ("torch ", "torch.storage ")  # types of numbers and of storages, which a pickle names and does not call
-CODE = "holds pickled Python code, which is never run here"
+CODE = "holds pickled Python code, which is never executed here"
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS, GETS = ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"), ("BINGET", "LONG_BINGET", "GET")
 MARK = object()
@@ -46,12 +46,12 @@ def check_pickle(file: BinaryIO, path: Path, size: int, remedy: str, needed: boo
     try:
         for operation, argument, place in pickletools.genops(file):
             if (place or 0) - begin > PICKLE_LIMIT:
-                raise _Refused("has a table of tensors larger than any")
+                raise _Refused("has a table of tensors that is too large")
             _follow(operation, argument, stack, memo, size)
     except _Refused as error:
         hint = "Use a file that holds tensors only. " if str(error) == CODE else ""
         raise file_error(path, f"{error}.", f"{hint}{remedy}") from error
-    except Exception as error:  # noise in the place of instructions
+    except Exception as error:  # noise instead of instructions
         if needed or file.tell() != begin:
             raise file_error(path, "is damaged or was cut short.", remedy) from error
 
@@ -68,7 +68,7 @@ def _follow(operation: pickletools.OpcodeInfo, argument: Any, stack: list, memo:
         count = TUPLES.get(name) or len(stack) - 1 - _last_mark(stack)
         parts = tuple(stack[len(stack) - count :])
         if any(isinstance(part, Shared) for part in parts):
-            raise _Refused("holds tuples of tuples, which no table of tensors has")
+            raise _Refused("holds nested tuples, which a table of tensors cannot have")
         del stack[len(stack) - count - (name == "TUPLE") :]
         stack.append(parts)
     elif name in PUTS:
@@ -125,7 +125,7 @@ def _called(operation: str, called: Any, arguments: Any, size: int) -> Any:
     if called in REBUILD:
         shape = arguments[2]
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
-            raise _Refused("is damaged: a tensor's shape is no list of lengths")
+            raise _Refused("is damaged: a tensor's shape is not a list of sizes")
         if prod(shape) > size:
             raise _Refused(f"is damaged: it names a tensor of {prod(shape)} numbers, and has {size} bytes")
     return arguments[0] if called == "torch Size" and arguments else None

@@ -66,7 +66,7 @@ def _plan(path: str | Path, kind: str) -> Plan:
     _require_noise(Path(path))
     config = plan.dims
     if lacking := [name for name in ("in_channels", "out_channels") if type(config[name]) is not int]:
-        raise file_error(path, f"comes with sizes that are no numbers: {', '.join(lacking)}.", KINDS[kind].source)
+        raise file_error(path, f"comes with sizes that are not numbers: {', '.join(lacking)}.", KINDS[kind].source)
     wanted = config["out_channels"] * (2 if kind == "pix2pix" else 1)
     if config["in_channels"] != wanted:
         raise file_error(
@@ -88,7 +88,7 @@ def _require_noise(unet: Path) -> None:
     ]:
         raise file_error(
             scheduler,
-            f"says that the UNet beside it has {', '.join(other)}.",
-            "Take a UNet that predicts the noise of Stable Diffusion's schedule, such as Stable Diffusion 1 or SDXL; a "
+            f"states that the UNet beside it has {', '.join(other)}.",
+            "Use a UNet that predicts the noise of Stable Diffusion's schedule, such as Stable Diffusion 1 or SDXL; a "
             "checkpoint in one file that predicts v, such as CosXL Edit, is for ComfyUI's Load Checkpoint.",
         )

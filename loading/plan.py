@@ -15,7 +15,7 @@ from .shards import WeightFolder
 from .sizes import bounded_parts, check_sizes
 from .strict import EmptyWeights, check_fit, load_strict
 
-Progress = Callable[[int, int], Any]  # told the bytes read so far and in all, tensor by tensor; may raise to stop
+Progress = Callable[[int, int], Any]  # gets the bytes read so far and in all, after each tensor; may raise to stop
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Plan:
         except Exception as error:  # whatever torch, transformers and diffusers raise at sizes that cannot be
             raise file_error(
                 self.weights.path,
-                f"comes with sizes no network can be built from ({error}).",
-                f"Take the config or the metadata it was published with. {KINDS[self.kind].source}",
+                f"comes with sizes from which no network can be built ({error}).",
+                f"Use the config or the metadata it was published with. {KINDS[self.kind].source}",
             ) from error
 
     def fill(self, network: nn.Module, dtype: torch.dtype | None, progress: Progress | None = None) -> None:

@@ -93,4 +93,4 @@ def _own_tokenizer(tokenizer_json: str | None, path: Path) -> Tokenizer | None:
     beside = path.parent / TOKENIZER_FILE
     if not is_file(beside):
         return None
-    return read_tokenizer(beside, "Download CLIP's again, or take it away.")
+    return read_tokenizer(beside, "Download CLIP's again, or remove it.")

@@ -96,7 +96,7 @@ class WeightFile:
             if value.is_meta or value.layout != torch.strided or value.is_quantized:
                 raise file_error(self.path, f"holds no plain numbers in {name!r}.", self.remedy)
             if value.nbytes > value.untyped_storage().nbytes():
-                raise file_error(self.path, f"is damaged: {name!r} names more numbers than lie in it.", self.remedy)
+                raise file_error(self.path, f"is damaged: {name!r} names more numbers than it contains.", self.remedy)
         if sum(value.nbytes for value in tensors.values()) > MOST_SHARED * size:
             raise file_error(self.path, "is damaged: its tensors are far larger than the file.", self.remedy)
         if wrong := misfits(tensors):
@@ -159,7 +159,7 @@ def _flatten(content: Any, path: Path, remedy: str) -> dict[str, Tensor]:
         prefix, value, depth = ahead.pop()
         seen += 1
         if depth > DEEPEST or seen > 4 * MOST_TENSORS:  # the same dict within itself, or over and over
-            raise file_error(path, "is damaged: its tables lie in one another without end.", remedy)
+            raise file_error(path, "is damaged: its tables are nested without end.", remedy)
         if isinstance(value, Tensor):
             flat[prefix] = value
         elif isinstance(value, Mapping):

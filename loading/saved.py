@@ -52,7 +52,7 @@ def clean_name(name: str) -> tuple[str, ...]:
     for part in parts:
         if fault := _fault(part):
             raise ValueError(
-                f"The name {name[:80]!r} cannot be a file's: {fault}. Write another one, for example: my cats."
+                f"The name {name[:80]!r} cannot be used for a file: {fault}. Write another one, for example: my cats."
             )
     return parts
 
@@ -60,7 +60,7 @@ def clean_name(name: str) -> tuple[str, ...]:
 def _fault(part: str) -> str | None:
     """Why a part of a name cannot be the name of a file or folder everywhere; None where it can."""
     if part in ("", ".", ".."):
-        return "it leads out of the folder, or nowhere"
+        return "it points outside the folder, or nowhere"
     if bad := next((letter for letter in part if letter in FORBIDDEN or not letter.isprintable()), None):
         return f"{bad!r} is not allowed in it"
     if part.startswith(".") or part.endswith("."):
@@ -94,7 +94,7 @@ def write_saved(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.parent.resolve().is_relative_to(Path(folder).resolve()):
-            raise ValueError(f"The name {name!r} leads out of {folder} through a link. Write another one.")
+            raise ValueError(f"The name {name!r} points outside {folder} through a link. Write another one.")
         if overwrite:
             _require_own(target, kind)
         return _put(content, target, replace_it=overwrite)
@@ -157,7 +157,7 @@ def _require_own(target: Path, kind: str) -> None:
     """Only a file of the same kind is overwritten."""
     if not os.path.lexists(target):
         return
-    remedy = "It is left as it is: write another name."
+    remedy = "It was not changed: write another name."
     try:
         file = WeightFile(target, remedy)
         is_own = _record_of(file).get("kind") == kind
@@ -170,16 +170,18 @@ def _require_own(target: Path, kind: str) -> None:
 def _write_error(target: Path, size: int, error: OSError) -> CheckpointError:
     if error.errno in FULL:
         return file_error(
-            target, f"was not saved: the disk is full, {_megabytes(size)} are needed.", "Make room, then run again."
+            target,
+            f"was not saved: the disk is full, {_megabytes(size)} are needed.",
+            "Free disk space, then run again.",
         )
     if error.errno in CLOSED:
         return file_error(
-            target, f"was not saved: this folder may not be written to ({error.strerror}).",
+            target, f"was not saved: this folder is not writable ({error.strerror}).",
             "Check its permissions, or set another folder in extra_model_paths.yaml."
         )  # fmt: skip
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return file_error(target, "was not saved: a part of its path is a file and no folder.", "Write another name.")
-    return file_error(target, f"was not saved ({error.strerror}).", "Write another name, or look at the disk.")
+        return file_error(target, "was not saved: a part of its path is a file, not a folder.", "Write another name.")
+    return file_error(target, f"was not saved ({error.strerror}).", "Write another name, or check the disk.")
 
 
 def _megabytes(size: int) -> str:

@@ -74,7 +74,7 @@ def _read_shards(index: Path, remedy: str) -> dict[str, WeightFile]:
         raise file_error(index, f"names {len(listed_in)} shards; at most {MOST_SHARDS} are read.", again)
     owner = {}
     for shard, listed in sorted(listed_in.items()):
-        if PureWindowsPath(shard).name != shard or shard in ("", ".", ".."):  # knows both separators, and drives
+        if PureWindowsPath(shard).name != shard or shard in ("", ".", ".."):  # handles both separators, and drives
             raise file_error(index, f"names a shard outside its folder, {shard!r}.", again)
         file = WeightFile(index.parent / shard, remedy)
         if lost := sorted(listed - set(file.layout)):

@@ -18,7 +18,7 @@ FREE = ("rope_theta",)  # a wavelength, which reserves nothing
 LONGEST_LIST = 1000  # widths of a UNet's levels or of an adapter's layers; the published ones are 3 and 70
 COUNTED = re.compile(r"layers|blocks|resnets|transformers|depth")  # numbers of parts, each of which has a tensor
 LEAST_PARTS, PARTS_PER_TENSOR = 5000, 4  # modules of a network; the pack's have 0.7 to 1.5 for each tensor
-WRONG = "Take the config or the metadata it was published with."
+WRONG = "Use the config or the metadata it was published with."
 
 
 def check_sizes(sizes: Mapping[str, Any], tensors: int, path: str | Path, remedy: str) -> None:
@@ -26,9 +26,9 @@ def check_sizes(sizes: Mapping[str, Any], tensors: int, path: str | Path, remedy
     for name, value in _numbers(sizes, "", path, remedy):
         field = name.rpartition(".")[2]
         if isinstance(value, float) and not math.isfinite(value):
-            raise file_error(path, f"comes with {name} {value}, which is no size.", f"{WRONG} {remedy}")
+            raise file_error(path, f"comes with {name} {value}, which is not a size.", f"{WRONG} {remedy}")
         if abs(value) > LARGEST and field not in FREE:
-            raise file_error(path, f"comes with {name} {_short(value)}: no network is so large.", f"{WRONG} {remedy}")
+            raise file_error(path, f"comes with {name} {_short(value)}: no network is that large.", f"{WRONG} {remedy}")
         if COUNTED.search(field) and value > max(tensors, 1):
             raise file_error(
                 path, f"comes with {name} {_short(value)}, and has {tensors} tensors.", f"{WRONG} {remedy}"

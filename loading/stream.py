@@ -30,7 +30,7 @@ NAMES = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 
-Progress = Callable[[int], Any]  # told the bytes that were done since
+Progress = Callable[[int], Any]  # gets the bytes done since the last call
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _write(file: BinaryIO, header: bytes, stream: Stream, written: Progress) -> 
     resumed = file.read(len(header)) == header
     if not resumed:
         if file.seek(0, os.SEEK_END):
-            logger.warning("%s is of another source, precision or version: begun anew.", file.name)
+            logger.warning("%s has another source, precision or version: started again.", file.name)
         file.seek(0)
         file.truncate()
         file.write(header)
@@ -132,7 +132,7 @@ def _write(file: BinaryIO, header: bytes, stream: Stream, written: Progress) -> 
 
 def _check(file: BinaryIO, header: bytes, stream: Stream, checked: Progress) -> None:
     """Read it back, tensor by tensor against the source."""
-    remedy = "The disk or the memory is at fault, or the source changed meanwhile. Delete it and convert again."
+    remedy = "The disk or the memory is faulty, or the source has changed. Delete the file and convert again."
     file.seek(0)
     if file.read(len(header)) != header:
         raise file_error(file.name, "does not begin as it was written.", remedy)
@@ -149,5 +149,5 @@ def _require_room(part: Path, needed: int) -> None:
         raise file_error(
             part,
             f"needs {(missing + SPARE) / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB.",
-            "Make room, or write elsewhere.",
+            "Free disk space, or write elsewhere.",
         )

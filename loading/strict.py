@@ -12,7 +12,7 @@ from typing_extensions import Self  # a dependency of torch; in typing from Pyth
 from .errors import CheckpointError
 
 DRAWS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
-REMEDY = "Is it the right file, of the right version? Download it again, or choose the miniature."
+REMEDY = "Check that it is the right file and version, download it again, or choose the miniature."
 SHOWN = 6  # keys listed per kind of trouble before "and N more"
 
 

@@ -93,7 +93,7 @@ def _padding(place: Path, tokenizer: Tokenizer, end: int) -> int:
         found = tokenizer.token_to_id(named) if isinstance(named, str) else None
         if found is None:
             raise file_error(
-                file, f"pads with {named!r}, which its tokenizer does not know.", "Take both from one pipeline."
+                file, f"pads with {named!r}, which its tokenizer does not contain.", "Use both from the same pipeline."
             )
         return found
     return end
@@ -118,7 +118,7 @@ def plan_text_encoder(path: str | Path) -> Plan:
     if not path.is_dir():
         plan = open_network(path, "text_encoder")
         if not plan.dims:
-            raise file_error(path, "does not say its sizes.", f"Give the folder with its {CONFIG_NAME}. {SOURCE}")
+            raise file_error(path, "does not state its sizes.", f"Give the folder with its {CONFIG_NAME}. {SOURCE}")
         return plan
     weights = WeightFolder(path, WEIGHTS, SOURCE)
     config = read_json(path / CONFIG_NAME, SOURCE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-# What ComfyUI's UNet does without being told; a UNet that says otherwise in its config is another network.
+# What ComfyUI's UNet assumes; a UNet with other values in its config is another network.
 FIXED = {
     "act_fn": "silu", "attention_type": "default", "center_input_sample": False, "class_embed_type": None,
     "class_embeddings_concat": False, "conv_in_kernel": 3, "conv_out_kernel": 3, "cross_attention_norm": None,

@@ -106,10 +106,7 @@ class ApplyEmbedding(io.ComfyNode):
         local_strength: float = RELEASED_LOCAL_STRENGTH,
     ) -> io.NodeOutput:
         if embedding is None and local is None:
-            raise ValueError(
-                "There is nothing to paint: connect embedding, or local to paint with a two-view adapter's local view "
-                "alone."
-            )
+            raise ValueError("There is nothing to paint: connect embedding, or, with a two-view adapter, local.")
         painted = Painted(embedding or Embedding(None), local, negative_embedding)
         options = AdapterOptions(scale, start_percent, end_percent, view, local_strength)
         return io.NodeOutput(*apply_embedding(model, adapter, painted, positive, negative, options))

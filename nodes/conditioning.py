@@ -45,7 +45,7 @@ class AdapterOptions:
         require_choice("view of the two-view adapter", self.view, VIEWS)
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
-                f"start_percent {self.start} and end_percent {self.end} must rise and lie between 0 and 1. Swap them?"
+                f"start_percent {self.start} and end_percent {self.end} must rise and be between 0 and 1. Swap them?"
             )
 
 
@@ -56,8 +56,8 @@ def row(embedding: Embedding | None, what: str = "embedding") -> Tensor | None:
         return None
     if not embedding.vector.isfinite().all():
         raise ValueError(
-            f"The {what} holds NaN or infinite numbers, so there is nothing to paint from. Look at the node it comes "
-            "from: a network in fp16 may have overflowed; its loader's precision bf16 or fp32 helps."
+            f"The {what} holds NaN or infinite numbers. Check the node it comes from: a network in fp16 may have "
+            "overflowed; set precision of its loader to bf16 or fp32."
         )
     return embedding.vector[None].float()
 

@@ -92,7 +92,7 @@ def open_model(
 
 
 def load_vae(unet: Path, name: str) -> comfy.sd.VAE:
-    """The VAE that belongs to a UNet; an invalid VAE, which says so when it is used, where there is none."""
+    """The VAE that belongs to a UNet; where there is none, an invalid VAE, which raises when it is used."""
     if name == MINIATURE:
         return _open_vae(MINIATURE_FOLDER / VAE_NAMES[0])
     for folder in (unet, unet.parent, unet.parent.parent):

@@ -150,7 +150,7 @@ def read_axes(x_name: str, x_values: str, y_name: str, y_values: str) -> Axes:
     if axes.cells > MAX_CELLS:
         raise ValueError(
             f"x_values has {len(axes.x_values)} numbers and y_values {len(axes.y_values)}: that is {axes.cells} "
-            f"pictures in one run, and {MAX_CELLS} is the most. Take some numbers out."
+            f"pictures in one run; the maximum is {MAX_CELLS}. Remove some numbers."
         )
     return axes
 
@@ -165,12 +165,12 @@ def parse_values(widget: str, text: str) -> tuple[float, ...]:
             value = _float(part)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(
-                f"{widget} holds {described(part.strip())}, which is no number. Write numbers with commas between "
-                f"them: 3, 7.5, 12"
+                f"{widget} holds {described(part.strip())}, which is not a number. Write numbers separated by commas: "
+                "3, 7.5, 12"
             )
         if abs(value) > LARGEST:
             raise ValueError(
-                f"{widget} holds {described(part.strip())}, and no widget goes further than {LARGEST:g}. Take less."
+                f"{widget} holds {described(part.strip())}; the largest number is {LARGEST:g}. Write a smaller one."
             )
         values.append(value)
     return tuple(values)
@@ -182,8 +182,8 @@ def whole_or_blocked(axis: str, values: Sequence[float]) -> list[Any]:
     for value in values:
         if value != int(value):
             message = (
-                f"{axis}_values of Grid Values holds {value:g}, and {axis}_int is for whole numbers. Connect {axis}, "
-                "or round it."
+                f"{axis}_values of Grid Values holds {value:g}, but {axis}_int is for integers. Connect {axis}, or "
+                "round it."
             )
             return [ExecutionBlocker(message)] * len(values)
     return [int(value) for value in values]
@@ -193,11 +193,9 @@ def _label(widget: str, name: str) -> str:
     """A name as it can be drawn, in one line."""
     text = " ".join(name.split())
     if not text.isascii() or not text.isprintable():
-        raise ValueError(
-            f"{widget} is {described(text)}; the labels have plain Latin letters only. Write it with these."
-        )
+        raise ValueError(f"{widget} is {described(text)}; the labels have plain Latin letters only. Use these.")
     if len(text) > LONGEST_NAME:
-        raise ValueError(f"{widget} has {len(text)} letters; {LONGEST_NAME} is the most that is drawn. Shorten it.")
+        raise ValueError(f"{widget} has {len(text)} letters; the maximum is {LONGEST_NAME}. Shorten it.")
     return text
 
 
@@ -282,8 +280,8 @@ def _require_cells(pictures: Sequence[Tensor], axes: Axes) -> None:
     if len(pictures) != axes.cells:
         raise ValueError(
             f"Labelled Grid has {columns} x {rows} = {axes.cells} cells and got {len(pictures)} pictures. Connect x "
-            "and y of Grid Values to the widgets that vary, and what comes of them to images, one by one and not as a "
-            "batch."
+            "and y of Grid Values to the widgets that vary, and the resulting pictures to images, one by one and not "
+            "as a batch."
         )
     for number, picture in enumerate(pictures, start=1):
         if picture.shape != pictures[0].shape:

@@ -79,7 +79,7 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
     if kind == "BOOLEAN" and not isinstance(value, (bool, int, float)):
         raise ValueError(f"The {what} is {described(value)}, not a switch. Set it, or connect a BOOLEAN.")
     if kind == "COMBO" and not isinstance(value, str):
-        raise ValueError(f"The {what} is {described(value)}, not one of its names. Choose one in the list.")
+        raise ValueError(f"The {what} is {described(value)}, not one of its options. Choose one from the list.")
     if kind == "MM_REFERENCES":
         return read_references(value, node)
     if kind == "MM_EMBEDDING":
@@ -88,12 +88,15 @@ def _read(entry: io.Input, value: Any, node: str) -> Any:
         return require(value, Embedding, f"{entry.id} input of {node}", "an embedding, as its tooltip says")
     if kind == "CONDITIONING" and not isinstance(value, (list, tuple)):
         raise ValueError(
-            f"The {entry.id} input of {node} is {described(value)}. Connect CONDITIONING, as CLIP Text Encode gives it."
+            f"The {entry.id} input of {node} is {described(value)}. Connect CONDITIONING, for example from CLIP Text "
+            "Encode."
         )
     # a graph in API format may have a value where a wire belongs
     if kind in NETWORKS and isinstance(value, NO_NETWORK):
         gave = (
-            "None: the node it comes from gave nothing" if value is None else f"{described(value)}, which is no {kind}"
+            "None: the node it comes from returned nothing"
+            if value is None
+            else f"{described(value)}, not of type {kind}"
         )
         raise ValueError(f"The {entry.id} input of {node} is {gave}. Connect its loader.")
     return value

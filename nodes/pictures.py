@@ -41,7 +41,7 @@ def _batches(value: Any, what: str) -> list[Tensor]:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.ascontiguousarray(value))
     if value is None:
-        raise ValueError(f"The {what} is None: the node it comes from gave no picture. Connect one that does.")
+        raise ValueError(f"The {what} is None: the node it comes from returned no picture. Connect another one.")
     if not isinstance(value, Tensor):
         raise ValueError(
             f"The {what} is {described(value)}, not a picture. Connect an IMAGE, for example from Load Image."
@@ -56,7 +56,7 @@ def _batches(value: Any, what: str) -> list[Tensor]:
         )
     if 0 in batch.shape[1:3]:
         raise ValueError(
-            f"The {what} is {batch.shape[2]} x {batch.shape[1]} pixels large. Connect a picture that has some."
+            f"The {what} is {batch.shape[2]} x {batch.shape[1]} pixels large. Connect a picture that is not empty."
         )
     return [batch]
 
@@ -74,7 +74,7 @@ def _seen(picture: Tensor, what: str, on_white: bool) -> Tensor:
     check_finite(picture, what)
     if float(picture.clamp(max=GLARE).mean()) > BRIGHTEST_MEAN:
         raise ValueError(
-            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. Those of a "
-            "picture lie between 0 and 1: divide them by 255."
+            f"The {what} has values up to {float(picture.max()):g}, {float(picture.mean()):.3g} on average. A picture "
+            "has values between 0 and 1: divide them by 255."
         )
     return as_rgb(picture if on_white or picture.shape[-1] in (1, 3) else picture[..., :-1])

@@ -35,7 +35,7 @@ def read_text(value: Any, what: str) -> str:
     """A string, with halves of characters made whole."""
     if value is None:
         raise ValueError(
-            f"The {what} is {described(value)}: the node it comes from gave no text. Type one, or connect another."
+            f"The {what} is {described(value)}: the node it comes from returned no text. Type one, or connect another."
         )
     if not isinstance(value, str):
         raise ValueError(f"The {what} is {described(value)}, not a text. Type one, or connect a STRING.")
@@ -46,7 +46,7 @@ def read_whole(value: Any, what: str, low: int, high: int) -> int:
     """A whole number from ``low`` to ``high``; 3.0 is one."""
     number = read_number(value, what, low, high)
     if number != int(number):
-        raise ValueError(f"The {what} is {value}. It takes whole numbers, from {low} to {high}.")
+        raise ValueError(f"The {what} is {value}. It must be an integer, from {low} to {high}.")
     return int(value)
 
 
@@ -56,10 +56,10 @@ def read_number(value: Any, what: str, low: float, high: float) -> float:
         value = value.item()
     if not isinstance(value, (int, float)):
         raise ValueError(
-            f"The {what} is {described(value)}, not a number. It goes from {_plain(low)} to {_plain(high)}."
+            f"The {what} is {described(value)}, not a number. It must be from {_plain(low)} to {_plain(high)}."
         )
     if not low <= value <= high:  # NaN is not
-        raise ValueError(f"The {what} is {described(value)}. It goes from {_plain(low)} to {_plain(high)}.")
+        raise ValueError(f"The {what} is {described(value)}. It must be from {_plain(low)} to {_plain(high)}.")
     return value
 
 

@@ -90,7 +90,7 @@ class Refine(io.ComfyNode):
         refined = refine(network, vector.to(prior.device), modality, text, aesthetic_score, guidance)
         if not refined.isfinite().all():
             raise ValueError(
-                "What Refinement Prior found holds NaN or infinite numbers: the prior overflowed. Set precision of "
+                "The result of Refinement Prior holds NaN or infinite numbers: the prior overflowed. Set precision of "
                 "Load Refinement Prior to bf16 or fp32, or lower guidance."
             )
         return io.NodeOutput(Embedding(to_length(refined, EMBED_NORM).cpu(), origin=REFINED))

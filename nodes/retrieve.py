@@ -87,7 +87,7 @@ class RetrieveBase(io.ComfyNode):
 def embedding_of(references: References, index: int) -> Embedding:
     """A reference's embedding as the nodes after it read it, of length EMBED_NORM."""
     reference, mark = references[index], marks_of(references)[index]
-    vector = to_length(reference.embedding, EMBED_NORM, f"embedding of {mark}", "Look at the node that made it.")
+    vector = to_length(reference.embedding, EMBED_NORM, f"embedding of {mark}", "Check the node that made it.")
     return Embedding(vector, origin=REFERENCE)
 
 
@@ -114,10 +114,7 @@ def require_same_chain(base: Embedding, references: References) -> None:
     if base.is_null or base.chain is None:
         return
     if references and not base.chain:
-        raise ValueError(
-            f"Base Retrieval got {_counted(len(references))}, the LLM none, so it cannot mean any of them. Connect "
-            f"the chain to both."
-        )
+        raise ValueError(f"Base Retrieval got {_counted(len(references))}, the LLM none. Connect the chain to both.")
     for place, seen in enumerate(base.chain):
         if place < len(references) and _same(seen, references[place]):
             continue

@@ -158,7 +158,7 @@ def find_saved(kind: str, name: str) -> Path:
 
 def _describe_saved(saved: Saved) -> str:
     place = f"{saved.path.parent.name}/{saved.path.name}, {saved.path.stat().st_size / 1e6:.2g} MB"
-    return f"saved: {place}" if saved.is_new else f"is there already, unchanged: {place}"
+    return f"saved: {place}" if saved.is_new else f"exists already, unchanged: {place}"
 
 
 def describe_file(path: Path, record: Mapping[str, Any]) -> str:

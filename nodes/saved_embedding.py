@@ -80,7 +80,7 @@ def unpack_embedding(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
     if len(tensors) != 1 or vector is None or vector.ndim != 1 or not vector.is_floating_point():
         raise ValueError("it holds no embedding of shape (D,)")
     if record.get("dims") != len(vector):
-        raise ValueError(f"its embedding has {len(vector)} numbers, its record says {record.get('dims')}")
+        raise ValueError(f"its embedding has {len(vector)} numbers, its record has {record.get('dims')}")
     if (
         not isinstance(candidates, list)
         or len(candidates) > MOST_CANDIDATES
@@ -89,7 +89,7 @@ def unpack_embedding(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
         raise ValueError("its list of references is damaged")
     origin, blank = record.get("origin", ""), record.get("blank", False)
     if origin not in ("", *ORIGINS) or not isinstance(blank, bool):
-        raise ValueError("what it says of its origin is damaged")
+        raise ValueError("its origin is damaged")
     return Embedding(vector if len(vector) else None, tuple(candidates), origin=origin, blank=blank)
 
 

@@ -118,8 +118,8 @@ class LoadInversion(LoadingNode):
         inversion = inverted.inversion
         if model is not None and inversion.model is not None and (other := inversion.model.difference(identify(model))):
             raise ValueError(
-                f"The inversion {name} was made with {other}. Connect the model that DDIM Invert had, or leave model "
-                "of Load Inversion unconnected: the picture may then come back less exactly."
+                f"The inversion {name} was made with {other}. Connect the model that DDIM Invert had, or disconnect "
+                "model of Load Inversion: the picture may then be restored less exactly."
             )
         shown = ui.PreviewText(f"{describe(inversion)}\n{describe_file(path, record)}")
         return io.NodeOutput(inverted.latent(), InvertedNoise(inversion, SEED), inversion.sigmas, ui=shown)
@@ -154,8 +154,8 @@ def saved_inversion_of(latent: dict[str, Any]) -> SavedInversion:
         again.process_in(inversion.samples), inversion.latent_format.process_in(inversion.samples)
     ):
         raise ValueError(
-            f"The latent format {type(inversion.latent_format).__name__} is none of ComfyUI's own, so that a file "
-            "cannot say what it is. This inversion can be used in this graph only."
+            f"The latent format {type(inversion.latent_format).__name__} is not one of ComfyUI's own, so it cannot be "
+            "saved. This inversion can be used in this graph only."
         )
     rest = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask", INVERSION_KEY)}
     extras = {key: value for key, value in rest.items() if _is_plain(value)}

@@ -40,10 +40,10 @@ class Axes:
 class Embedding:
     """What an MM_EMBEDDING socket carries.
 
-    ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM wants no base picture, the edit is painted from
+    ``vector``: (D,) on the CPU, or None for ``<base_null>``: the LLM chose no base picture, the edit is painted from
     noise.
     ``candidates``: for a base, the indices of the references that the instruction showed to the LLM; empty means all.
-    ``chain``: for a base, all references that the LLM was given, which those indices count in; None where nobody knows.
+    ``chain``: for a base, all references that the LLM was given, which those indices count in; None if unknown.
     ``origin``: one of ORIGINS, empty in files of older versions. ``blank``: Base Retrieval found a sound or a text, and
     gave a grey picture beside it.
     """

@@ -18,20 +18,18 @@ def read_audio(audio: Mapping[str, Any] | None) -> tuple[Tensor, Any]:
     """
     if audio is None:
         raise ValueError(
-            "There is no sound: a film without a sound track gives AUDIO that is None. Connect a film or a file with "
-            "sound, or bypass this node."
+            "There is no sound: a video without a sound track gives AUDIO that is None. Connect a video or a file "
+            "with sound, or bypass this node."
         )
     if not isinstance(audio, Mapping):
-        raise ValueError(
-            f"AUDIO holds {_names(KEYS)}; this is a {type(audio).__name__}. Look at the node it comes from."
-        )
+        raise ValueError(f"AUDIO holds {_names(KEYS)}; this is a {type(audio).__name__}. Check the node it comes from.")
     waveform, rate = (_read(audio, key) for key in KEYS)
     if isinstance(waveform, np.ndarray):
         waveform = torch.from_numpy(np.ascontiguousarray(waveform))
     if not isinstance(waveform, Tensor) or not 1 <= waveform.ndim <= 3:
         raise ValueError(
-            f"The waveform of AUDIO is a tensor (batch, channels, samples), not {_describe(waveform)}. Look at the "
-            "node it comes from."
+            f"The waveform of AUDIO is a tensor (batch, channels, samples), not {_describe(waveform)}. Check the node "
+            "it comes from."
         )
     waveform = waveform[(None,) * (3 - waveform.ndim)]
     if len(waveform) == 0:
@@ -43,9 +41,7 @@ def _read(audio: Mapping[str, Any], key: str) -> Any:
     try:
         return audio[key]
     except KeyError as error:
-        raise ValueError(
-            f"AUDIO holds {_names(KEYS)}; this one lacks {key}. Look at the node it comes from."
-        ) from error
+        raise ValueError(f"AUDIO holds {_names(KEYS)}; this one lacks {key}. Check the node it comes from.") from error
     except Exception as error:  # a lazy mapping runs another pack's reader now, which raises what it likes
         raise ValueError(f"The sound could not be read: {error}. Does its file have a sound track?") from error
 

@@ -34,8 +34,8 @@ def apply_two_view(
     for side, given in texts.items():
         if not given:
             raise ValueError(
-                f"The two-view adapter paints beside a text, and {side} is not connected. Connect a CLIP Text Encode "
-                f"(the release writes: {RELEASED_TEXTS[side]})."
+                f"The two-view adapter needs a text, and {side} is not connected. Connect a CLIP Text Encode (the "
+                f"release uses: {RELEASED_TEXTS[side]})."
             )
         require_readable(model, given, side)
     if options.scale == 0.0:
@@ -75,5 +75,5 @@ def _require_fit(model: Any, adapter: Network) -> None:
         raise ValueError(
             f"The adapter is for a UNet with {len(dims.widths)} cross attentions, {sum(dims.widths)} channels wide "
             f"together, on texts of {dims.context} numbers a token; the model has {len(widths)}, {sum(widths)} wide, "
-            f"on {context}. The published adapter is for SDXL base; connect that, or a checkpoint made from it."
+            f"on {context}. The published adapter is for SDXL base; connect that, or a checkpoint derived from it."
         )

@@ -1,4 +1,4 @@
-"""The unCLIP adapter's conditioning: one token in the place of the text, for a UNet that never saw any."""
+"""The unCLIP adapter's conditioning: one token instead of the text, for a UNet that was trained without texts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ NO_TEXT: Conditioning = [[None, {}]]
 
 @dataclass(frozen=True)
 class Token:
-    """What the unCLIP UNet reads in the place of a text: ``context`` (1, 1, C) and ``pooled`` (1, P)."""
+    """What the unCLIP UNet reads instead of a text: ``context`` (1, 1, C) and ``pooled`` (1, P)."""
 
     context: Tensor
     pooled: Tensor

@@ -101,9 +101,7 @@ def encode_text(imagebind: ImageBind, text: str, device: Device = None, dtype: t
     """A text -> (D,) float32, its norm the learned text scale (at most 100)."""
     require_text(text)
     if imagebind.tokenizer is None:
-        raise ValueError(
-            "This ImageBind came without a tokenizer. Load it with one: load_imagebind(path, tokenizer=...)."
-        )
+        raise ValueError("This ImageBind has no tokenizer. Load it with one: load_imagebind(path, tokenizer=...).")
     tokens = tokenize_clip(imagebind.tokenizer, [text], imagebind.dims.text_context)
     device, dtype = _computes_with(imagebind, device, dtype)
     return imagebind.encode_text(tokens.to(device), dtype)[0]
@@ -148,7 +146,7 @@ def _encode(
     where = _computes_with(imagebind, device, dtype)
     at_once = items_at_once(where[0]) if at_once is None else at_once
     if at_once < 1:
-        raise ValueError(f"at_once is 1 or more, not {at_once}.")
+        raise ValueError(f"at_once is {at_once}; it must be 1 or more.")
     encoded = []
     for start in range(0, len(items), at_once):
         if callback is not None:
@@ -185,7 +183,7 @@ def _whole_rate(sample_rate: Any) -> int:
         rate = float(sample_rate)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"The sample rate is {sample_rate!r}, not a number of Hz. Look at the node it comes from."
+            f"The sample rate is {sample_rate!r}, not a number of Hz. Check the node it comes from."
         ) from error
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise ValueError(
@@ -227,12 +225,12 @@ def _why_silent(waveform: Tensor, bounds: list[list[int]]) -> str:
         if any(_swing(mono(channel[None], start, end)) >= 100 * SILENCE for channel in waveform):
             return ": its channels cancel each other out. Use one of them"
     if any(_swing(mono(part, 0, part.shape[1])) >= SILENCE for part in waveform.split(SAMPLE_RATE * 60, dim=1)):
-        return " at its start, middle and end, where it is heard. Cut out the part that you mean"
-    return ", so it means nothing to ImageBind. Connect a sound that can be heard"
+        return " at its start, middle and end, the parts that are used. Trim it to the part that matters"
+    return ". Connect a sound that is not silent"
 
 
 def check_finite(
-    values: Tensor, what: str, remedy: str = "Look at the node it comes from.", in_rows: bool = False
+    values: Tensor, what: str, remedy: str = "Check the node it comes from.", in_rows: bool = False
 ) -> None:
     """ValueError where values are NaN or infinite; with ``in_rows`` it says in which rows of a batch, counted from
     1."""

@@ -68,7 +68,7 @@ def ddim_invert(
     options = InversionOptions(iterations, tolerance)
     if not bool((sigmas.diff() > 0).all()):
         raise ValueError(f"the inversion's sigmas must rise, got {[round(float(s), 4) for s in sigmas]}.")
-    direction = torch.zeros_like(x)  # dx / dsigma of the step below, the noise it believed
+    direction = torch.zeros_like(x)  # dx / dsigma of the step below: the noise used there
     for i, (sigma, following) in enumerate(pairwise(sigmas)):
         raise_with = _step_up(model, x, sigma, following, extra_args or {})
         if options.iterations == PLAIN_ITERATIONS:  # as released: the latent below, in VP scale, is shown

@@ -92,7 +92,7 @@ def check_length(samples: int, sample_rate: int, name: str = "The sound") -> Non
     if length < FRAME:
         raise ValueError(
             f"{name} is {1000 * length / SAMPLE_RATE:.0f} ms long; at least {1000 * FRAME // SAMPLE_RATE} ms are "
-            f"needed, and {CLIP_SECONDS} s are heard best. Use a longer sound."
+            f"needed, and {CLIP_SECONDS} s are best. Use a longer sound."
         )
 
 
@@ -111,9 +111,7 @@ def tokenize_clip(tokenizer: Tokenizer, texts: Sequence[str], context: int, padd
         plain = _plain(text)[: context * LONGEST_TOKEN]  # a text of megabytes would take the tokenizer seconds
         ids = [start, *tokenizer.encode(plain, add_special_tokens=False).ids]
         if len(ids) > context - 1:
-            logger.warning(
-                "The text %r is long; what goes past its first %d tokens is not read.", text[:60], context - 2
-            )
+            logger.warning("The text %r is too long: only its first %d tokens are read.", text[:60], context - 2)
         ids = [*ids[: context - 1], end]
         row[: len(ids)] = torch.tensor(ids)
     return tokens

@@ -23,9 +23,9 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
-            raise ValueError(f"A reference is one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+            raise ValueError(f"A reference must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
         if self.content is None or len(self.content) == 0:
-            raise ValueError(f"The {self.modality} reference {self.label!r} is empty. Give it its content.")
+            raise ValueError(f"The {self.modality} reference {self.label!r} is empty. Give it content.")
 
     @property
     def tensor(self) -> Tensor | None:

@@ -24,7 +24,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         if self.modality not in MODALITIES:
-            raise ValueError(f"A reference is one of {', '.join(MODALITIES)}, not {self.modality!r}.")
+            raise ValueError(f"A reference must be one of {', '.join(MODALITIES)}, not {self.modality!r}.")
         if self.embedding.ndim != 1:
             raise ValueError(f"A reference holds one embedding of shape (D,), not {tuple(self.embedding.shape)}.")
 

@@ -167,8 +167,8 @@ class PatchedAttention:
         if len(view.tokens) != len(q):
             raise ValueError(
                 f"Another pack runs this block with {len(q)} rows instead of the {len(view.tokens)} that are sampled, "
-                "so the two-view adapter cannot tell whose they are. Take that pack's node out of the model's way, and "
-                "use ComfyUI's own masked or area conditioning in its place."
+                "so the two-view adapter cannot assign its tokens to them. Remove that pack's node from the model, "
+                "and use ComfyUI's own masked or area conditioning instead."
             )
         keys, values = self.layer(view.tokens.to(q.dtype))
         return keys, values

@@ -59,5 +59,5 @@ def check_choices(node: str, **widgets: tuple[Any, Sequence[str]]) -> bool | str
 
 
 def _refusal(what: str, value: Any, options: Sequence[str]) -> str:
-    remedy = " Or install the node pack that brings it." if what.startswith(OF_OTHER_PACKS) else ""
-    return f"{what} is {value!r}, which is not there. Choose one of {', '.join(options)}.{remedy}"
+    remedy = " Or install the node pack that provides it." if what.startswith(OF_OTHER_PACKS) else ""
+    return f"{what} is {value!r}, which does not exist. Choose one of {', '.join(options)}.{remedy}"

@@ -45,7 +45,7 @@ class _ClipModel(SDClipModel):
             dtype=dtype,
             **options,
         )
-        words = self.transformer.get_input_embeddings().weight  # comfy knows CLIP's own vocabulary only
+        words = self.transformer.get_input_embeddings().weight  # comfy supports CLIP's own vocabulary only
         table = self.operations.Embedding(dims.vocab_size, dims.hidden_size, dtype=words.dtype, device=words.device)
         self.transformer.set_input_embeddings(table.requires_grad_(False))
         weights = encoder.state_dict()

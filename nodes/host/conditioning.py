@@ -15,14 +15,14 @@ def require_conditioning(given: Conditioning, what: str) -> None:
     """ValueError where a CONDITIONING has nothing in it or holds numbers that are none. ``what``: the input, for
     messages."""
     if not given:
-        raise ValueError(f"The {what} is empty: it asks for nothing. Connect Apply Embedding, or CLIP Text Encode.")
+        raise ValueError(f"The {what} is empty. Connect Apply Embedding, or CLIP Text Encode.")
     for number, (text, extras) in enumerate(given, start=1):
         for part in (text, extras.get("pooled_output")):
             if torch.is_tensor(part) and not part.isfinite().all():
                 entry = f"entry {number} of {len(given)} in the {what}" if len(given) > 1 else f"{what}"
                 raise ValueError(
-                    f"The {entry} holds NaN or infinite numbers. Look at the node it comes from: a text encoder in "
-                    "fp16 may have overflowed; start ComfyUI with --bf16-text-enc or --fp32-text-enc."
+                    f"The {entry} holds NaN or infinite numbers. Check the node it comes from: a text encoder in fp16 "
+                    "may have overflowed; start ComfyUI with --bf16-text-enc or --fp32-text-enc."
                 )
 
 
@@ -33,7 +33,7 @@ def require_pooled(model: Any, given: Conditioning, what: str) -> None:
         extras.get("pooled_output") is None for _, extras in given
     ):
         raise ValueError(
-            f"The {what} has no pooled vector, which an SDXL model reads beside the text. Encode the text with the "
+            f"The {what} has no pooled vector, which an SDXL model needs beside the text. Encode the text with the "
             "CLIP of an SDXL checkpoint (DualCLIPLoader of type sdxl), or connect Apply Embedding."
         )
 
@@ -61,7 +61,7 @@ def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str)
     """ValueError where at one of the noise levels no entry is felt: ComfyUI then predicts zeros, without asking the
     network.
 
-    ``sampling``: the model's model_sampling, which knows what a share of the sampling is as a noise level.
+    ``sampling``: the model's model_sampling, which converts a share of the sampling to a noise level.
     """
     spans = [
         [
@@ -73,7 +73,7 @@ def require_cover(given: Conditioning, sampling: Any, sigmas: Tensor, what: str)
     for sigma in sigmas.tolist():
         if not any(end <= sigma <= start for start, end in spans):
             raise ValueError(
-                f"At noise level {sigma:.4g} no entry of the {what} is felt: its time ranges (start_percent, "
+                f"At noise level {sigma:.4g} no entry of the {what} applies: its time ranges (start_percent, "
                 "end_percent) leave a gap. Widen one of them."
             )
 

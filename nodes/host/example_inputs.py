@@ -17,7 +17,7 @@ def copy_example_inputs() -> list[str]:
     """Copies the example files that the input folder lacks into it, so that every example workflow runs as it opens.
 
     Never overwrites a file, and leaves no half one. Returns the names that were copied. An input folder that may not be
-    written to, or a full disk, is told in the log: it must not keep the nodes from loading.
+    written to, or a full disk, is logged: it must not keep the nodes from loading.
     """
     copied = []
     try:
@@ -27,5 +27,5 @@ def copy_example_inputs() -> list[str]:
                 write_atomic(target / file.name, file.read_bytes())
                 copied.append(file.name)
     except (OSError, ValueError) as error:  # a CheckpointError is a ValueError
-        logger.warning("The example inputs could not be copied: %s They lie in %s.", error, EXAMPLES)
+        logger.warning("The example inputs could not be copied: %s They are in %s.", error, EXAMPLES)
     return copied

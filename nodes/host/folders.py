@@ -62,8 +62,8 @@ def find_weights(kind: str, name: str) -> Path:
         path = MINIATURE_FOLDER / f"{kind}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path.name} of the bundled miniature is not in {MINIATURE_FOLDER}. Install the pack again; "
-                "a git clone needs its whole content."
+                f"{path.name} of the bundled miniature is not in {MINIATURE_FOLDER}. Install the pack again; a git "
+                "clone must be complete."
             )
         return path
     parts, seen = _inside(name), None
@@ -97,7 +97,7 @@ def _make_folder(place: str) -> None:
         os.makedirs(place, exist_ok=True)
     except OSError as error:
         logger.warning(
-            "%s could not be made (%s). Put models where extra_model_paths.yaml says.", place, error.strerror
+            "%s could not be created (%s). Set another folder in extra_model_paths.yaml.", place, error.strerror
         )
 
 
@@ -106,5 +106,5 @@ def _inside(name: str) -> tuple[str, ...]:
     it."""
     if not isinstance(name, str):
         return ()
-    path = PureWindowsPath(name)  # knows both separators
+    path = PureWindowsPath(name)  # handles both separators
     return () if path.anchor or ".." in path.parts else path.parts

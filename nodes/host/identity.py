@@ -1,4 +1,4 @@
-"""Which network made something, told from a few of its weights: cheap, wherever the weights are, and without loading
+"""Which network made something, identified by a few of its weights: cheap, wherever the weights are, without loading
 them."""
 
 import hashlib
@@ -31,13 +31,13 @@ class ModelIdentity:
     def difference(self, other: "ModelIdentity") -> str | None:
         """What tells ``other`` from this model, in words that go behind "made with"; None where they are the same."""
         if self.family != other.family:
-            return f"a model of the family {self.family}, and this one is {other.family}"
+            return f"a model of the family {self.family}, but this one is {other.family}"
         if self.weights.shape != other.weights.shape:
-            return "a model of other sizes"
+            return "a model of another size"
         if float((self.weights - other.weights).norm()) > SAME_WEIGHTS * float(self.weights.norm()):
-            return "other weights, or with these in another precision (8 bits)"
+            return "other weights, or the same in another precision (8 bits)"
         if self.patches != other.patches:
-            return "other LoRAs or other strengths of them" if self.patches else "the model without a LoRA"
+            return "other LoRAs or other LoRA strengths" if self.patches else "the model without a LoRA"
         return None
 
 

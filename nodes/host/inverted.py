@@ -106,12 +106,12 @@ def inversion_of(latent: dict[str, Any], what: str = "latent") -> Inversion | No
     inversion = latent.get(INVERSION_KEY)
     if inversion is None or _is_copy(samples, inversion.samples):
         return inversion
-    require_finite(samples, what, "It was inverted, and has been changed since: look at the node it comes from.")
+    require_finite(samples, what, "It was inverted and has been changed since: check the node it comes from.")
     deviation = float(inversion.latent_format.process_in(samples.float()).std())
     if deviation > max(NOISE_SHARE * inversion.start_sigma, LEAST_NOISE_DEVIATION):
         raise ValueError(
-            "The inverted latent was changed on its way by another node (batch, crop, rotate, upscale, composite ...), "
-            "so it no longer leads back to its picture. Put that node before DDIM Invert."
+            "The inverted latent was changed by another node (batch, crop, rotate, upscale, composite ...), so it no "
+            "longer leads back to its picture. Put that node before DDIM Invert."
         )
     return None  # stock samplers copy every key of a LATENT: this one has been sampled since
 
@@ -119,7 +119,7 @@ def inversion_of(latent: dict[str, Any], what: str = "latent") -> Inversion | No
 def not_inverted(latent: dict[str, Any]) -> str:
     """Why a LATENT without a valid record has none: the end of a sentence that begins with "The latent of ..."."""
     if INVERSION_KEY in latent:
-        return "was inverted, but a sampler or another node has made something else of it since."
+        return "was inverted, but a sampler or another node has changed its content since."
     return "was not inverted."
 
 

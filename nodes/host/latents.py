@@ -9,13 +9,12 @@ from ...stages.encode import check_finite
 
 ENCODE = "Connect the latent of VAE Encode."
 OVERFLOW_REMEDY = (
-    "Look at the node it comes from; where 16 bits are too few for a VAE it makes such latents: start ComfyUI with "
-    "--fp32-vae."
+    "Check the node it comes from. A VAE that overflows in 16 bits makes such latents: start ComfyUI with --fp32-vae."
 )
 # The inputs were looked at before, so it is the network.
 NETWORK_REMEDY = (
-    "The diffusion model overflowed: start ComfyUI with --bf16-unet or --fp32-unet, and look at the LoRAs, ControlNets "
-    "and guidances in front of it."
+    "The diffusion model overflowed: start ComfyUI with --bf16-unet or --fp32-unet, and check the LoRAs, ControlNets "
+    "and guidance nodes before it."
 )
 DIMENSIONS = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
 OTHER_KINDS = {3: "a sound's", 5: "a video's"}  # number of the tensor's dimensions -> whose latent it mostly is
@@ -26,12 +25,12 @@ def samples_of(latent: Any, what: str) -> Tensor:
     samples = latent.get("samples") if hasattr(latent, "get") else None
     if getattr(samples, "is_nested", False):
         raise ValueError(
-            f"The {what} holds several latents in one, as video with sound does; a picture's is needed. {ENCODE}"
+            f"The {what} holds several latents, as for video with sound; the latent of a picture is needed. {ENCODE}"
         )
     if isinstance(samples, Tensor):
         return samples
     found = type(latent if not hasattr(latent, "get") else samples).__name__
-    raise ValueError(f"The {what} is no LATENT: there is {found} where its samples should be. {ENCODE}")
+    raise ValueError(f"The {what} is not a LATENT: it has {found} instead of samples. {ENCODE}")
 
 
 def samples_for(model: Any, latent: Any, what: str) -> Tensor:
@@ -53,7 +52,7 @@ def samples_for(model: Any, latent: Any, what: str) -> Tensor:
             "belongs to the model."
         )
     if 0 in samples.shape:
-        raise ValueError(f"The {what} has shape {tuple(samples.shape)}: there is nothing in it. {ENCODE}")
+        raise ValueError(f"The {what} has shape {tuple(samples.shape)}: it is empty. {ENCODE}")
     return samples.float()
 
 
@@ -70,8 +69,6 @@ def mask_of(latent: dict[str, Any], what: str) -> Tensor | None:
         return None
     if not isinstance(mask, Tensor) or mask.ndim < 2:
         found = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise ValueError(f"The noise mask of the {what} is {found}, which is no mask. Connect Set Latent Noise Mask.")
-    require_finite(
-        mask if mask.ndim > 2 else mask[None], f"noise mask of the {what}", "Look at the node it comes from."
-    )
+        raise ValueError(f"The noise mask of the {what} is {found}, not a mask. Connect Set Latent Noise Mask.")
+    require_finite(mask if mask.ndim > 2 else mask[None], f"noise mask of the {what}", "Check the node it comes from.")
     return mask

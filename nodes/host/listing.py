@@ -47,7 +47,7 @@ def list_folder(root: str, endings: Collection[str], mark: str | None = None) ->
     """The files below ``root`` with one of these ``endings`` and, with ``mark``, the folders whose config.json has it
     in it.
 
-    A folder that is offered by its own name is not looked into. What cannot be read is told in the log, once.
+    A folder that is offered by its own name is not searched. What cannot be read is logged, once.
     """
     key = (root, frozenset(endings), mark)
     began = time.monotonic()
@@ -67,7 +67,7 @@ def _trust(listing: Listing, began: float, root: str) -> None:
     if took > SLOW:
         kept = min(LONGEST_KEPT, KEPT * took)
         listing.trusted_until = time.monotonic() + kept
-        _tell(f"{root} answers slowly ({took:.1f} s): what is new in it shows up to {kept:.0f} s late.")
+        _tell(f"{root} answers slowly ({took:.1f} s): new files in it appear up to {kept:.0f} s late.")
 
 
 def _unchanged(listing: Listing) -> bool:
@@ -83,7 +83,7 @@ def _stamp(path: str) -> int | None:
 
 
 def _tell(message: str) -> None:
-    """Into the log once: lists are made anew at every refresh of the page."""
+    """Log once: lists are made again at every refresh of the page."""
     if message not in _told:
         _told.add(message)
         logger.warning("%s", printable(message))
@@ -102,7 +102,7 @@ class _Walk:
         while self.ahead:
             folder, ancestors = self.ahead.popleft()
             if not self._look(folder, ancestors):
-                self.listing.stamps[self.root] = -1  # no time stamp: an unfinished list is made anew
+                self.listing.stamps[self.root] = -1  # no time stamp: an unfinished list is made again
                 break
         self.listing.files.sort()
         self.listing.folders.sort()
@@ -115,14 +115,14 @@ class _Walk:
         except (OSError, ValueError) as error:
             self.listing.stamps[folder] = None
             if not isinstance(error, FileNotFoundError):  # paths that are not there are usual in extra_model_paths.yaml
-                _tell(f"{folder} cannot be reached ({error}): what is in it is not offered.")
+                _tell(f"{folder} cannot be reached ({error}): its content is not listed.")
             return True
         fresh = time.time_ns() - seen.st_mtime_ns < FRESH
         self.listing.stamps[folder] = -1 if fresh else seen.st_mtime_ns
         if (who := (seen.st_dev, seen.st_ino)) in ancestors:
             return True  # a link back to a folder that it lies in
         if len(ancestors) >= DEEPEST:
-            _tell(f"{folder} lies more than {DEEPEST} folders deep below {self.root}: it is not looked into.")
+            _tell(f"{folder} lies more than {DEEPEST} folders deep below {self.root}: it is not searched.")
             return True
         return self._each(folder, (*ancestors, who))
 
@@ -135,13 +135,13 @@ class _Walk:
                     if self.entries > MOST_ENTRIES or time.monotonic() > self.deadline:
                         _tell(
                             f"{self.root} has more than {MOST_ENTRIES} entries, or is too slow: not all of it is "
-                            "offered. Keep models only in it. A name that is not offered still loads."
+                            "listed. Keep only models in it. A name that is not listed still loads."
                         )
                         self._take(folder, files)
                         return False
                     (below if _is_folder(entry) else files).append(entry.name)
         except OSError as error:
-            _tell(f"{folder} cannot be read ({error.strerror}): what is in it is not offered.")
+            _tell(f"{folder} cannot be read ({error.strerror}): its content is not listed.")
         if not self._offer(folder, files):
             self._take(folder, files)
             self.ahead.extend((os.path.join(folder, name), ancestors) for name in sorted(below) if name not in LEFT_OUT)

@@ -91,7 +91,7 @@ def read_network(load: Callable[..., nn.Module], path: Path, precision: str = "a
 def cancellable_progress() -> Callable[[int, int], None]:
     """What a loader or a stage tells its progress to, ``(done, total)``: a bar; raises when the artist presses
     cancel."""
-    bar = comfy.utils.ProgressBar(1)  # each call names the total anew
+    bar = comfy.utils.ProgressBar(1)  # each call passes the total again
 
     def update(done: int, total: int) -> None:
         management.throw_exception_if_processing_interrupted()

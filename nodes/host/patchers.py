@@ -31,7 +31,7 @@ def is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
 
 
 def reloads(patcher: Any, load: Callable[..., Any], *args: Any) -> Any:
-    """``patcher``, with what makes it anew: ``load(*args, disable_dynamic=...)`` gives another with weights of its own.
+    """``patcher``, with what makes it again: ``load(*args, disable_dynamic=...)`` gives another with its own weights.
 
     ComfyUI asks for that where one model has to lie on two devices, or unstreamed: Set CLIP Hooks, torch.compile,
     MultiGPU.

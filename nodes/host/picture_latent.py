@@ -22,5 +22,5 @@ def require_picture(latent: dict[str, Any], samples: Tensor, what: str) -> None:
     if empty:
         raise ValueError(
             f"The {what} is a batch of {len(samples)}, and {name_rows(empty)} of it is an empty latent: there is no "
-            "picture in it. Take it out of the batch."
+            "picture in it. Remove it from the batch."
         )

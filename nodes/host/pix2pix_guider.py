@@ -23,7 +23,7 @@ class Pix2PixGuider(comfy.samplers.CFGGuider):
     """ComfyUI's guider with three predictions instead of two: (no picture, no text), (picture, no text), (picture,
     text).
 
-    ``source``: (B, c, h, w), the picture as a VAE encodes it. ComfyUI's models know what scale each wants it in.
+    ``source``: (B, c, h, w), the picture as a VAE encodes it. ComfyUI's models apply the scale that each needs.
     """
 
     def __init__(self, model: Any, source: Tensor) -> None:
@@ -92,7 +92,7 @@ def _predictions(conds: list, told: dict[str, Any]) -> tuple[Tensor, Tensor, Ten
     """What the model predicts for (text, no picture, picture). One that is None is left out, and the next stands in for
     it: ComfyUI would give zeros, and NaN in 16 bits."""
     model, x, sigma, options = (told[name] for name in ("model", "input", "sigma", "model_options"))
-    if "sampler_calc_cond_batch_function" in options:  # another pack's, which knows of two
+    if "sampler_calc_cond_batch_function" in options:  # another pack's, which supports two
         text, image = options["sampler_calc_cond_batch_function"]({**told, "conds": conds[::2]})[:2]
         (plain,) = comfy.samplers.calc_cond_batch(model, conds[1:2], x, sigma, options)
     else:
@@ -147,8 +147,8 @@ def require_pix2pix(model: Any) -> None:
         )
     if not isinstance(model.model, comfy.model_base.IP2P):
         raise ValueError(
-            f"The model has {channels} input channels, but ComfyUI loaded it as {type(model.model).__name__}, "
-            f"which fills them with something else than the picture to edit. {remedy}"
+            f"The model has {channels} input channels, but ComfyUI loaded it as {type(model.model).__name__}, which "
+            f"uses them for something else than the picture to edit. {remedy}"
         )
 
 
@@ -159,8 +159,8 @@ def require_no_control_lora(conditionings: list) -> None:
             if isinstance(control, comfy.controlnet.ControlLora):
                 raise ValueError(
                     "The ControlNet is a Control-LoRA, which copies its layers from the model: an InstructPix2Pix "
-                    "model's first layer reads the source picture's latent too, a ControlNet is given the noisy latent "
-                    "alone. Load a full ControlNet of the same family (SD 1.5, SDXL)."
+                    "model's first layer reads the source picture's latent too, a ControlNet gets only the noisy "
+                    "latent. Load a full ControlNet of the same family (SD 1.5, SDXL)."
                 )
             control = control.previous_controlnet
 

@@ -50,7 +50,7 @@ class Fp8Layers(Layers):
 
 
 def choose_precision(precision: str = "auto") -> str:
-    """A name of DTYPES. auto: what ComfyUI was told for text encoders; else fp16 where this device computes in it
+    """A name of DTYPES. auto: ComfyUI's start option for text encoders; else fp16 where this device computes in it
     (finer than bf16), else bf16, else fp32. ValueError where the device cannot hold what was asked for."""
     device = management.get_torch_device()
     if precision == "auto":

@@ -14,7 +14,7 @@ def old_ids(renamed: Mapping[str, type[io.ComfyNode]] = RENAMED) -> list[type[io
 
 
 async def register_renames(renamed: Mapping[str, type[io.ComfyNode]] = RENAMED) -> None:
-    """Tells hosts that know node replacement, so that the page offers to put the new node in the place of the old."""
+    """On hosts that support node replacement: the page then offers to replace the old node with the new one."""
     if renamed and hasattr(ComfyAPI, "NodeReplacement"):
         for old_id, node in renamed.items():
             await ComfyAPI().node_replacement.register(io.NodeReplace(node.define_schema().node_id, old_id))

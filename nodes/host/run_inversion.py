@@ -86,7 +86,7 @@ def run_inversion(
 def _report(solved: list[dict], witness: Witness) -> None:
     """What the log says was counted and measured, not concluded."""
     calls, moved = sum(state["calls"] for state in solved), max(float(state["change"].max()) for state in solved)
-    checked = "" if witness.saw else " (another node runs the network, so that it really ran was not checked)"
+    checked = "" if witness.saw else " (another node runs the network, so this count was not checked)"
     logger.info(
         "DDIM Invert: the network ran %d times for %d steps%s; the last time of a step moved no latent by more than "
         "%.2g of its length.", calls, len(solved), checked, moved,

@@ -167,8 +167,8 @@ def _require_known(config: dict[str, Any], source: str) -> None:
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise ValueError(
-                f"{source} has {name} {config[name]!r}; ComfyUI's UNet has {value!r} and would compute something else. "
-                "Use a UNet of the usual build, or the miniature."
+                f"{source} has {name} {config[name]!r}; ComfyUI's UNet has {value!r} and would compute a different "
+                "result. Use a UNet of the usual build, or the miniature."
             )
 
 

@@ -55,7 +55,7 @@ class Witness:
 
     def attach(self, model: Any) -> Any:
         """A clone of the MODEL that is watched, inside of all wrappers that are on it. A compiled one is left alone: it
-        would be compiled anew for this."""
+        would be compiled again for this."""
         self.suspects = ", ".join(_suspects(model)) or "no wrapper, so a patch"
         if COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
             return model
@@ -75,9 +75,9 @@ class Witness:
                 self.first = self.ran
             if self.first != self.ran:
                 raise ValueError(
-                    f"At noise level {float(sigma.max()):.4g} a node in front of DDIM Invert skipped the network, or a "
-                    "part of it, and gave what an earlier call gave; an inversion needs every call. Connect DDIM "
-                    f"Invert's model from before that node. On the model: {self.suspects}."
+                    f"At noise level {float(sigma.max()):.4g} a node before DDIM Invert skipped the network, or a "
+                    "part of it, and reused the result of an earlier call; an inversion needs every call. Connect "
+                    f"DDIM Invert's model from before that node. On the model: {self.suspects}."
                 )
             return result
 

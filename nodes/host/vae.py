@@ -34,7 +34,7 @@ class AutoencoderVAE(comfy.sd.VAE):
     """``disable_dynamic``: a plain ModelPatcher where the host would stream the weights."""
 
     def __init__(self, autoencoder: Autoencoder, disable_dynamic: bool = False):
-        # The smallest VAE that comfy knows: it sets every attribute that this or a later version has, then ours replace
+        # The smallest VAE that comfy supports: it sets every attribute of this or a later version, then ours replace
         # them.
         super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)}, dtype=torch.float32)
         dims = autoencoder.dims

@@ -64,12 +64,12 @@ def instruct_batch(
 ) -> list[EditPlan | ValueError]:
     """The plan of every job, each what ``instruct`` gives for it alone, ``batch`` of them read at once.
 
-    An answer without an edit in it does not stop the others: its place holds the ValueError that says so. What is wrong
+    An answer without an edit in it does not stop the others: its place holds the ValueError. What is wrong
     with the jobs themselves (an unknown mark, a prompt too long) is raised before the LLM runs. ``callback(step,
     total)`` counts the tokens of all batches.
     """
     if batch < 1:
-        raise ValueError(f"batch is 1 or more, not {batch}.")
+        raise ValueError(f"batch is {batch}; it must be 1 or more.")
     end, device = special_id(llm.tokenizer, EOS), device or llm.lm_head.weight.device
     resolved, questions = _prepare(llm, jobs, temperature, max_new_tokens)
     retry = RETRY if temperature >= COLDEST else RETRY_GREEDY
@@ -97,10 +97,10 @@ def _prepare(
     llm: MultimodalLLM, jobs: Sequence[InstructJob], temperature: float, max_new_tokens: int
 ) -> tuple[list[ResolvedInstruction], list[Question]]:
     if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature is {temperature}; it is 0 or more, and 0.3 in the published demo.")
+        raise ValueError(f"temperature is {temperature}; it must be 0 or more (0.3 in the published demo).")
     if max_new_tokens < 1:
         raise ValueError(
-            f"max_new_tokens is {max_new_tokens}; it is 1 or more, {MAX_NEW_TOKENS} in the published demo."
+            f"max_new_tokens is {max_new_tokens}; it must be 1 or more ({MAX_NEW_TOKENS} in the published demo)."
         )
     resolved, questions = [], []
     for number, job in enumerate(jobs, start=1):
@@ -165,7 +165,7 @@ def _stack(llm: MultimodalLLM, references: References, order: Sequence[int]) -> 
         if not embedding.isfinite().all():
             raise ValueError(
                 f"Reference {index + 1} of {len(references)} in the chain, {references[index].modality}, holds NaN or "
-                "infinite numbers. Look at the node it comes from."
+                "infinite numbers. Check the node it comes from."
             )
     shown = [references[index].embedding.float().cpu() for index in order]
     return torch.stack(shown) if shown else torch.zeros(0, llm.dims.embed)
@@ -183,8 +183,8 @@ def _check_room(llm: MultimodalLLM, prompt: PromptIds, shown: int, max_new_token
         raise _too_long(f"{len(prompt.ids)} tokens", shown, llm.context)
     if left < max_new_tokens:
         raise ValueError(
-            f"The instruction takes {len(prompt.ids)} tokens and the answer up to {max_new_tokens}, but the LLM has "
-            f"room for {llm.context} in all. Shorten the instruction, or lower max_new_tokens to {left} or less."
+            f"The instruction takes {len(prompt.ids)} tokens and the answer up to {max_new_tokens}, but the LLM's "
+            f"limit is {llm.context} in all. Shorten the instruction, or lower max_new_tokens to {left} or less."
         )
 
 
@@ -195,5 +195,5 @@ def _too_long(size: str, shown: int, context: int) -> ValueError:
         else ""
     )
     return ValueError(
-        f"The instruction takes {size}, but the LLM has room for {context} in all.{many or ' Shorten the instruction.'}"
+        f"The instruction takes {size}, but the LLM's limit is {context} in all.{many or ' Shorten the instruction.'}"
     )

@@ -1,4 +1,4 @@
-"""The words, numbers and brackets with which people write marks, and how one that is misspelt is told from text."""
+"""The words, numbers and brackets with which people write marks, and how a misspelt one is distinguished from text."""
 
 import re
 import unicodedata

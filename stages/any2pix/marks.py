@@ -3,7 +3,7 @@
 The grammar, from what is sure to what is not:
 
 1. ``[image1]``: kind and number in square brackets, blanks and capitals as you like.
-2. What can only mean a mark is read as one, and a note says so:
+2. What can only mean a mark is read as one, with a note:
    - another word for the kind, another way to count, other brackets: ``[picture 1]``, ``[image #01]``, ``[first
      image]``,
      ``(image1)``, ``{image1}``, ``【图片1】``, ``［ｉｍａｇｅ１］``;
@@ -13,7 +13,7 @@ The grammar, from what is sure to what is not:
 3. What was meant as a mark but names nothing, or might mean several things, is an error that says what to write: a
 number that
    is not connected, ``[image]`` with two images, a slip of the keyboard (``[iamge1]``), ``[image 1 and 2]``.
-4. What may be a mark or words stays words, and a note says so: ``picture 1`` without brackets, ``[video1]``.
+4. What may be a mark or words stays words, with a note: ``picture 1`` without brackets, ``[video1]``.
 5. Everything else is text: ``[sic]``, ``[a red balloon]``, ``(image quality 2)``, ``a picture 1 metre wide``.
 """
 
@@ -166,14 +166,14 @@ class _Reader:
         slip = words.read_slip(inner, spaced=square)
         if slip is not None and self.counts[slip.kind]:
             raise ValueError(
-                f"The instruction says {written}, which is no mark. Write {_mark(slip)} if you mean that reference, or "
-                "other words without brackets."
+                f"The instruction contains {written}, which is not a mark. Write {_mark(slip)} if you mean that "
+                "reference, or other words without brackets."
             )
         if square and (more := words.NAMED_AND_MORE.match(inner)):
             named = Named(words.kind_of(more["word"]), int(more["number"]))
             raise ValueError(
-                f"The instruction says {written}: more than one mark stands in these brackets. Give each mark brackets "
-                f"of its own, {_mark(named)}, or take the brackets away."
+                f"The instruction contains {written}: these brackets hold more than one mark. Write separate "
+                f"brackets, {_mark(named)}, or remove the brackets."
             )
         if square and _WORD_NUMBER.fullmatch(inner):
             self._note(f"{written} is read as words: marks are [image1], [audio1] and [text1].")
@@ -195,7 +195,7 @@ class _Reader:
         count = self.counts[kind]
         if count > 1:
             raise ValueError(
-                f"The instruction says {written}, and {count} {kind} references are connected. Write which one: "
+                f"The instruction contains {written}, but {count} {kind} references are connected. Write which one: "
                 f"[{kind}1] to [{kind}{count}]."
             )
         if count == 1:
@@ -219,7 +219,8 @@ class _Reader:
         meant = "" if MARK_PATTERN.fullmatch(written) else f", that is {_mark(named)}"
         counted = " Marks count from 1." if named.number == 0 else ""
         raise ValueError(
-            f"The instruction names {written}{meant}, but {connected} connected.{counted} Connect it, or drop the mark."
+            f"The instruction names {written}{meant}, but {connected} connected.{counted} Connect it, or remove the "
+            "mark."
         )
 
     def _note_mark(self, written: str, named: Named) -> None:

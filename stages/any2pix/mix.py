@@ -31,9 +31,9 @@ def mix_noise(latent: Tensor, noise: Tensor, alpha: float, mode: MixMode = "pape
     alpha ||z|| + (1 - alpha) ||e||. The plain sum would be too short, and the sampler would paint it flat and grey.
     """
     if mode not in MIX_MODES:
-        raise ValueError(f"The mode of the noise mix is one of {', '.join(MIX_MODES)}, got {mode!r}.")
+        raise ValueError(f"The mode of the noise mix must be one of {', '.join(MIX_MODES)}, got {mode!r}.")
     if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha is the share of the source picture and lies between 0 and 1, got {alpha}.")
+        raise ValueError(f"alpha is the share of the source picture; it must be between 0 and 1, got {alpha}.")
     if latent.shape != noise.shape:
         raise ValueError(
             f"Latent {tuple(latent.shape)} and noise {tuple(noise.shape)} differ in shape. "
@@ -82,7 +82,7 @@ def mix_embeddings(
             f"The norm of the mixed embedding must be above 0, got {norm}. The published value is {MIX_NORM:g}."
         )
     if formula not in MIX_FORMULAS:
-        raise ValueError(f"The formula of the embedding mix is one of {', '.join(MIX_FORMULAS)}, got {formula!r}.")
+        raise ValueError(f"The formula of the embedding mix must be one of {', '.join(MIX_FORMULAS)}, got {formula!r}.")
     if formula == "paper":
         edit_weight = refined_weight = 1.0
     parts = [("edit", edit, edit_weight), ("refined", refined, refined_weight), ("base", base, base_weight)]

@@ -72,7 +72,7 @@ class EditOptions:
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; choose one of: {', '.join(choices)}.")
         if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha lies between 0 and 1, got {self.alpha}.")
+            raise ValueError(f"alpha must be between 0 and 1, got {self.alpha}.")
         check_schedule(self.scheduler, self.steps)
         if self.start_at_step < 0:
             raise ValueError(f"start_at_step is {self.start_at_step}; it must be 0 or more.")

@@ -65,8 +65,8 @@ def clip_prompts(tokenizer: Tokenizer | None, texts: list[str], clip: dict) -> t
         ids = torch.tensor([[start, end]] * len(texts))
     else:
         raise ValueError(
-            "This refinement prior came without a tokenizer, so it cannot read a text. Put CLIP's tokenizer.json next "
-            "to its file, or choose another source than text."
+            "This refinement prior has no tokenizer, so it cannot read a text. Put CLIP's tokenizer.json next to its "
+            "file, or choose another source than text."
         )
     lengths = (ids == end).int().argmax(dim=1, keepdim=True) + 1  # (B, 1)
     longest = int(lengths.max())
@@ -93,11 +93,11 @@ def _input(prior: RefinementPrior, embedding: Tensor | None, text: str, source: 
 
 def _check_options(source: str, score: float, guidance: float) -> None:
     if source not in MODALITIES:
-        raise ValueError(f"The source of the refinement is one of {', '.join(MODALITIES)}, got {source!r}.")
+        raise ValueError(f"The source of the refinement must be one of {', '.join(MODALITIES)}, got {source!r}.")
     low, high = SCORE_RANGE
     if not low <= score <= high:
         raise ValueError(
-            f"The aesthetic score lies between {low:g} and {high:g}, got {score}. The published value is "
+            f"The aesthetic score must be between {low:g} and {high:g}, got {score}. The published value is "
             f"{AESTHETIC_SCORE}."
         )
     if not (math.isfinite(guidance) and guidance >= 0.0):

@@ -30,8 +30,8 @@ def retrieve_base(references: References, base: Tensor | None, candidates: tuple
     similarities = similarities_to(references, base)
     if beyond := [index for index in candidates or () if not 0 <= index < len(references)]:
         raise ValueError(
-            f"The instruction showed reference {beyond[0] + 1} to the LLM, and here are {len(references)}. Connect the "
-            "chain that the LLM got."
+            f"The instruction showed reference {beyond[0] + 1} to the LLM, but {len(references)} are connected here. "
+            "Connect the same chain as on the LLM."
         )
     allowed = list(dict.fromkeys(candidates)) if candidates else list(range(len(references)))
     images = [index for index in allowed if references[index].modality == "image"]
@@ -51,10 +51,9 @@ def similarities_to(references: References, embedding: Tensor) -> Tensor:
             )
         if not reference.embedding.isfinite().all():
             raise ValueError(
-                f"Reference {number} of {len(references)} holds NaN or infinite numbers. Look at the node it comes "
-                f"from."
+                f"Reference {number} of {len(references)} holds NaN or infinite numbers. Check the node it comes from."
             )
     if not embedding.isfinite().all():
-        raise ValueError("The embedding to find holds NaN or infinite numbers. Look at the node it comes from.")
+        raise ValueError("The embedding to find holds NaN or infinite numbers. Check the node it comes from.")
     stacked = torch.stack([reference.embedding.detach().float().cpu() for reference in references])
     return F.cosine_similarity(stacked, embedding.detach().float().cpu()[None], dim=-1)

@@ -36,7 +36,7 @@ class TextEditOptions:
 
 @dataclass(frozen=True)
 class SDEditOptions:
-    """`strength` in (0, 1]: the share of the steps that is painted anew; 1 leaves nothing of the picture. `cfg`:
+    """`strength` in (0, 1]: the share of the steps that is painted again; 1 leaves nothing of the picture. `cfg`:
     guidance from the empty prompt to the caption."""
 
     strength: float = 0.6

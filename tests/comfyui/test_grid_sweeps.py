@@ -65,7 +65,7 @@ def test_a_fraction_on_a_whole_number_is_named_and_paints_nothing(client, object
     run = client.queue(graph)
     client.wait(run)
     assert run.error["node_id"] == "levels"
-    assert "y_values of Grid Values holds 2.5, and y_int is for whole numbers" in run.error["exception_message"]
+    assert "y_values of Grid Values holds 2.5, but y_int is for integers" in run.error["exception_message"]
     client.wait_for(lambda: run.of_type("execution_success"), 60, "the end")
     assert not run.outputs.get("cells") and "sampled" not in {data["node"] for data in run.of_type("progress")}
 

@@ -119,7 +119,7 @@ def test_a_bad_graph_says_what_to_do_on_its_node(client, edit, bad):
 
 
 def bad_number(graph):
-    return with_inputs(graph, "values", x_values="2, three"), "values", "x_values holds 'three', which is no number"
+    return with_inputs(graph, "values", x_values="2, three"), "values", "x_values holds 'three', which is not a number"
 
 
 def unconnected_values(graph):

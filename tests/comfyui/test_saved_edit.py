@@ -115,4 +115,4 @@ def test_nothing_is_saved_twice_and_a_changed_file_runs_again(start, base_folder
     assert "gone.safetensors" in str(caught.value.answer["node_errors"]["chain"])
     with pytest.raises(PromptRejected) as caught:
         client.queue(with_inputs(graph, "kept references", name="../out"))
-    assert "leads out of the folder" in str(caught.value.answer["node_errors"]["kept references"])
+    assert "points outside the folder" in str(caught.value.answer["node_errors"]["kept references"])

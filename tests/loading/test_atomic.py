@@ -53,8 +53,8 @@ def test_a_killed_writer_leaves_nothing_under_the_name(tmp_path):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "the disk is full. Make room"),
-        (errno.EDQUOT, "the disk is full. Make room"),
+        (errno.ENOSPC, "the disk is full. Free disk space"),
+        (errno.EDQUOT, "the disk is full. Free disk space"),
         (errno.EROFS, "could not be written (Read-only file system). Write elsewhere"),
         (errno.EACCES, "could not be written (Permission denied). Write elsewhere"),
     ],
@@ -91,7 +91,7 @@ def small_files():
 
 def test_a_disk_that_fills_up_under_a_network_file(small_files, tmp_path):
     path = tmp_path / "prior.safetensors"
-    with pytest.raises(CheckpointError, match="prior.safetensors .* the disk is full. Make room"):
+    with pytest.raises(CheckpointError, match="prior.safetensors .* the disk is full. Free disk space"):
         write_network_file(path, "prior", {"a": torch.zeros(2**20)}, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_under_the_converter(published_files, tmp_path, mon
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
     try:
-        with pytest.raises(CheckpointError, match="new.safetensors.part .* the disk is full. Make room"):
+        with pytest.raises(CheckpointError, match="new.safetensors.part .* the disk is full. Free disk space"):
             convert(source, tmp_path / "new.safetensors", quiet=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -163,7 +163,7 @@ def test_a_part_of_another_conversion_is_begun_anew(published_files, tmp_path, c
     other = convert(published_files["prior"], tmp_path / "other.safetensors", torch.float16, quiet=True)
     os.replace(other, tmp_path / "new.safetensors.part")
     convert(published_files["prior"], target, torch.float32, quiet=True)
-    assert "begun anew" in caplog.text
+    assert "started again" in caplog.text
     assert load_prior(target).model.wpe.weight.dtype == torch.float32
 
 
@@ -174,7 +174,7 @@ def test_what_is_written_is_read_back_and_compared(published_files, tmp_path, mo
             file.write(bytes(len(block)))
 
     monkeypatch.setattr(stream, "_write", careless)
-    with pytest.raises(CheckpointError, match="does not hold the source's .*The disk or the memory is at fault"):
+    with pytest.raises(CheckpointError, match="does not hold the source's .*The disk or the memory is faulty"):
         convert(published_files["prior"], tmp_path / "new.safetensors", quiet=True)
     assert not (tmp_path / "new.safetensors").exists()
 
@@ -192,7 +192,7 @@ def test_a_full_disk(published_files, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(stream.os, "fsync", full)
-        with pytest.raises(CheckpointError, match="the disk is full. Make room and run the same command again"):
+        with pytest.raises(CheckpointError, match="the disk is full. Free disk space and run the same command again"):
             convert(published_files["llm"], target, quiet=True)
     assert not target.exists()
     convert(published_files["llm"], target, quiet=True)
@@ -282,7 +282,7 @@ def test_a_link_to_nowhere_is_not_written_through(published_files, tmp_path):
 def test_the_command(published_files, tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     assert main([str(published_files["imagebind"]), str(tmp_path), "--dtype", "fp16"]) == 0
-    assert "Its place: models/any2pix/imagebind" in caplog.text
+    assert "It belongs in models/any2pix/imagebind" in caplog.text
     assert (tmp_path / "imagebind_huge.safetensors").exists()
     assert main([str(published_files["imagebind"]), str(tmp_path)]) == 1
     assert "is there already" in caplog.text
@@ -292,4 +292,4 @@ def test_the_command(published_files, tmp_path, caplog, monkeypatch):
 
     monkeypatch.setattr(stream, "_write", cancel)
     assert main([str(published_files["prior"]), str(tmp_path)]) == 130
-    assert "goes on from there" in caplog.text
+    assert "resumes there" in caplog.text

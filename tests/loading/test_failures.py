@@ -114,7 +114,7 @@ def test_a_folder_in_the_place_of_a_file(kind, published_files):
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
-        (pickle.dumps(print), "damaged|never run"),
+        (pickle.dumps(print), "damaged|never executed"),
         (bytes(300), "damaged"),
     ],
 )
@@ -288,7 +288,7 @@ def test_a_tokenizer_that_is_damaged(published_files, tmp_path):
         ("{", "is not JSON"),
         ("[]", "is a list"),
         ('{"embed": 8}', "damaged sizes|lacks"),
-        ('{"wings": 2}', "does not know: wings"),
+        ('{"wings": 2}', "does not support: wings"),
     ],
 )
 def test_damaged_metadata_of_ours(kind, dims, words, networks, tmp_path):

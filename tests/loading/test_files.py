@@ -133,7 +133,7 @@ def test_pickled_code_is_never_run(tmp_path, monkeypatch, zipped):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.pth"
     torch.save({"a": torch.ones(1), "b": Mine()}, path, _use_new_zipfile_serialization=zipped)
-    assert "pickled Python code, which is never run" in error_of(path)
+    assert "pickled Python code, which is never executed" in error_of(path)
     assert not (tmp_path / "should-never-appear").exists()
 
 
@@ -215,7 +215,7 @@ def test_the_metadata_says_the_kind_before_the_keys_do(tmp_path):
 
 
 def test_sizes_of_a_newer_version(tmp_path):
-    with pytest.raises(CheckpointError, match="does not know: wings"):
+    with pytest.raises(CheckpointError, match="does not support: wings"):
         build_dims(ImageBindDims, {**ImageBindDims.published().to_dict(), "wings": 2}, tmp_path / "x.safetensors")
     assert build_dims(ImageBindDims, json.loads(json.dumps(ImageBindDims.published().to_dict())), "x").patch == 14
 

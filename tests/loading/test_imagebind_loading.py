@@ -47,7 +47,7 @@ def test_a_published_file_is_read_without_its_other_modalities(published):
     assert loaded.tokenizer is None
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    with pytest.raises(ValueError, match="came without a tokenizer"):
+    with pytest.raises(ValueError, match="has no tokenizer"):
         encode_text(loaded, "a cat")
 
 
@@ -57,7 +57,7 @@ def test_a_published_file_with_a_tokenizer(published):
     vocabulary = {**words, **{str(index): index for index in range(26, 58)}, "<|startoftext|>": 58, "<|endoftext|>": 59}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     assert encode_text(load_imagebind(path, tokenizer=tokenizer), "cat").shape == (8,)
-    with pytest.raises(CheckpointError, match="knows 60 tokens, its tokenizer 0"):
+    with pytest.raises(CheckpointError, match="has 60 tokens, its tokenizer 0"):
         load_imagebind(path, tokenizer=Tokenizer(models.BPE()))
 
 
@@ -96,7 +96,7 @@ def test_a_tokenizer_that_does_not_fit(small, tmp_path):
     path = tmp_path / "x.safetensors"
     tokenizer = Tokenizer(models.BPE({"a": 0}, []))
     write_network_file(path, "imagebind", small.state_dict(), small.dims.to_dict(), tokenizer.to_str())
-    with pytest.raises(CheckpointError, match="knows 60 tokens, its tokenizer 1"):
+    with pytest.raises(CheckpointError, match="has 60 tokens, its tokenizer 1"):
         load_imagebind(path)
 
 

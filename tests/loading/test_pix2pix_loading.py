@@ -76,7 +76,7 @@ def test_a_unet_that_predicts_no_noise_is_named(files, tmp_path, said, words):
         scheduler.write_text(json.dumps(said))
         for path in (place / "unet", place / "unet" / "diffusion_pytorch_model.safetensors"):
             with pytest.raises(
-                CheckpointError, match=f"scheduler_config.json .*{words}.*Take a UNet that predicts the noise"
+                CheckpointError, match=f"scheduler_config.json .*{words}.*Use a UNet that predicts the noise"
             ):
                 load(path)
 
@@ -159,7 +159,7 @@ def test_padding_that_the_tokenizer_does_not_know(files, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "<pad>"}')
     CLIPTextModel(CLIPTextConfig(**CLIP)).save_pretrained(tmp_path / "encoder")
     with pytest.raises(
-        CheckpointError, match="tokenizer_config.json .*pads with '<pad>', which its tokenizer does not know"
+        CheckpointError, match="tokenizer_config.json .*pads with '<pad>', which its tokenizer does not contain"
     ):
         load_text_encoder(tmp_path / "encoder", tokenizer=tmp_path)
 
@@ -169,5 +169,5 @@ def test_a_tokenizer_with_more_tokens_than_the_network(files):
     tokenizer = files / "more_tokens.json"
     train_clip_tokenizer(["a cat in the meadow by the sea"] * 3, 560).save(str(tokenizer))
     CLIPTextModel(CLIPTextConfig(**{**CLIP, "vocab_size": 515})).save_pretrained(folder)
-    with pytest.raises(CheckpointError, match="knows 515 tokens"):
+    with pytest.raises(CheckpointError, match="has 515 tokens"):
         load_text_encoder(folder, tokenizer=tokenizer)

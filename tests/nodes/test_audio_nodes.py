@@ -83,7 +83,7 @@ def test_a_cancel_while_a_lazy_mapping_is_read_goes_through(embed):
 @pytest.mark.parametrize(
     "audio, said",
     [
-        (None, "There is no sound: a film without a sound track gives AUDIO that is None"),
+        (None, "There is no sound: a video without a sound track gives AUDIO that is None"),
         ([], "AUDIO holds waveform and sample_rate; this is a list"),
         ({}, "this one lacks waveform"),
         ({"waveform": waveform()}, "this one lacks sample_rate"),

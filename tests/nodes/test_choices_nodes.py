@@ -50,7 +50,7 @@ def test_a_sampler_or_scheduler_that_is_not_there_is_named_by_our_sampler(
 
 
 def test_no_steps_are_named(run, networks, texts, vectors):
-    with pytest.raises(ValueError, match="steps of DDIM Invert is 0. It goes from 1 to 1000"):
+    with pytest.raises(ValueError, match="steps of DDIM Invert is 0. It must be from 1 to 1000"):
         invert(run, networks, texts, steps=0)
     with pytest.raises(ValueError, match="steps of SDXL Embedding Sampler is 0"):
         paint(run, networks, vectors, steps=0)
@@ -93,7 +93,7 @@ def test_a_mode_a_source_a_formula_and_a_view_that_are_not_there_are_named(run, 
         with pytest.raises(ValueError, match=f"source of Refinement Prior is '{source}'.*predicted"):
             refine(run, networks, vectors, source=source)
     weights = {"edit_weight": 1.0, "refined_weight": 0.0, "base_weight": 0.0, "norm": 20.0}
-    with pytest.raises(ValueError, match="formula of the embedding mix is one of .*'sum'"):
+    with pytest.raises(ValueError, match="formula of the embedding mix must be one of .*'sum'"):
         run(pack.MixEmbeddings, edit=vectors[0], formula="sum", **weights)
     with pytest.raises(ValueError, match="view of the two-view adapter is 'sideways'.*global"):
         apply(vectors[0], view="sideways")

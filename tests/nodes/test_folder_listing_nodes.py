@@ -287,7 +287,7 @@ def test_a_file_that_cannot_be_reached_is_named(error, models, monkeypatch):
 
     monkeypatch.setattr(os, "stat", refuse)
     told = folders.check_name("prior", "a.bin")
-    assert "'a.bin' in " in told and ("may not be read" in told or error.strerror in told)
+    assert "'a.bin' in " in told and ("cannot be read" in told or error.strerror in told)
 
 
 # --- the example inputs

@@ -123,16 +123,16 @@ def test_a_fourth_channel_is_left_out(values, grid):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_values": "3, much"}, "x_values holds 'much', which is no number.*3, 7.5, 12"),
-        ({"x_values": "3,,4"}, "x_values holds '', which is no number"),
-        ({"y_values": ""}, "y_values holds '', which is no number"),
+        ({"x_values": "3, much"}, "x_values holds 'much', which is not a number.*3, 7.5, 12"),
+        ({"x_values": "3,,4"}, "x_values holds '', which is not a number"),
+        ({"y_values": ""}, "y_values holds '', which is not a number"),
         ({"y_values": "1, nan"}, "y_values holds 'nan'"),
         ({"x_values": "inf"}, "x_values holds 'inf'"),
         ({"x_values": "1e999"}, "x_values holds '1e999'"),
         ({"x_values": "1 2"}, "x_values holds '1 2'"),
         (
             {"x_values": ",".join(["1"] * MAX_CELLS)},
-            f"{2 * MAX_CELLS} pictures in one run, and {MAX_CELLS} is the most",
+            f"{2 * MAX_CELLS} pictures in one run; the maximum is {MAX_CELLS}",
         ),
         ({"x_name": "文本引导"}, "x_name is '文本引导'; the labels have plain Latin letters only"),
     ],
@@ -175,9 +175,7 @@ def test_a_fraction_stops_what_takes_whole_numbers_and_nothing_else(values):
     x, y, _, x_int, y_int = values(x_values="3, 7.5", y_values="1, 2")
     assert x == [3.0, 7.5, 3.0, 7.5] and y_int == [1, 1, 2, 2]
     assert all(isinstance(blocked, ExecutionBlocker) for blocked in x_int) and len(x_int) == len(x)
-    assert (
-        x_int[0].message == "x_values of Grid Values holds 7.5, and x_int is for whole numbers. Connect x, or round it."
-    )
+    assert x_int[0].message == "x_values of Grid Values holds 7.5, but x_int is for integers. Connect x, or round it."
 
 
 @pytest.mark.parametrize(
@@ -210,11 +208,11 @@ def test_seeds_that_differ_in_the_last_digit_have_different_labels(values, grid)
         ({"x_name": None}, "x_name of Grid Values is None"),
         ({"x_values": None}, "x_values of Grid Values is None"),
         ({"y_values": 5}, "y_values of Grid Values is 5, not a text"),
-        ({"x_name": "x" * 10**6}, "x_name has 1000000 letters; 200 is the most"),
+        ({"x_name": "x" * 10**6}, "x_name has 1000000 letters; the maximum is 200"),
         ({"y_name": "a\0b"}, "y_name is .*plain Latin letters only"),
         ({"x_values": "1" * 10**6}, "x_values holds '111"),
-        ({"x_values": "1e31"}, "x_values holds '1e31', and no widget goes further"),
-        ({"x_values": "1," * 10**5 + "1"}, f"{MAX_CELLS} is the most"),
+        ({"x_values": "1e31"}, "x_values holds '1e31'; the largest number is 1e"),
+        ({"x_values": "1," * 10**5 + "1"}, f"the maximum is {MAX_CELLS}"),
     ],
 )
 def test_more_bad_values_are_named(values, changes, message):

@@ -64,7 +64,7 @@ def test_tiny_and_thin_pictures(embed, shape):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (None, "is None: the node it comes from gave no picture"),
+        (None, "is None: the node it comes from returned no picture"),
         ([], "is empty: there is no picture in an empty list"),
         (torch.zeros(0, 8, 8, 3), "is empty: there is no picture in a tensor of shape"),
         (torch.zeros(1, 0, 8, 3), "is 8 x 0 pixels large"),
@@ -116,7 +116,7 @@ def test_what_is_no_chain_is_named(embed, run, networks):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "is None: the node it comes from gave no text"),
+        (None, "is None: the node it comes from returned no text"),
         (7, "is 7, not a text"),
         ([], "an empty list, not"),
         ("  ", "is empty"),
@@ -145,18 +145,18 @@ ASK = {"instruction": "make it snow", "seed": 0, "temperature": 0.0, "max_new_to
         ({"instruction": 5}, "instruction of .* is 5, not a text"),
         ({"instruction": ""}, "The instruction is empty"),
         ({"instruction": "snow " * 200_000}, "takes 1000000 characters"),
-        ({"seed": -1}, "seed of .* is -1. It goes from 0 to 18446744073709551615"),
+        ({"seed": -1}, "seed of .* is -1. It must be from 0 to 18446744073709551615"),
         ({"seed": 2**64}, "seed of .* is 18446744073709551616"),
-        ({"seed": 1.5}, "seed of .* is 1.5. It takes whole numbers"),
+        ({"seed": 1.5}, "seed of .* is 1.5. It must be an integer"),
         ({"seed": None}, "seed of .* is None, not a number"),
-        ({"temperature": float("nan")}, "temperature of .* is nan. It goes from 0 to 2"),
+        ({"temperature": float("nan")}, "temperature of .* is nan. It must be from 0 to 2"),
         ({"temperature": float("inf")}, "temperature of .* is inf"),
         ({"temperature": -0.1}, "temperature of .* is -0.1"),
         ({"temperature": "hot"}, "temperature of .* is 'hot', not a number"),
-        ({"max_new_tokens": 0}, "max_new_tokens of .* is 0. It goes from 1 to 1024"),
+        ({"max_new_tokens": 0}, "max_new_tokens of .* is 0. It must be from 1 to 1024"),
         ({"max_new_tokens": 10**400}, "max_new_tokens of .* is 1000"),
         ({"references": 3}, "references input of Multimodal Instruction LLM is 3"),
-        ({"llm": None}, "llm input of .* is None: the node it comes from gave nothing"),
+        ({"llm": None}, "llm input of .* is None: the node it comes from returned nothing"),
         ({"references": (Reference(torch.ones(64), "image"),) * 10_000}, "10000 references are part of it: name those"),
     ],
 )

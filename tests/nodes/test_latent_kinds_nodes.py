@@ -36,12 +36,12 @@ class Nested:
 
 
 WRONG = {
-    "nothing": (None, "is no LATENT: there is NoneType"),
-    "a tensor alone": (torch.ones(SHAPE), "is no LATENT: there is Tensor"),
-    "a sound": ({"waveform": torch.ones(1, 2, 9), "sample_rate": 16000}, "is no LATENT: there is NoneType"),
-    "no samples": ({"samples": None}, "is no LATENT: there is NoneType"),
-    "a list": ({"samples": [torch.ones(SHAPE)]}, "is no LATENT: there is list"),
-    "video with sound": ({"samples": Nested()}, "holds several latents in one"),
+    "nothing": (None, "is not a LATENT: it has NoneType"),
+    "a tensor alone": (torch.ones(SHAPE), "is not a LATENT: it has Tensor"),
+    "a sound": ({"waveform": torch.ones(1, 2, 9), "sample_rate": 16000}, "is not a LATENT: it has NoneType"),
+    "no samples": ({"samples": None}, "is not a LATENT: it has NoneType"),
+    "a list": ({"samples": [torch.ones(SHAPE)]}, "is not a LATENT: it has list"),
+    "video with sound": ({"samples": Nested()}, "holds several latents"),
     "16 channels": (
         {"samples": torch.ones(1, 16, 6, 9)},
         r"shape \(1, 16, 6, 9\); this model needs \(batch, 4, height, width\)",
@@ -49,7 +49,7 @@ WRONG = {
     "a video": ({"samples": torch.ones(1, 4, 3, 6, 9)}, r"shape \(1, 4, 3, 6, 9\).*a video's"),
     "a sound's latent": ({"samples": torch.ones(1, 8, 16)}, r"shape \(1, 8, 16\).*a sound's"),
     "no batch": ({"samples": torch.ones(4, 6, 9)}, r"shape \(4, 6, 9\)"),
-    "an empty batch": ({"samples": torch.ones(0, 4, 6, 9)}, r"shape \(0, 4, 6, 9\): there is nothing in it"),
+    "an empty batch": ({"samples": torch.ones(0, 4, 6, 9)}, r"shape \(0, 4, 6, 9\): it is empty"),
 }
 
 
@@ -212,7 +212,7 @@ def test_a_mask_that_is_none_is_no_mask_and_a_broken_one_is_named(nodes, clean, 
     assert torch.equal(nodes[node]({**latent, "noise_mask": None})["samples"], nodes[node](latent)["samples"])
     with pytest.raises(ValueError, match=f"noise mask of the (latent|image) of {node} holds 54 values"):
         nodes[node]({**latent, "noise_mask": torch.full((1, 6, 9), NAN)})
-    with pytest.raises(ValueError, match=f"noise mask of the (latent|image) of {node} is str, which is no mask"):
+    with pytest.raises(ValueError, match=f"noise mask of the (latent|image) of {node} is str, not a mask"):
         nodes[node]({**latent, "noise_mask": "everything"})
 
 
@@ -228,7 +228,7 @@ def test_an_inverted_latent_that_was_sampled_since_is_not_said_to_be_never_inver
     sampled = {**nodes["DDIM Invert"](clean), "samples": clean["samples"] * 0.9}
     for node in ("SDXL Embedding Sampler", "Latent Noise Mix"):
         with pytest.raises(
-            ValueError, match=f"latent of {node} was inverted, but a sampler or another node has made something else"
+            ValueError, match=f"latent of {node} was inverted, but a sampler or another node has changed its content"
         ):
             nodes[node](sampled)
 
@@ -301,7 +301,9 @@ def test_the_prior_and_the_mix_name_nan(run, networks, vectors, monkeypatch):
         run(Refine, prior=networks["prior"], embedding=Embedding(vectors[0].vector * NAN), **widgets)
     forward = type(networks["prior"].module).forward
     monkeypatch.setattr(type(networks["prior"].module), "forward", lambda *inputs: forward(*inputs) / 0.0)
-    with pytest.raises(ValueError, match="What Refinement Prior found holds NaN.*precision of Load Refinement Prior"):
+    with pytest.raises(
+        ValueError, match="The result of Refinement Prior holds NaN.*precision of Load Refinement Prior"
+    ):
         run(Refine, prior=networks["prior"], embedding=vectors[0], **widgets)
     weights = {"edit_weight": 1.0, "refined_weight": 1.0, "base_weight": 0.0, "norm": 20.0}
     for part in ("edit", "refined"):
@@ -314,7 +316,7 @@ def test_the_prior_and_the_mix_name_nan(run, networks, vectors, monkeypatch):
 def test_a_guidance_that_is_no_number_is_named(nodes, clean, node):
     latent = clean if node != "SDXL Embedding Sampler" else {"samples": torch.zeros(SHAPE)}
     for widget in ("text_guidance", "image_guidance") if node == "InstructPix2Pix Guidance" else ("cfg",):
-        with pytest.raises(ValueError, match=f"{widget} of {node} is nan. It goes from 0"):
+        with pytest.raises(ValueError, match=f"{widget} of {node} is nan. It must be from 0"):
             nodes[node](latent, **{widget: NAN})
 
 
@@ -346,5 +348,5 @@ def test_the_noise_names_the_latent_that_it_is_used_with(run, networks, texts, c
         ValueError, match="latent_image of the sampler holds 3 values that are NaN or infinite in row 2 of 2"
     ):
         noise.generate_noise({"samples": broken(clean["samples"])})
-    with pytest.raises(ValueError, match="latent_image of the sampler holds several latents in one"):
+    with pytest.raises(ValueError, match="latent_image of the sampler holds several latents"):
         noise.generate_noise({"samples": Nested()})

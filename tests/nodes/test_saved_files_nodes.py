@@ -54,11 +54,11 @@ def test_overwrite_replaces_what_is_of_its_kind_only(run, contents, folders, kin
     assert files_in(folders[kind]) == ["a.safetensors"] and (folders[kind] / "a.safetensors").read_bytes() != before
     for content in (b"", b"somebody's notes", (folders[kind].parent / "foreign").write_bytes(b"x") and b"\0" * 100):
         (folders[kind] / "b.safetensors").write_bytes(content)
-        with pytest.raises(CheckpointError, match="It is left as it is: write another name"):
+        with pytest.raises(CheckpointError, match="It was not changed: write another name"):
             keep(run, kind, one, "b", overwrite=True)
         assert (folders[kind] / "b.safetensors").read_bytes() == content
     save_file({"any_weight": torch.zeros(3)}, folders[kind] / "c.safetensors")
-    with pytest.raises(CheckpointError, match="It is left as it is"):
+    with pytest.raises(CheckpointError, match="It was not changed"):
         keep(run, kind, one, "c", overwrite=True)
 
 
@@ -91,7 +91,7 @@ def test_a_link_that_leads_out_is_not_followed(run, vector, folders, tmp_path):
     (tmp_path / "outside").mkdir()
     folders["embedding"].mkdir()
     (folders["embedding"] / "out").symlink_to(tmp_path / "outside", target_is_directory=True)
-    with pytest.raises(ValueError, match="leads out of .* through a link"):
+    with pytest.raises(ValueError, match="points outside .* through a link"):
         keep(run, "embedding", vector, "out/a")
     (folders["embedding"] / "b.safetensors").symlink_to(tmp_path / "outside" / "theirs.safetensors")
     keep(run, "embedding", vector, "b")
@@ -107,9 +107,9 @@ def test_a_file_in_the_place_of_a_folder_is_named(run, vector, folders):
 
 
 @pytest.mark.parametrize(
-    "number, said", [(errno.ENOSPC, "the disk is full, 0.1 MB are needed. Make room"), (errno.EROFS,
-    "may not be written to"),
-                     (errno.EACCES, "may not be written to"), (errno.EIO, "was not saved")]
+    "number, said", [(errno.ENOSPC, "the disk is full, 0.1 MB are needed. Free disk space"), (errno.EROFS,
+    "is not writable"),
+                     (errno.EACCES, "is not writable"), (errno.EIO, "was not saved")]
 )  # fmt: skip
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_disk_that_does_not_take_it_is_named_and_the_old_file_stays(

@@ -204,7 +204,7 @@ def test_a_gap_in_the_conditionings_time_range_is_named(run, applied, clean, inv
 
     late = node_helpers.conditioning_set_values(applied[1], {"start_percent": 0.3})
     early = node_helpers.conditioning_set_values(applied[1], {"end_percent": 0.4})
-    with pytest.raises(ValueError, match=r"At noise level 14\.61 no entry of the conditioning of DDIM Invert is felt"):
+    with pytest.raises(ValueError, match=r"At noise level 14\.61 no entry of the conditioning of DDIM Invert applies"):
         invert(applied[0], conditioning=late)
     with pytest.raises(ValueError, match="no entry of the conditioning"):
         invert(applied[0], conditioning=early)

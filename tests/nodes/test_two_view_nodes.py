@@ -163,7 +163,7 @@ def test_the_local_view_alone_as_the_release_places_a_subject(apply, two_view, v
 
 
 def test_nothing_to_paint_is_an_error(apply):
-    with pytest.raises(ValueError, match="connect embedding, or local"):
+    with pytest.raises(ValueError, match="connect embedding, or, with a two-view adapter, local"):
         apply(None)
 
 

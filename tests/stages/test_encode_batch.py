@@ -85,7 +85,7 @@ def test_a_bad_item_is_found_before_any_is_encoded(imagebind, passes):
         broken[1][0, 0, 0] = float("nan")
         encode_images(imagebind, broken, at_once=1)
     assert passes == []
-    with pytest.raises(ValueError, match="at_once is 1 or more"):
+    with pytest.raises(ValueError, match="it must be 1 or more"):
         encode_images(imagebind, pictures((8, 8)), at_once=0)
 
 

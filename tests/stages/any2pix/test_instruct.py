@@ -109,12 +109,12 @@ def test_too_few_new_tokens(tokenizer):
 )
 def test_options_out_of_range(tokenizer, options):
     ((name, value),) = options.items()
-    with pytest.raises(ValueError, match=f"{name} is {value}; it is"):
+    with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
         instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow", **options)
 
 
 def test_long_instruction(tokenizer):
-    with pytest.raises(ValueError, match="room for 500 in all. Shorten the instruction"):
+    with pytest.raises(ValueError, match="limit is 500 in all. Shorten the instruction"):
         instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow " * 300)
     with pytest.raises(ValueError, match="Shorten the instruction, or lower max_new_tokens to 4.. or less"):
         instruct(ScriptedLLM(tokenizer, []), REFERENCES, "make it snow", max_new_tokens=600)

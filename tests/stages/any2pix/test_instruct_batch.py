@@ -129,7 +129,7 @@ def test_a_bad_job_is_named_before_the_llm_runs(miniature):
     bad = [*jobs(), InstructJob((), "add [image1]")]
     with pytest.raises(ValueError, match=r"names \[image1\], but no image reference is connected"):
         instruct_batch(miniature, bad, callback=lambda *_: pytest.fail("the LLM ran"))
-    with pytest.raises(ValueError, match="batch is 1 or more"):
+    with pytest.raises(ValueError, match="it must be 1 or more"):
         instruct_batch(miniature, jobs(), batch=0)
 
 

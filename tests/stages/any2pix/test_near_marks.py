@@ -70,13 +70,16 @@ def test_half_a_mark_or_none_of_its_brackets(instruction, text, order):
 @pytest.mark.parametrize(
     ("instruction", "message"),
     [
-        ("[iamge1] in snow", r"says \[iamge1\], which is no mark. Write \[image1\] if you mean"),
+        ("[iamge1] in snow", r"contains \[iamge1\], which is not a mark. Write \[image1\] if you mean"),
         ("[imgae2]", r"Write \[image2\]"),
         ("[imаge1]", r"Write \[image1\]"),  # a Cyrillic а
         ("(audoi1)", r"Write \[audio1\]"),
         ("[pcitrue 2]", r"Write \[image2\]"),
-        ("[image]", r"says \[image\], and 2 image references are connected. Write which one: \[image1\] to \[image2\]"),
-        ("[image 1 and 2]", r"more than one mark stands in these brackets.*\[image1\]"),
+        (
+            "[image]",
+            r"contains \[image\], but 2 image references are connected. Write which one: \[image1\] to \[image2\]",
+        ),
+        ("[image 1 and 2]", r"these brackets hold more than one mark.*\[image1\]"),
         ("[photo 2 of the dog]", r"more than one mark"),
         ("[picture3]", r"names \[picture3\], that is \[image3\], but only 2 image references are connected"),
         ("(image3)", r"names \(image3\), that is \[image3\], but only 2"),

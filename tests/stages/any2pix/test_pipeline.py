@@ -240,7 +240,7 @@ def test_odd_sizes_are_cropped_to_the_latent_grid(networks):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"alpha": 1.5}, "alpha lies between 0 and 1, got 1.5"),
+        ({"alpha": 1.5}, "alpha must be between 0 and 1, got 1.5"),
         ({"negative": "none"}, "negative is 'none'; choose one of: null, source"),
         ({"mode": "linear"}, "mode is 'linear'"),
         ({"formula": "sum"}, "formula is 'sum'; choose one of: equal, released, paper"),

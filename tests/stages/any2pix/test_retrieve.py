@@ -55,7 +55,7 @@ def test_only_mentioned_references_are_candidates():
         (refs(("image", EAST, 1.0)), torch.ones(3), None, "Reference 1 of 1 has 2 numbers, the embedding to find 3"),
         (refs(("image", EAST, 1.0), ("audio", EAST, float("nan"))), EAST, None, "Reference 2 of 2 holds NaN"),
         (refs(("image", EAST, 1.0)), EAST * float("inf"), None, "The embedding to find holds NaN"),
-        (refs(("image", EAST, 1.0)), EAST, (0, 3), "showed reference 4 to the LLM, and here are 1"),
+        (refs(("image", EAST, 1.0)), EAST, (0, 3), "showed reference 4 to the LLM, but 1 are connected here"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_named(references, base, candidates, message):
