@@ -34,7 +34,7 @@ PURPOSES = {
     "imagebind": "pictures, sounds and texts to embeddings of one space",
     "llm": "the instruction with its references to the embeddings of base and result, and a caption",
     "prior": "a predicted or heard embedding to that of a clean picture",
-    "adapter": "an embedding to what the UNet reads in the place of a text",
+    "adapter": "an embedding to what the UNet reads instead of a text",
     "unet": "paints an embedding, SDXL-shaped",
     "vae": "pictures to latents and back",
     "judge": "names what is in a picture; only the evaluation uses it",
@@ -202,7 +202,7 @@ def _limits(findings: Findings) -> str:
     combinations = math.prod(map(len, ATTRIBUTES.values()))
     text = f"""## Limits
 
-- It knows one world: {world}.
+- One world only: {world}.
   {combinations} combinations, of which {len(HELD_OUT)} were never shown in training.
   Photographs, faces, other subjects and other sounds mean nothing to it.
 - Instructions must be of the kinds it was taught: {", ".join(EDIT_KINDS)}, several at once, or to paint from nothing.
