@@ -70,6 +70,16 @@ def comfyui_python() -> Path:
     return venv_python()
 
 
+def import_comfyui() -> None:
+    """Makes ComfyUI's modules importable here, on the CPU and in a base folder of their own. To be called before any of
+    them is imported: they read their options then."""
+    sys.path.insert(0, str(comfyui_path()))  # first, or our folder nodes/ would stand in for ComfyUI's nodes.py
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.base_directory = tempfile.mkdtemp(prefix="any2pix-comfyui-")
+
+
 def stamp_of(*parts: str | Path) -> str:
     """One hash over texts and the contents of files."""
     digest = hashlib.sha256()

@@ -1,59 +1,31 @@
 """What the server tells about the pack's nodes: ids, names, sockets, words for the artist."""
 
 import pytest
-from harness.edit_graph import LOADERS, NODE_IDS
+from harness.edit_graph import LOADERS
 from harness.graphs import offered
+from node_schemas import read_pinned
 
-# id -> (display name, outputs): the public interface, as the plan of the house has it
-PUBLIC = {
-    "Any2PixLoadImageBind": ("Load ImageBind", ["IMAGEBIND"]),
-    "Any2PixLoadLLM": ("Load Multimodal LLM", ["MM_LLM"]),
-    "Any2PixLoadPrior": ("Load Refinement Prior", ["MM_PRIOR"]),
-    "Any2PixLoadAdapter": ("Load Embedding Adapter", ["MM_ADAPTER"]),
-    "Any2PixLoadDiffusion": ("Load Embedding Diffusion", ["MODEL", "VAE"]),
-    "Any2PixImageEmbedding": ("Load Image Embedding", ["MM_REFERENCES"]),
-    "Any2PixAudioEmbedding": ("Load Audio Embedding", ["MM_REFERENCES"]),
-    "Any2PixTextEmbedding": ("Load Text Embedding", ["MM_REFERENCES"]),
-    "Any2PixInstruct": (
-        "Multimodal Instruction LLM",
-        ["MM_EMBEDDING", "MM_EMBEDDING", "STRING", "MM_SUBJECTS", "STRING"],
-    ),
-    "Any2PixRetrieveBase": ("Base Retrieval", ["IMAGE", "MM_EMBEDDING", "INT"]),
-    "Any2PixRefine": ("Refinement Prior", ["MM_EMBEDDING"]),
-    "Any2PixMixEmbeddings": ("Embedding Mix", ["MM_EMBEDDING"]),
-    "Any2PixDDIMInvert": ("DDIM Invert", ["LATENT", "NOISE", "SIGMAS"]),
-    "Any2PixNoiseMix": ("Latent Noise Mix", ["LATENT", "NOISE"]),
-    "Any2PixApplyEmbedding": ("Apply Embedding", ["MODEL", "CONDITIONING", "CONDITIONING"]),
-    "Any2PixSampler": ("SDXL Embedding Sampler", ["LATENT"]),
-    "Any2PixLoadInstructPix2Pix": ("Load InstructPix2Pix", ["MODEL", "CLIP", "VAE"]),
-    "Any2PixInstructPix2PixGuider": ("InstructPix2Pix Guidance", ["GUIDER", "LATENT"]),
-    "Any2PixGridValues": ("Grid Values", ["FLOAT", "FLOAT", "MM_AXES", "INT", "INT"]),
-    "Any2PixLabelledGrid": ("Labelled Grid", ["IMAGE"]),
-    "Any2PixSaveReferences": ("Save References", []),
-    "Any2PixLoadReferences": ("Load References", ["MM_REFERENCES"]),
-    "Any2PixPickReference": ("Pick Reference", ["MM_EMBEDDING", "IMAGE"]),
-    "Any2PixSaveEmbedding": ("Save Embedding", []),
-    "Any2PixLoadEmbedding": ("Load Embedding", ["MM_EMBEDDING"]),
-    "Any2PixSaveInversion": ("Save Inversion", []),
-    "Any2PixLoadInversion": ("Load Inversion", ["LATENT", "NOISE", "SIGMAS"]),
-}
+PINNED = read_pinned()
 
 
 def test_exactly_the_planned_nodes_are_there(object_info):
     ours = {name for name, info in object_info.items() if info["python_module"].endswith("instructany2pix")}
-    assert ours == NODE_IDS == set(PUBLIC)
+    assert ours == set(PINNED)
 
 
-@pytest.mark.parametrize("node_id", sorted(PUBLIC))
+@pytest.mark.parametrize("node_id", sorted(PINNED))
 def test_a_node_keeps_its_public_interface(object_info, node_id):
-    info = object_info[node_id]
-    name, outputs = PUBLIC[node_id]
-    assert info["display_name"] == name
-    assert info["output"] == outputs
+    info, pinned = object_info[node_id], PINNED[node_id]
+    assert info["display_name"] == pinned["display_name"]
+    assert info["output"] == [entry["type"] for entry in pinned["outputs"]]
+    assert info["output_name"] == [entry["name"] for entry in pinned["outputs"]]
+    for group, required in (("required", True), ("optional", False)):
+        names = [entry["id"] for entry in pinned["inputs"] if entry["required"] is required]
+        assert list(info["input"].get(group, {})) == names
     assert info["category"].split("/")[0] == "any2pix"
 
 
-@pytest.mark.parametrize("node_id", sorted(PUBLIC))
+@pytest.mark.parametrize("node_id", sorted(PINNED))
 def test_every_input_and_output_explains_itself(object_info, node_id):
     info = object_info[node_id]
     assert info["description"]

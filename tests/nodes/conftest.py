@@ -1,8 +1,6 @@
 """ComfyUI in this very process, on the CPU, and small random networks in its model folders."""
 
 import shutil
-import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,17 +14,8 @@ IS_THERE = (COMFYUI / "main.py").is_file()
 collect_ignore_glob = [] if IS_THERE else ["test_*_nodes.py", "test_node_*.py", "fuzz/*"]
 
 
-def _boot() -> None:
-    """Before any test module imports a node: ComfyUI reads its options when it is imported."""
-    sys.path.insert(0, str(COMFYUI))  # first, or our folder nodes/ would stand in for ComfyUI's nodes.py
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.base_directory = tempfile.mkdtemp(prefix="any2pix-comfyui-")
-
-
 if IS_THERE:
-    _boot()
+    workspace.import_comfyui()  # before any test module imports a node
     import torch
 
     torch.set_num_threads(1)

@@ -1,43 +1,12 @@
 """The whole edit as a graph in API format, on the files that the pack brings along; ids are words."""
 
+from node_schemas import read_pinned, widgets_of
+
 from harness.graphs import ROOT, with_inputs
 
-EDIT_NODE_IDS = {  # of InstructAny2Pix
-    "Any2PixLoadImageBind",
-    "Any2PixLoadLLM",
-    "Any2PixLoadPrior",
-    "Any2PixLoadAdapter",
-    "Any2PixLoadDiffusion",
-    "Any2PixImageEmbedding",
-    "Any2PixAudioEmbedding",
-    "Any2PixTextEmbedding",
-    "Any2PixInstruct",
-    "Any2PixRetrieveBase",
-    "Any2PixRefine",
-    "Any2PixMixEmbeddings",
-    "Any2PixDDIMInvert",
-    "Any2PixNoiseMix",
-    "Any2PixApplyEmbedding",
-    "Any2PixSampler",
-}
-EDIT_LOADERS = {node for node in EDIT_NODE_IDS if node.startswith("Any2PixLoad")}
-PIX2PIX_NODE_IDS = {
-    "Any2PixLoadInstructPix2Pix",
-    "Any2PixInstructPix2PixGuider",
-    "Any2PixGridValues",
-    "Any2PixLabelledGrid",
-}
-STORAGE_NODE_IDS = {
-    "Any2PixSaveReferences",
-    "Any2PixLoadReferences",
-    "Any2PixPickReference",
-    "Any2PixSaveEmbedding",
-    "Any2PixLoadEmbedding",
-    "Any2PixSaveInversion",
-    "Any2PixLoadInversion",
-}
-NODE_IDS = EDIT_NODE_IDS | PIX2PIX_NODE_IDS | STORAGE_NODE_IDS
-LOADERS = EDIT_LOADERS | {"Any2PixLoadInstructPix2Pix"}
+NODE_IDS = set(read_pinned())
+LOADERS = {name for name, one in read_pinned().items() if "precision" in widgets_of(one)}  # of networks
+EDIT_LOADERS = LOADERS - {"Any2PixLoadInstructPix2Pix"}  # what an edit with InstructAny2Pix loads
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 STEPS = 8  # enough for a picture, few enough for a test
 FEW_STEPS, FEW_ITERATIONS = 3, 2  # where every node has to run, and nothing hangs on what the picture shows
