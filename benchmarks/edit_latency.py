@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from ..evaluation.cases import EditCase, draw_cases, encode_references
-from ..evaluation.checkpoint import MINIATURE, load_networks
+from ..evaluation.checkpoint import load_networks
 from ..evaluation.options import options_from
 from ..evaluation.rates import markdown_table
+from ..miniature import manifest
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import (
     STEPS,
@@ -187,7 +188,7 @@ def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
     parser.add_argument("--options", nargs="+", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)

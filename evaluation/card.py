@@ -18,8 +18,8 @@ from typing import Any
 from ..datagen.drawing import SIZE
 from ..datagen.instructions import EDIT_KINDS
 from ..datagen.toyland import ATTRIBUTES, HELD_OUT
+from ..miniature import manifest
 from .card_edits import edits_section, knobs_section, missing, sheet_section, tradeoff_section
-from .checkpoint import MINIATURE
 from .findings import RESULTS, TRAINING, Findings, WeightFile, gather
 from .inversion import measured_of, table
 from .rates import markdown_table
@@ -214,7 +214,7 @@ def _limits(findings: Findings) -> str:
 
 def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder (default: %(default)s)")
+    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder (default: %(default)s)")
     folder = parser.parse_args(argv).miniature
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     (folder / CARD).write_text(write_card(gather(folder)))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..miniature import manifest
 from . import run
-from .checkpoint import MINIATURE
 from .datasets.toyland import FINAL, SPLITS
 from .equal import KEPT
 from .plots import plot_curves
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--final-report", action="store_true", help=f"needed with --split {FINAL}")
     parser.add_argument("--samples", type=int, default=16, help="edits of each kind (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
     parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
     parser.add_argument("--work", type=Path, help="folder that keeps the painted pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")

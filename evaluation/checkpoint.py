@@ -14,26 +14,25 @@ from ..loading.imagebind import load_imagebind
 from ..loading.llm import load_llm
 from ..loading.pix2pix import load_text_diffusion
 from ..loading.prior import load_prior
+from ..miniature import manifest
 from ..models.autoencoder import Autoencoder
 from ..models.judge import Judge
 from ..models.text_diffusion import TextDiffusion
 from ..stages.any2pix.pipeline import Networks
 from .judge import load_judge
 
-MINIATURE = Path(__file__).resolve().parent.parent / "miniature"
-JUDGE = "judge.safetensors"
-PIX2PIX = ("pix2pix.safetensors", "pix2pix_text_encoder.safetensors")
+PIX2PIX = (manifest.PIX2PIX, manifest.PIX2PIX_TEXT_ENCODER)
 
 
-def load_networks(folder: Path = MINIATURE) -> Networks:
+def load_networks(folder: Path = manifest.FOLDER) -> Networks:
     """All networks of a folder of files named as in miniature/."""
     folder = Path(folder)
     return Networks(
-        imagebind=load_imagebind(folder / "imagebind.safetensors"),
-        llm=load_llm(folder / "llm.safetensors"),
-        diffusion=load_embedding_diffusion(folder / "unet.safetensors", folder / "adapter.safetensors"),
-        vae=load_autoencoder(folder / "vae.safetensors"),
-        prior=load_prior(folder / "prior.safetensors"),
+        imagebind=load_imagebind(folder / manifest.IMAGEBIND),
+        llm=load_llm(folder / manifest.LLM),
+        diffusion=load_embedding_diffusion(folder / manifest.UNET, folder / manifest.ADAPTER),
+        vae=load_autoencoder(folder / manifest.VAE),
+        prior=load_prior(folder / manifest.PRIOR),
     )
 
 
@@ -50,7 +49,7 @@ def load_pix2pix(folder: Path) -> TextDiffusion:
 class Checkpoint:
     """The networks of a folder of files named as in miniature/, each read when it is first asked for."""
 
-    def __init__(self, folder: Path = MINIATURE, device: str = "cpu", pix2pix: Path | None = None):
+    def __init__(self, folder: Path = manifest.FOLDER, device: str = "cpu", pix2pix: Path | None = None):
         """`pix2pix`: where the InstructPix2Pix lies; None: with the others."""
         self.folder, self.device = Path(folder), torch.device(device)
         self.pix2pix_folder = Path(pix2pix or folder)
@@ -65,7 +64,7 @@ class Checkpoint:
     def vae(self) -> Autoencoder:
         if "networks" in vars(self):
             return self.networks.vae
-        return load_autoencoder(self.folder / "vae.safetensors").to(self.device)
+        return load_autoencoder(self.folder / manifest.VAE).to(self.device)
 
     @cached_property
     def pix2pix(self) -> TextDiffusion:
@@ -74,11 +73,11 @@ class Checkpoint:
     @cached_property
     def text_diffusion(self) -> TextDiffusion:
         """The UNet that paints a caption; SDEdit starts it from a noised picture."""
-        files = (self.folder / name for name in ("text_unet.safetensors", "text_encoder.safetensors"))
+        files = (self.folder / name for name in (manifest.TEXT_UNET, manifest.TEXT_ENCODER))
         return load_text_diffusion(*files, device=self.device)
 
     @cached_property
     def judge(self) -> Judge | None:
         """None where the folder has none."""
-        path = self.folder / JUDGE
+        path = self.folder / manifest.JUDGE
         return load_judge(path).to(self.device) if path.is_file() else None

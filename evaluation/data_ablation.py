@@ -29,10 +29,11 @@ from ..datagen.pairs import captions, filter, pictures, sheet
 from ..datagen.pairs.arguments import positive
 from ..datagen.pairs.shards import KEPT, ShardFolder
 from ..loading.imagebind import load_imagebind
+from ..miniature import manifest
 from ..stages.pix2pix.pipeline import TextEditOptions
 from ..stages.similarity import imagebind_embedder
 from .case import Case
-from .checkpoint import JUDGE, MINIATURE, PIX2PIX, Checkpoint
+from .checkpoint import PIX2PIX, Checkpoint
 from .datasets import Draw, load_cases
 from .methods import PIX2PIX as METHOD
 from .methods import build_method
@@ -45,8 +46,7 @@ SHARES = (0.1, 0.5, 1.0)  # of the filtered pairs, each share within the next
 SETS = "pairs"  # name of the shards of a drawn set
 TRAINER = "any2pix.training.train_instructpix2pix"  # run as a command: the evaluation does not build on the training
 TRAINER_CONFIG = Path(__file__).parents[1] / "training" / "recipes" / "instructpix2pix" / "miniature.yaml"
-START = {"unet": "text_unet.safetensors", "text_encoder": "text_encoder.safetensors", "vae": "vae.safetensors"}
-IMAGEBIND = "imagebind.safetensors"
+START = {"unet": manifest.TEXT_UNET, "text_encoder": manifest.TEXT_ENCODER, "vae": manifest.VAE}
 FIGURES = ("done", "kept", "direction", "image_similarity")
 COLUMNS = ("pairs", "number", "edit done", "others kept", "direction", "image similarity")
 
@@ -90,7 +90,7 @@ def make_pairs(work: Path, miniature: Path, sizes: Sizes) -> dict[str, Counter]:
         ]),
         "filter": filter.main([
             "--pictures", places["pictures"], "--out", places["filter"], "--embedder",
-            str(miniature / "imagebind.safetensors"),
+            str(miniature / manifest.IMAGEBIND),
             "--image-image", image_image, "--image-caption", image_caption, "--direction", direction,
         ]),
     }  # fmt: skip
@@ -155,7 +155,7 @@ def train(config: dict, run: Path, out: Path) -> None:
 def measure_edits(folder: Path, miniature: Path, cases: Sequence[Case], seed: int, device: str) -> dict[str, Rate]:
     """The figures of the InstructPix2Pix in `folder`."""
     checkpoint = Checkpoint(miniature, device, pix2pix=folder)
-    imagebind = load_imagebind(miniature / IMAGEBIND, device=device)
+    imagebind = load_imagebind(miniature / manifest.IMAGEBIND, device=device)
     tools = Tools(checkpoint.judge, imagebind_embedder(imagebind))
     method = build_method(METHOD, checkpoint, seed, [])
     shown = list(edit_and_measure(cases, [method], None, tools, FIGURES))
@@ -173,7 +173,7 @@ def measure_set(
     out = run / "out"
     out.mkdir(parents=True, exist_ok=True)
     train(training_config(pairs, miniature, sizes), run, out)
-    measured_with = (miniature / JUDGE, miniature / IMAGEBIND)
+    measured_with = (miniature / manifest.JUDGE, miniature / manifest.IMAGEBIND)
     digest = hashlib.sha256(f"{sizes.samples} {sizes.seed} {TextEditOptions()}".encode())
     for file in (*(out / name for name in PIX2PIX), *measured_with):
         digest.update(file.read_bytes())
@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for pairs, trainings and figures")
     parser.add_argument("--json", type=Path, help="file for the table and the figures")
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
     parser.add_argument("--device", default="cpu", help="where edits are painted (default: %(default)s)")
     for name, value in vars(plain).items():
         kind = {"nargs": len(value), "type": float} if isinstance(value, tuple) else {"type": positive}

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from ..loading.files import META_DIMS, META_KIND, META_TOKENIZER
 from ..loading.quantised import SCALE_SUFFIX
+from ..miniature import manifest
 from .rates import Rate
 from .report import with_columns
 from .results import read_rows
@@ -21,7 +22,7 @@ from .results import read_rows
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-RESULTS, TRAINING, NOTES = "results", "training.json", "notes.md"
+RESULTS, TRAINING, NOTES = "results", manifest.TRAINING, "notes.md"
 PICTURE_SUFFIXES = (".png", ".jpg")
 
 

@@ -18,9 +18,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..datagen.embedder import load_embedder
+from ..miniature import manifest
 from ..stages.similarity import imagebind_embedder
 from .case import Case, Method, Output
-from .checkpoint import MINIATURE, Checkpoint
+from .checkpoint import Checkpoint
 from .datasets import Draw, load_cases
 from .datasets.toyland import FINAL, SPLITS
 from .gallery import Gallery
@@ -182,7 +183,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", nargs="+", default=[], metavar="METHOD.NAME=VALUE,VALUE,...")
     parser.add_argument("--metrics", nargs="+", choices=METRICS.names(), help="default: all")
     parser.add_argument("--embedder", default="imagebind", help="or a folder or name of a transformers CLIP")
-    parser.add_argument("--miniature", type=Path, default=MINIATURE, help="folder of the weight files")
+    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
     parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument("--out", type=Path, help=f"file of rows, {' or '.join(FORMATS)}")

@@ -11,8 +11,9 @@ from ..loading.autoencoder import load_autoencoder
 from ..loading.diffusion import load_unet
 from ..loading.files import META_DIMS, read_tensors
 from ..loading.reader import WeightFile
+from ..miniature import manifest
 from .host.choices import require_choice
-from .host.folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .host.folders import MINIATURE, check_name, find_weights, list_names
 from .host.host_options import where_known
 from .host.networks import OPERATIONS, cancellable_progress, describe
 from .host.patchers import reloads
@@ -23,7 +24,7 @@ from .sockets import CATEGORY
 
 AUTO = PRECISIONS[0]  # ComfyUI's own rules for diffusion models and the options it was started with
 VAE_NAMES = (
-    "vae.safetensors",
+    manifest.VAE,
     "vae/diffusion_pytorch_model.safetensors",
     "vae/diffusion_pytorch_model.fp16.safetensors",
 )
@@ -94,7 +95,7 @@ def open_model(
 def load_vae(unet: Path, name: str) -> comfy.sd.VAE:
     """The VAE that belongs to a UNet; where there is none, an invalid VAE, which raises when it is used."""
     if name == MINIATURE:
-        return _open_vae(MINIATURE_FOLDER / VAE_NAMES[0])
+        return _open_vae(manifest.FOLDER / manifest.VAE)
     for folder in (unet, unet.parent, unet.parent.parent):
         for path in (folder / relative for relative in VAE_NAMES):
             if path.is_file():

@@ -11,17 +11,17 @@ from comfy_api.latest import io, ui
 
 from ..loading.pix2pix import load_pix2pix_unet
 from ..loading.text_encoder import load_text_encoder
+from ..miniature import manifest
 from .diffusion import load_vae, open_model
 from .host.choices import require_choice
 from .host.clip import build_clip
-from .host.folders import MINIATURE, MINIATURE_FOLDER, check_name, find_weights, list_names
+from .host.folders import MINIATURE, check_name, find_weights, list_names
 from .host.host_options import where_known
 from .host.networks import describe
 from .host.patchers import reloads
 from .host.precision import PRECISIONS
 from .sockets import CATEGORY
 
-OUR_TEXT_ENCODER = "pix2pix_text_encoder.safetensors"
 # folders beside a diffusers pipeline's unet/; SD 1.5 has one
 PIPELINE_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 PIPELINE_WEIGHTS = ("model.safetensors", "model.fp16.safetensors")
@@ -92,9 +92,9 @@ class LoadInstructPix2Pix(io.ComfyNode):
 def load_clip(unet: Path, name: str, pipeline: Sequence[str]) -> comfy.sd.CLIP | None:
     """The text encoder that belongs to a UNet: ours, or those in the ``pipeline``'s folders; None where there is
     none."""
-    folders = [MINIATURE_FOLDER] if name == MINIATURE else [unet, unet.parent]
+    folders = [manifest.FOLDER] if name == MINIATURE else [unet, unet.parent]
     for folder in folders:
-        if (ours := folder / OUR_TEXT_ENCODER).is_file():
+        if (ours := folder / manifest.PIX2PIX_TEXT_ENCODER).is_file():
             return _open_clip(ours)
         found = [_first_file(folder / below) for below in pipeline]
         if all(found):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LOWER = {"models", "loading", "stages"}
+LOWER = {"models", "loading", "stages", "miniature"}
 MAY_IMPORT = {
     "models": set(),
     "loading": {"models"},
     "stages": {"models"},
+    "miniature": set(),
     "datagen": LOWER,
     "evaluation": LOWER | {"datagen"},
     "training": LOWER | {"datagen", "evaluation"},

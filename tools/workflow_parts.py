@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from any2pix.stages.any2pix.options import MINIATURE_GUIDANCE
+
 Link = tuple[str, str]
 
 COMPARISON_MEGAPIXELS = 0.4
-PRIOR_GUIDANCE = 3.0  # the published 10 overshoots on the miniature
+PRIOR_GUIDANCE = MINIATURE_GUIDANCE
 SIZE = 128  # pixels a side of the miniature's pictures; 1024 for SDXL
 # The page writes a group's title in its color and tints its ground with it: bright ones can be read.
 INPUT_COLOR, ASK_COLOR, SHOW_COLOR = "#6fb3e0", "#9fd39f", "#d59be0"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from ..miniature import manifest
 from .recipe_files import MINIATURE_RECIPE, load_recipe, recipe_names
 
-MINIATURE = Path(__file__).parent.parent / "miniature"
 WORK = Path(".train")
 OUT = WORK / "out"
 
@@ -24,7 +24,7 @@ def network_file(out: Path, name: str) -> Path:
     if own.is_file():
         return own
     logger.info("%s is not in %s: the bundled miniature's is taken", name, out)
-    return MINIATURE / name
+    return manifest.FOLDER / name
 
 
 def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list[str] | None = None) -> None:

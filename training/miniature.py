@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..loading.atomic import write_atomic
-from .command import MINIATURE, WORK
+from ..miniature import manifest
+from .command import WORK
 from .digests import file_digest
 from .recipe_files import load_recipe
-
-RESULTS_FILE = "training.json"
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,20 @@ class Stage:
 
 
 ROWS = (
-    (Stage("autoencoder", "vae.safetensors"), Stage("imagebind", "imagebind.safetensors")),
+    (Stage("autoencoder", manifest.VAE), Stage("imagebind", manifest.IMAGEBIND)),
     (
-        Stage("diffusion", "unet.safetensors", ("vae.safetensors", "imagebind.safetensors")),
-        Stage("llm", "llm.safetensors", ("imagebind.safetensors",)),
-        Stage("text_diffusion", "text_unet.safetensors", ("vae.safetensors",)),
+        Stage("diffusion", manifest.UNET, (manifest.VAE, manifest.IMAGEBIND)),
+        Stage("llm", manifest.LLM, (manifest.IMAGEBIND,)),
+        Stage("text_diffusion", manifest.TEXT_UNET, (manifest.VAE,)),
     ),
     (
         Stage(
             "instructpix2pix",
-            "pix2pix.safetensors",
-            ("vae.safetensors", "text_unet.safetensors", "text_encoder.safetensors"),
+            manifest.PIX2PIX,
+            (manifest.VAE, manifest.TEXT_UNET, manifest.TEXT_ENCODER),
         ),
-        Stage("prior", "prior.safetensors", ("imagebind.safetensors",)),
-        Stage("judge", "judge.safetensors"),
+        Stage("prior", manifest.PRIOR, (manifest.IMAGEBIND,)),
+        Stage("judge", manifest.JUDGE),
     ),
 )
 STAGES = tuple(stage for row in ROWS for stage in row)
@@ -67,7 +66,7 @@ def is_done(stage: Stage, out: Path) -> bool:
 
 def read_results(out: Path) -> dict:
     """What each finished stage reported, by name."""
-    path = out / RESULTS_FILE
+    path = out / manifest.TRAINING
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -98,13 +97,15 @@ def run_stage(stage: Stage, work: Path, out: Path, threads: int) -> dict:
 
 
 def write_result(stage: Stage, record: dict, out: Path):
-    write_atomic(out / RESULTS_FILE, json.dumps({**read_results(out), stage.name: record}, indent=2) + "\n")
+    write_atomic(out / manifest.TRAINING, json.dumps({**read_results(out), stage.name: record}, indent=2) + "\n")
 
 
 def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=WORK, help="checkpoints and caches (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=MINIATURE, help="folder for the weights (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=manifest.FOLDER, help="folder for the weights (default: %(default)s)"
+    )
     parser.add_argument("--only", nargs="+", choices=[stage.name for stage in STAGES], help="train these, done or not")
     parser.add_argument("--jobs", type=int, default=2, help="networks to train side by side (default: %(default)s)")
     arguments = parser.parse_args(argv)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..datagen.toyland import subject_mask
 from ..loading.atomic import atomic_path
 from ..loading.files import write_network_file
+from ..miniature import manifest
 from ..models.autoencoder import Autoencoder
 from .bank import PICTURE_SIZE, SceneBank, scene_bank
 from .caches import missing
@@ -21,7 +22,6 @@ from .loop import fit
 from .recipe_files import read_section
 from .recipe_types import AutoencoderRecipe
 
-VAE_FILE = "vae.safetensors"
 SCALE_PICTURES = 2048  # enough to know the mean and deviation of four channels
 
 
@@ -91,7 +91,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     if not PartialState().is_main_process:
         return {}
     fit_latent_scale(network, bank.batch(np.arange(min(SCALE_PICTURES, len(bank.scenes)))) * 2 - 1)
-    write_network_file(out / VAE_FILE, "vae", network.state_dict(), asdict(network.dims), dtype=torch.float16)
+    write_network_file(out / manifest.VAE, "vae", network.state_dict(), asdict(network.dims), dtype=torch.float16)
     return {"held_out_psnr": round_trip_psnr(network, held_out)}
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..loading.autoencoder import load_autoencoder
 from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
+from ..miniature import manifest
 from ..models.adapter import UnclipDims, UnclipProjector
 from ..models.autoencoder import Autoencoder
 from ..models.backbone import Backbone
@@ -30,9 +31,8 @@ from .loop import fit
 from .probe import Probe
 from .recipe_files import read_section
 from .recipe_types import DiffusionRecipe
-from .train_autoencoder import VAE_FILE, subject_masks
+from .train_autoencoder import subject_masks
 
-UNET_FILE, ADAPTER_FILE = "unet.safetensors", "adapter.safetensors"
 PROBES = 256  # pictures that a probe looks at
 
 
@@ -78,7 +78,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     data, loop = recipe.data, recipe.loop
     bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
     masks = subject_masks(bank, work)
-    weights = (network_file(out, "imagebind.safetensors"), network_file(out, VAE_FILE))
+    weights = (network_file(out, manifest.IMAGEBIND), network_file(out, manifest.VAE))
     imagebind = load_imagebind(weights[0])
     embeddings = cached(
         work,
@@ -112,9 +112,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     def save(module: EmbeddingDiffusion, step: int):
         out.mkdir(parents=True, exist_ok=True)
         unet_config = replace(recipe.network, sample_size=side).unet_config()
-        write_network_file(out / UNET_FILE, "unet", module.unet.state_dict(), unet_config, in_8_bits=True)
+        write_network_file(out / manifest.UNET, "unet", module.unet.state_dict(), unet_config, in_8_bits=True)
         write_network_file(
-            out / ADAPTER_FILE,
+            out / manifest.ADAPTER,
             "adapter",
             module.projector.state_dict(),
             asdict(module.projector.dims),

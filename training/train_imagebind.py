@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..datagen.toyland import TEST_SEEDS_FROM, caption
 from ..loading.atomic import write_atomic
 from ..loading.files import write_network_file
+from ..miniature import manifest
 from ..models.imagebind import AUDIO_SCALE, ImageBind, ImageBindDims, contrastive_loss
 from ..stages.preprocess import image_to_tensor, tokenize_clip
 from .bank import SceneBank, scene_bank
@@ -189,7 +190,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         scores.update(readout_scores(imagebind, held_out, held_out_sounds))
         told = {"any2pix.scores": json.dumps(scores)}
         write_network_file(
-            out / "imagebind.safetensors",
+            out / manifest.IMAGEBIND,
             "imagebind",
             imagebind.state_dict(),
             dims.to_dict(),

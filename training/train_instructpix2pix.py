@@ -30,6 +30,7 @@ from ..loading.diffusion import backbone_of, build_unet
 from ..loading.files import write_network_file
 from ..loading.pix2pix import load_pix2pix_unet, load_text_unet, takes_source
 from ..loading.text_encoder import load_text_encoder
+from ..miniature import manifest
 from ..models.text_diffusion import TextDiffusion, fold_source_scale, widen_input
 from ..models.text_encoder import JoinedTextEncoders, TextEncoder
 from ..stages.preprocess import tokens_for
@@ -41,17 +42,13 @@ from .loop import fit
 from .pix2pix_config import WEIGHTS, Recipe, Start, ToylandData, read_recipe
 from .probe import Probe
 from .shard_pairs import AT_ONCE, Edits, ShardPairs, load_vae
-from .train_autoencoder import VAE_FILE, subject_masks
+from .train_autoencoder import subject_masks
 from .train_diffusion import latent_bank, place_weights, probe_noise
 from .train_text_diffusion import (
-    TEXT_ENCODER_FILE,
-    TEXT_UNET_FILE,
     numpy_generator,
     without_some,
     write_text_encoder,
 )
-
-PIX2PIX_FILE, PIX2PIX_TEXT_FILE = "pix2pix.safetensors", "pix2pix_text_encoder.safetensors"
 
 
 @dataclass(frozen=True)
@@ -227,14 +224,14 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     vae, *start = (
         Path(place or network_file(out, name))
         for place, name in (
-            (given.vae, VAE_FILE), (given.unet, TEXT_UNET_FILE), (given.text_encoder, TEXT_ENCODER_FILE)
+            (given.vae, manifest.VAE), (given.unet, manifest.TEXT_UNET), (given.text_encoder, manifest.TEXT_ENCODER)
         )
     )  # fmt: skip
     network, unet_config = build(recipe, *start)
-    if isinstance(network.text_encoder, JoinedTextEncoders) and (out / PIX2PIX_TEXT_FILE).exists():
+    if isinstance(network.text_encoder, JoinedTextEncoders) and (out / manifest.PIX2PIX_TEXT_ENCODER).exists():
         raise ValueError(
-            f"{out} holds {PIX2PIX_TEXT_FILE} of another training; Load InstructPix2Pix would read texts with it "
-            "instead of SDXL's two encoders. Give --out an empty folder."
+            f"{out} holds {manifest.PIX2PIX_TEXT_ENCODER} of another training; Load InstructPix2Pix would read texts "
+            "with it instead of SDXL's two encoders. Give --out an empty folder."
         )
     pairs = open_pairs(recipe, unet_config, vae, work)
     scale = pairs.scale * recipe.source_gain
@@ -242,10 +239,10 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     def save(module: TextDiffusion, step: int) -> None:
         state = fold_source_scale(module.unet.state_dict(), scale)
-        write_network_file(out / PIX2PIX_FILE, "pix2pix", state, unet_config, **WEIGHTS[recipe.weights])
+        write_network_file(out / manifest.PIX2PIX, "pix2pix", state, unet_config, **WEIGHTS[recipe.weights])
         # SDXL's two stay the published ones: their folders are read as they are
         if isinstance(module.text_encoder, TextEncoder):
-            write_text_encoder(out / PIX2PIX_TEXT_FILE, module.text_encoder, **WEIGHTS[recipe.weights])
+            write_text_encoder(out / manifest.PIX2PIX_TEXT_ENCODER, module.text_encoder, **WEIGHTS[recipe.weights])
 
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch)

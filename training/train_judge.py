@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..datagen import toyland
 from ..evaluation.judge import ATTRIBUTES, JUDGE_KIND, verdicts
 from ..loading.files import write_network_file
+from ..miniature import manifest
 from ..models.judge import Judge, JudgeDims
 from .bank import SceneBank, scene_bank
 from .command import run_command
@@ -103,7 +104,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     scores = accuracy(judge, held_out)
     logger.info("judge on held-out seeds and combinations: %s", scores)
     write_network_file(
-        Path(out) / "judge.safetensors",
+        Path(out) / manifest.JUDGE,
         JUDGE_KIND,
         judge.state_dict(),
         judge.dims.to_dict(),

@@ -23,6 +23,7 @@ from ..datagen.toyland import caption
 from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
 from ..loading.llm import META_TOKENS, load_llm
+from ..miniature import manifest
 from ..models.mm_llm import LLMBatch, MMLLMDims, MultimodalLLM
 from ..stages.any2pix.marks import MARK_PATTERN
 from ..stages.any2pix.prompt import ADDITIONS, BOS, EOS
@@ -75,7 +76,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
         "llm-stage1": (STAGE_1, read_section(LoopConfig, {**recipe.loop, **recipe.llm_stage1}, "llm-stage1")),
         "llm-stage2": (None, read_section(LoopConfig, {**recipe.loop, **recipe.llm_stage2}, "llm-stage2")),
     }
-    weights = network_file(out, "imagebind.safetensors")
+    weights = network_file(out, manifest.IMAGEBIND)
     imagebind = load_imagebind(weights)
     bank = embedding_bank(imagebind, weights, work, data.families, data.takes, data.seed)
     torch.manual_seed(data.seed)
@@ -99,9 +100,9 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     names = {"pad": EOS, "bos": BOS, "eos": EOS, "unk": UNK}
     extra = {META_TOKENS: json.dumps({name: tokenizer.token_to_id(token) for name, token in names.items()})}
     write_network_file(
-        out / "llm.safetensors", "llm", llm.state_dict(), llm.dims.to_dict(), tokenizer.to_str(), extra, torch.float16
+        out / manifest.LLM, "llm", llm.state_dict(), llm.dims.to_dict(), tokenizer.to_str(), extra, torch.float16
     )
-    llm = load_llm(out / "llm.safetensors", dtype=torch.float32)
+    llm = load_llm(out / manifest.LLM, dtype=torch.float32)
     wanted = asdict(recipe.scores)
     scores = held_out_scores(llm, imagebind, **wanted) | by_modality(llm, imagebind, **wanted)
     logger.info("held out: %s", json.dumps(scores))

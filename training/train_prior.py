@@ -24,6 +24,7 @@ from ..datagen.sounds import SOUND_KINDS
 from ..datagen.toyland import TEST_SEEDS_FROM, Scene, aesthetic, render
 from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
+from ..miniature import manifest
 from ..models.imagebind import ImageBind
 from ..models.mm_llm import EMBED_NORM
 from ..models.prior import INPUT_NORM, MODALITIES, PriorDims, RefinementPrior
@@ -181,7 +182,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     """Train, measure on held-out seeds, combinations and sounds, write `out`/prior.safetensors; returns the scores."""
     recipe = read_section(PriorRecipe, config)
     loop, data = recipe.loop, recipe.data
-    weights = network_file(out, "imagebind.safetensors")
+    weights = network_file(out, manifest.IMAGEBIND)
     imagebind = load_imagebind(weights)
     bank = prior_bank(imagebind, weights, work, data)
     torch.manual_seed(loop.seed)
@@ -204,7 +205,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     scores = held_out_scores(prior, imagebind, data.held_out_scenes, data.held_out_sounds, held_out)
     logger.info("prior on held-out seeds and combinations: %s", json.dumps(scores))
     metadata = {"any2pix.scores": json.dumps(scores)}
-    path = Path(out) / "prior.safetensors"
+    path = Path(out) / manifest.PRIOR
     write_network_file(
         path, "prior", prior.state_dict(), prior.dims.to_dict(), prior.tokenizer.to_str(), metadata, torch.float16
     )

@@ -19,6 +19,7 @@ from ..datagen.plain_text import mirrored_text
 from ..datagen.toyland import caption, describe
 from ..loading.autoencoder import load_autoencoder
 from ..loading.files import write_network_file
+from ..miniature import manifest
 from ..models.text_diffusion import TextDiffusion
 from ..models.text_encoder import TextEncoder, TextEncoderDims
 from ..stages.preprocess import tokens_for
@@ -31,10 +32,8 @@ from .imagebind_data import vocabulary_texts
 from .loop import fit
 from .recipe_files import read_section
 from .recipe_types import TextDiffusionRecipe
-from .train_autoencoder import VAE_FILE, subject_masks
+from .train_autoencoder import subject_masks
 from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
-
-TEXT_UNET_FILE, TEXT_ENCODER_FILE = "text_unet.safetensors", "text_encoder.safetensors"
 
 
 def build(recipe: TextDiffusionRecipe, tokenizer: Tokenizer, side: int) -> TextDiffusion:
@@ -79,7 +78,7 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
     data, loop = recipe.data, recipe.loop
     bank = scene_bank(work, data.pictures, data.seed, "train", data.messy_share)
     masks = subject_masks(bank, work)
-    vae = network_file(out, VAE_FILE)
+    vae = network_file(out, manifest.VAE)
     latents = cached(work, "latents", bank.key, vae, lambda: latent_bank(load_autoencoder(vae), bank))
     tokenizer = train_clip_tokenizer(vocabulary_texts(bank.scenes, data.seed), recipe.vocabulary)
     side = latents.shape[-1]
@@ -106,8 +105,8 @@ def train(config: dict, work: Path, out: Path) -> dict[str, float]:
 
     def save(module: TextDiffusion, step: int) -> None:
         state = module.unet.state_dict()
-        write_network_file(out / TEXT_UNET_FILE, "text_unet", state, unet_config(recipe, side), in_8_bits=True)
-        write_text_encoder(out / TEXT_ENCODER_FILE, module.text_encoder, in_8_bits=True)
+        write_network_file(out / manifest.TEXT_UNET, "text_unet", state, unet_config(recipe, side), in_8_bits=True)
+        write_text_encoder(out / manifest.TEXT_ENCODER, module.text_encoder, in_8_bits=True)
 
     def loss(module: TextDiffusion, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return module.training_loss(*batch[:4], weight=batch[4] if len(batch) > 4 else None)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ...miniature import manifest
 from ...stages.similarity import Embedder, Similarity, measure
 from ..embedder import PUBLISHED_CLIP, load_embedder
 from .arguments import add_shard_work, own_shards, positive
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> Counter:
     parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures stage")
     add_shard_work(parser)
     parser.add_argument(
-        "--embedder", default="miniature", help=f"transformers CLIP such as {PUBLISHED_CLIP} (default: %(default)s)"
+        "--embedder", default=manifest.NAME, help=f"transformers CLIP such as {PUBLISHED_CLIP} (default: %(default)s)"
     )
     for name in ("image_image", "image_caption", "direction"):
         parser.add_argument(

@@ -14,12 +14,10 @@ from ...loading.autoencoder import load_autoencoder
 from ...loading.diffusion import build_unet
 from ...loading.pix2pix import load_text_unet
 from ...loading.text_encoder import load_text_encoder
+from ...miniature import manifest
 from ...models.backbone import MINIATURE as BACKBONE
 from ...models.diffusion import Conditioning
 from ...stages.preprocess import tokens_for
-
-MINIATURE = Path(__file__).parents[2] / "miniature"
-TEXT_UNET = "text_unet.safetensors"
 
 
 @dataclass
@@ -54,13 +52,13 @@ def load_painter(place: str | Path, device="cpu", dtype=torch.float32, size: int
 
     `size`: pixels of a side, None for what the UNet was made for.
     """
-    folder = MINIATURE if place == "miniature" else Path(place)
-    if folder == MINIATURE or (folder / TEXT_UNET).exists():
+    folder = manifest.FOLDER if place == manifest.NAME else Path(place)
+    if folder == manifest.FOLDER or (folder / manifest.TEXT_UNET).exists():
         return load_miniature(folder, device, dtype, size)
     if not (folder / "model_index.json").exists():
         raise FileNotFoundError(
-            f"{folder} is no model to paint with: there is neither model_index.json nor {TEXT_UNET} in it. Give the "
-            "folder of a Stable Diffusion or SDXL pipeline in diffusers' format."
+            f"{folder} is no model to paint with: there is neither model_index.json nor {manifest.TEXT_UNET} in it. "
+            "Give the folder of a Stable Diffusion or SDXL pipeline in diffusers' format."
         )
     pipeline = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype).to(device)
     return from_pipeline(pipeline, size)
@@ -102,9 +100,9 @@ def from_pipeline(pipeline, size: int | None = None) -> Painter:
 def load_miniature(folder: str | Path, device="cpu", dtype=torch.float32, size: int | None = None) -> Painter:
     """text_unet, text_encoder and vae of the bundled miniature."""
     folder = Path(folder)
-    unet = build_unet(*load_text_unet(folder / TEXT_UNET)).to(device, dtype)
-    text_encoder = load_text_encoder(folder / "text_encoder.safetensors", device=device, dtype=dtype)
-    vae = load_autoencoder(folder / "vae.safetensors", device=device, dtype=dtype)
+    unet = build_unet(*load_text_unet(folder / manifest.TEXT_UNET)).to(device, dtype)
+    text_encoder = load_text_encoder(folder / manifest.TEXT_ENCODER, device=device, dtype=dtype)
+    vae = load_autoencoder(folder / manifest.VAE, device=device, dtype=dtype)
     return from_networks(unet, text_encoder, vae, size)
 
 

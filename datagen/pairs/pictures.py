@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ...miniature import manifest
 from .alignment import align, choose_method, token_weights
 from .arguments import add_shard_work, own_shards, positive
 from .attention_control import MAPS
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> Counter:
     add_shard_work(parser)
     parser.add_argument(
         "--model",
-        default="miniature",
+        default=manifest.NAME,
         help="folder of the miniature, or of SD or SDXL in diffusers' format (default: %(default)s)",
     )
     parser.add_argument("--size", type=positive, help="pixels of a side (default: what the UNet was made for)")

@@ -10,12 +10,12 @@ import folder_paths
 from ...loading.entries import trouble_at
 from ...loading.errors import printable
 from ...loading.kinds import KINDS
+from ...miniature import manifest
 from .listing import list_folder
 
-MINIATURE = "miniature"
-MINIATURE_FOLDER = Path(__file__).resolve().parents[2] / "miniature"
+MINIATURE = manifest.NAME
 WEIGHT_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
-LOADED_KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "pix2pix")  # networks, each with a miniature
+LOADED_KINDS = tuple(manifest.OFFERED)  # networks, each with a miniature
 SAVED_KINDS = ("references", "embedding", "inversion")  # what nodes of ours wrote
 # A Hugging Face folder is chosen by its own name, not by one of its shards; its config.json has this word.
 FOLDER_MARKS = {"llm": '"hidden_size"', "unet": '"cross_attention_dim"', "pix2pix": '"cross_attention_dim"'}
@@ -59,10 +59,10 @@ def find_weights(kind: str, name: str) -> Path:
     it leads to has to be a weight file like any other.
     """
     if name == MINIATURE:
-        path = MINIATURE_FOLDER / f"{kind}.safetensors"
+        path = manifest.FOLDER / manifest.OFFERED[kind]
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path.name} of the bundled miniature is not in {MINIATURE_FOLDER}. Install the pack again; a git "
+                f"{path.name} of the bundled miniature is not in {manifest.FOLDER}. Install the pack again; a git "
                 "clone must be complete."
             )
         return path

@@ -12,6 +12,7 @@ import torch
 import workspace
 from any2pix.evaluation.judge import load_judge, verdicts
 from any2pix.loading.kinds import KINDS
+from any2pix.miniature import manifest
 from cli_runner import api_format
 from harness.adapter_graph import ADAPTERS, TWO_VIEW_FILE, Painting
 from harness.client import Client
@@ -70,9 +71,9 @@ def edit(object_info):
 
 
 @pytest.fixture(scope="session")
-def slow_llm_file(server, root):
+def slow_llm_file(server):
     """(name, megabytes) of an LLM that nobody would wait for."""
-    return write_slow_llm(server.base / "models", like=root / "miniature" / "llm.safetensors")
+    return write_slow_llm(server.base / "models", like=manifest.FOLDER / manifest.LLM)
 
 
 @pytest.fixture
@@ -86,18 +87,18 @@ def slow_llm_megabytes(slow_llm_file):
 
 
 @pytest.fixture(scope="session")
-def made_for_stock_nodes(server, root):
+def made_for_stock_nodes(server):
     """The LoRA and the ControlNet that an example workflow names and only these tests make."""
-    unet = root / "miniature" / "unet.safetensors"
+    unet = manifest.FOLDER / manifest.UNET
     write_lora(server.base / "models" / "loras" / "any2pix_miniature_lora.safetensors", unet)
     write_control_lora(server.base / "models" / "controlnet" / "any2pix_miniature_controlnet.safetensors", unet)
 
 
 @pytest.fixture(scope="session")
-def two_view_file(server, root):
+def two_view_file(server):
     """A random two-view adapter of the miniature's size among the server's adapters."""
     file = server.base / "models" / KINDS["two_view"].folder / TWO_VIEW_FILE
-    write_two_view(file, root / "miniature" / "unet.safetensors", embed=64)
+    write_two_view(file, manifest.FOLDER / manifest.UNET, embed=64)
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -107,9 +108,9 @@ def painting(request, object_info, two_view_file):
 
 
 @pytest.fixture(scope="session")
-def judge(root):
+def judge():
     """The evaluation's classifier: (H, W, 3) in [0, 1] -> {"background", "subject", "weather", "style"}."""
-    network = load_judge(root / "miniature" / "judge.safetensors")
+    network = load_judge(manifest.FOLDER / manifest.JUDGE)
     return lambda picture: verdicts(network, torch.from_numpy(picture)[None])[0]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from any2pix.miniature import manifest
 from harness.edit_graph import node
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -82,7 +83,7 @@ def not_numbers(good: Path, folder: Path) -> Path:
 
 def a_vae(good: Path, folder: Path) -> Path:
     file = folder / "misplaced.safetensors"
-    file.write_bytes((good.parent / "vae.safetensors").read_bytes())
+    file.write_bytes((good.parent / manifest.VAE).read_bytes())
     return file
 
 
@@ -104,10 +105,10 @@ def graph(name: str) -> dict:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_one_error_and_the_next_run_works(broken, said, server, client, root):
+def test_one_error_and_the_next_run_works(broken, said, server, client):
     folder = server.base / "models" / "any2pix" / KIND
     folder.mkdir(parents=True, exist_ok=True)
-    file = broken(root / "miniature" / f"{KIND}.safetensors", folder)
+    file = broken(manifest.FOLDER / manifest.OFFERED[KIND], folder)
     run = client.wait(client.queue(graph(file.name)))
     assert run.outcome == "execution_error" and run.error["node_id"] == "loaded"
     message = run.error["exception_message"]

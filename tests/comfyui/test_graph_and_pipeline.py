@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from any2pix.evaluation.checkpoint import MINIATURE, load_networks, load_pix2pix
+from any2pix.evaluation.checkpoint import load_networks, load_pix2pix
 from any2pix.loading.adapter import load_adapter
 from any2pix.loading.diffusion import build_unet, load_unet
 from any2pix.loading.kinds import KINDS
+from any2pix.miniature import manifest
 from any2pix.models.two_view_diffusion import TwoViewDiffusion
 from any2pix.stages.any2pix import pipeline
 from any2pix.stages.any2pix.options import EditOptions
@@ -178,7 +179,7 @@ def published(networks, server, two_view_file, monkeypatch):
 
     monkeypatch.setattr(pipeline, "tokens_of", lambda _, texts: texts)
     adapter = load_adapter(server.base / "models" / KINDS["two_view"].folder / TWO_VIEW_FILE)
-    unet = build_unet(*load_unet(MINIATURE / "unet.safetensors"))
+    unet = build_unet(*load_unet(manifest.FOLDER / manifest.UNET))
     diffusion = TwoViewDiffusion(unet.eval(), None, adapter)
     monkeypatch.setattr(diffusion, "read", read)
     return replace(networks, diffusion=diffusion)
@@ -238,7 +239,7 @@ def test_an_edit_by_text(client, example, workflow, networks, masked):
     options = TextEditOptions(inputs["text_guidance"], inputs["image_guidance"], STEPS)
     shape = (1, *networks.vae.latent.shape(*picture.shape[:2]))
     noise = draw_noise(shape, widgets(graph, "RandomNoise")["noise_seed"])
-    network = load_pix2pix(MINIATURE)
+    network = load_pix2pix(manifest.FOLDER)
     masks = None if mask is None else mask[None]
     found = edit_by_text(network, networks.vae, picture[None], [text], noise, options, masks)
     assert_one_picture(found[0], saved)

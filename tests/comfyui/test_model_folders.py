@@ -9,6 +9,7 @@ from pathlib import Path
 import comfy_server
 import pytest
 import workspace
+from any2pix.miniature import manifest
 from harness.client import Client, PromptRejected
 from harness.edit_graph import NODE_IDS, node
 
@@ -57,13 +58,13 @@ FOLDERS = {kind: "language" if kind == "llm" else kind for kind in LOADERS}
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory, root):
+def elsewhere(tmp_path_factory):
     """The artist's own folder, with the miniature's files in it under other names, one level deep."""
     base = tmp_path_factory.mktemp("elsewhere")
     for kind, folder in FOLDERS.items():
         place = base / folder / "sets" / f"my_{kind}.safetensors"
         place.parent.mkdir(parents=True)
-        shutil.copy(root / "miniature" / f"{kind}.safetensors", place)
+        shutil.copy(manifest.FOLDER / manifest.OFFERED[kind], place)
     published = base / "more" / "language" / "a" / "b" / "llm-retrained"
     published.mkdir(parents=True)
     (published / "config.json").write_text('{"model_type": "instructany2pix", "hidden_size": 4096}')
@@ -181,19 +182,19 @@ def test_a_workflow_saved_on_windows_finds_the_same_file(found_client):
     assert "sets/my_imagebind.safetensors" in run.outputs["loader"]["text"][0]
 
 
-def test_a_file_that_arrives_later_is_offered_after_a_refresh(found, found_client, elsewhere, root):
+def test_a_file_that_arrives_later_is_offered_after_a_refresh(found, found_client, elsewhere):
     assert "new/late.safetensors" not in offered(found, "imagebind")
     (elsewhere / "imagebind" / "new").mkdir()
-    shutil.copy(root / "miniature" / "imagebind.safetensors", elsewhere / "imagebind" / "new" / "late.safetensors")
+    shutil.copy(manifest.FOLDER / manifest.IMAGEBIND, elsewhere / "imagebind" / "new" / "late.safetensors")
     assert "new/late.safetensors" in offered(found, "imagebind")
     found_client.run(load("new/late.safetensors"))
 
 
-def test_of_two_files_of_one_name_the_artists_own_folder_wins(found, found_client, elsewhere, root):
+def test_of_two_files_of_one_name_the_artists_own_folder_wins(found, found_client, elsewhere):
     ours = found.base / "models" / "any2pix" / "imagebind" / "same.safetensors"
     ours.parent.mkdir(parents=True, exist_ok=True)
     ours.write_bytes(b"damaged")
-    shutil.copy(root / "miniature" / "imagebind.safetensors", elsewhere / "imagebind" / "same.safetensors")
+    shutil.copy(manifest.FOLDER / manifest.IMAGEBIND, elsewhere / "imagebind" / "same.safetensors")
     assert offered(found, "imagebind").count("same.safetensors") == 1
     found_client.run(load("same.safetensors"))
 

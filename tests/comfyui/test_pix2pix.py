@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from any2pix.loading.pix2pix import load_pix2pix_unet
+from any2pix.miniature import manifest
 from harness.edit_graph import node
 from harness.graphs import with_inputs
 from harness.made_networks import write_lora
@@ -146,8 +147,8 @@ def test_comfyuis_own_conditioning_is_image_guidance_1(client, object_info, edit
     assert np.abs(only_picture(client, edit) - ours).max() > ROUNDING, "1.5 keeps more of the picture"
 
 
-def test_a_lora_on_the_model_changes_the_picture_and_leaves_the_next_run_alone(server, client, edit, root):
-    write_lora(server.base / "models" / "loras" / LORA, root / "miniature" / "pix2pix.safetensors", load_pix2pix_unet)
+def test_a_lora_on_the_model_changes_the_picture_and_leaves_the_next_run_alone(server, client, edit):
+    write_lora(server.base / "models" / "loras" / LORA, manifest.FOLDER / manifest.PIX2PIX, load_pix2pix_unet)
     before = only_picture(client, edit)
     steered = with_inputs(edit, "guider", model=["lora", 0])
     steered["lora"] = node("LoraLoaderModelOnly", model=["pix2pix", 0], lora_name=LORA, strength_model=1.0)

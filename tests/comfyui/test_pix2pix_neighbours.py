@@ -4,6 +4,7 @@ import copy
 
 import pytest
 from any2pix.loading.pix2pix import load_pix2pix_unet
+from any2pix.miniature import manifest
 from harness.adapter_graph import difference
 from harness.edit_graph import node, with_defaults
 from harness.graphs import with_inputs
@@ -22,9 +23,9 @@ PATCHES = ["FreeU_V2", "PerturbedAttentionGuidance", "SelfAttentionGuidance", "D
 
 
 @pytest.fixture(scope="module")
-def networks(server, root):
+def networks(server):
     """The miniature's LoRA, ControlNet and Control-LoRA among the server's."""
-    unet, models = root / "miniature" / "pix2pix.safetensors", server.base / "models"
+    unet, models = manifest.FOLDER / manifest.PIX2PIX, server.base / "models"
     write_lora(models / "loras" / LORA, unet, load_pix2pix_unet)
     write_controlnet(models / "controlnet" / CONTROLNET, unet)
     write_control_lora(models / "controlnet" / CONTROL_LORA, unet, load_pix2pix_unet)

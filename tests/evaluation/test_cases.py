@@ -8,6 +8,7 @@ from any2pix.datagen.toyland import HELD_OUT, TEST_SEEDS_FROM
 from any2pix.evaluation.cases import COMPOSITIONS, ROWS, can_be_said, draw_cases, in_words, picture_of
 from any2pix.evaluation.checkpoint import has_pix2pix
 from any2pix.evaluation.options import options_from
+from any2pix.miniature import manifest
 from any2pix.stages.any2pix.options import EditOptions
 
 SAID = {
@@ -64,9 +65,9 @@ def test_a_sentence_without_other_marks_stays_as_it_is(worded):
 
 
 def test_a_folder_has_it_with_both_files(tmp_path):
-    (tmp_path / "pix2pix.safetensors").touch()
+    (tmp_path / manifest.PIX2PIX).touch()
     assert not has_pix2pix(tmp_path)
-    (tmp_path / "pix2pix_text_encoder.safetensors").touch()
+    (tmp_path / manifest.PIX2PIX_TEXT_ENCODER).touch()
     assert has_pix2pix(tmp_path)
 
 

@@ -16,6 +16,7 @@ from any2pix.evaluation.data_ablation import (
     training_config,
 )
 from any2pix.evaluation.rates import Rate
+from any2pix.miniature import manifest
 from any2pix.training.recipe_files import load_recipe
 from PIL import Image
 
@@ -71,7 +72,7 @@ def test_the_sets_of_the_table(tmp_path):
 def test_training_is_the_miniatures_but_shorter_and_on_the_shards(tmp_path):
     config, own = training_config(tmp_path / "set", tmp_path, Sizes(train_steps=7)), load_recipe("instructpix2pix")
     assert config["data"]["shards"] == str(tmp_path / "set") and config["loop"]["steps"] == 7
-    assert config["start"]["unet"] == str(tmp_path / "text_unet.safetensors")
+    assert config["start"]["unet"] == str(tmp_path / manifest.TEXT_UNET)
     assert all(config[name] == own[name] for name in own if name not in ("start", "data", "loop"))
 
 

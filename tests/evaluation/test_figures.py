@@ -8,13 +8,14 @@ import pytest
 import torch
 from any2pix.evaluation.case import Case, Output
 from any2pix.evaluation.cases import draw_cases
-from any2pix.evaluation.checkpoint import MINIATURE, Checkpoint
+from any2pix.evaluation.checkpoint import Checkpoint
 from any2pix.evaluation.datasets.toyland import case_of
 from any2pix.evaluation.judge import load_judge, probabilities
 from any2pix.evaluation.methods import painter
 from any2pix.evaluation.metrics import METRICS, Tools, metric
 from any2pix.evaluation.metrics.fidelity import HIGHEST_PSNR, changed_region, grown
 from any2pix.evaluation.run import measure_output
+from any2pix.miniature import manifest
 from any2pix.stages.similarity import Embedder
 from any2pix.stages.sources import Source
 from PIL import Image
@@ -121,7 +122,7 @@ def test_directions_are_those_of_the_embedder(case):
 
 @pytest.fixture(scope="module")
 def judge():
-    return load_judge(MINIATURE / "judge.safetensors")
+    return load_judge(manifest.FOLDER / manifest.JUDGE)
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from any2pix.datagen.toyland import ATTRIBUTES as LABELS
 from any2pix.datagen.toyland import render, sample_scene
-from any2pix.evaluation.checkpoint import MINIATURE
 from any2pix.evaluation.judge import ATTRIBUTES, JUDGE_KIND, load_judge, verdicts
 from any2pix.loading.files import CheckpointError, write_network_file
+from any2pix.miniature import manifest
 from any2pix.models.judge import Judge, JudgeDims
 
 DIMS = JudgeDims(heads=tuple((name, LABELS[name]) for name in ATTRIBUTES), widths=(8, 16))
@@ -47,7 +47,7 @@ def test_pictures_of_another_layout_are_refused():
 
 
 def test_the_bundled_judge_is_right_on_held_out_drawings():
-    judge = load_judge(MINIATURE / "judge.safetensors")
+    judge = load_judge(manifest.FOLDER / manifest.JUDGE)
     rng = np.random.default_rng(5)
     scenes = [sample_scene(rng, "test") for _ in range(48)]
     pictures = torch.stack([torch.from_numpy(render(scene)).float() / 255 for scene in scenes])

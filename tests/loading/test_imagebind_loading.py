@@ -11,6 +11,7 @@ from any2pix.datagen.wording import WEATHER_NOUNS
 from any2pix.loading.files import CheckpointError, write_network_file
 from any2pix.loading.imagebind import dims_from_shapes, load_imagebind
 from any2pix.loading.strict import EmptyWeights
+from any2pix.miniature import manifest
 from any2pix.models.imagebind import ImageBind, ImageBindDims
 from any2pix.stages.encode import encode_audio, encode_image, encode_text
 from tokenizers import Tokenizer, models
@@ -18,8 +19,8 @@ from torch.testing import assert_close
 
 
 @pytest.fixture(scope="module")
-def miniature(request) -> ImageBind:
-    return load_imagebind(request.config.rootpath / "miniature" / "imagebind.safetensors")
+def miniature() -> ImageBind:
+    return load_imagebind(manifest.FOLDER / manifest.IMAGEBIND)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import torch
 from any2pix.loading.diffusion import build_unet, load_unet
 from any2pix.loading.files import read_network_file, write_network_file
 from any2pix.loading.quantised import SCALE_SUFFIX, dequantise, quantise_rows
+from any2pix.miniature import manifest
 from any2pix.models.diffusion import default_time_ids
 from safetensors import safe_open
 
@@ -50,8 +51,8 @@ def test_files_without_8_bits_are_read_as_they_are():
 
 
 @pytest.fixture(scope="module")
-def miniature(root):
-    return load_unet(root / "miniature/unet.safetensors", torch.float32)
+def miniature():
+    return load_unet(manifest.FOLDER / manifest.UNET, torch.float32)
 
 
 @torch.no_grad()

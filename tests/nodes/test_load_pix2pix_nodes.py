@@ -9,9 +9,10 @@ import pytest
 import torch
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
+from any2pix.miniature import manifest
 from any2pix.models.diffusion import DiffusionDims
 from any2pix.models.text_diffusion import widen_input
-from any2pix.nodes.load_pix2pix import OUR_TEXT_ENCODER, LoadInstructPix2Pix
+from any2pix.nodes.load_pix2pix import LoadInstructPix2Pix
 from any2pix.stages.preprocess import tokenize_clip
 from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
@@ -35,7 +36,7 @@ def folder(tiny, write_text_encoder):
     config = {**DIMS.unet_config(), "in_channels": 8}
     write_network_file(folder / "tiny.safetensors", "pix2pix", unet.state_dict(), config)
     texts, half = ["turn the cat into a frog", "make it rain"] * 5, torch.float16  # what ComfyUI keeps text encoders in
-    write_text_encoder(folder / OUR_TEXT_ENCODER, 48, 24, texts, dtype=half)
+    write_text_encoder(folder / manifest.PIX2PIX_TEXT_ENCODER, 48, 24, texts, dtype=half)
     folder_paths.filename_list_cache.clear()
     return folder
 
@@ -47,7 +48,7 @@ def loaded(folder, run):
 
 @pytest.fixture(scope="module")
 def network(folder):
-    return load_text_diffusion(folder / "tiny.safetensors", folder / OUR_TEXT_ENCODER, source=True)
+    return load_text_diffusion(folder / "tiny.safetensors", folder / manifest.PIX2PIX_TEXT_ENCODER, source=True)
 
 
 @pytest.mark.parametrize("text", ("", "turn the cat into a frog", "  Make IT\nrain, please. "))

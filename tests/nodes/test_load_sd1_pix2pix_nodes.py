@@ -9,9 +9,10 @@ import torch
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_pix2pix_unet
 from any2pix.loading.text_encoder import load_text_encoder
+from any2pix.miniature import manifest
 from any2pix.models.text_encoder import TextEncoder, TextEncoderDims
 from any2pix.nodes.host.sdxl import build_model, comfy_unet_config, convert_keys
-from any2pix.nodes.load_pix2pix import OUR_TEXT_ENCODER, LoadInstructPix2Pix
+from any2pix.nodes.load_pix2pix import LoadInstructPix2Pix
 from any2pix.stages.preprocess import tokens_for
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -114,7 +115,7 @@ def test_what_training_wrote_is_loaded_with_its_text_encoder(place, run, unet):
     )  # fmt: skip
     encoder = TextEncoder(dims)
     half = torch.float16  # what ComfyUI keeps text encoders in
-    path = folder / OUR_TEXT_ENCODER
+    path = folder / manifest.PIX2PIX_TEXT_ENCODER
     write_network_file(path, "text_encoder", encoder.state_dict(), dims.to_dict(), tokenizer.to_str(), dtype=half)
     patcher, clip, _ = run(LoadInstructPix2Pix, name="sd1_trained/pix2pix.safetensors")
     assert patcher.get_model_object("latent_format").scale_factor == 0.18215

@@ -9,6 +9,7 @@ import pytest
 import torch
 from any2pix.loading.autoencoder import load_autoencoder
 from any2pix.loading.diffusion import build_unet, load_unet
+from any2pix.miniature import manifest
 from any2pix.models.diffusion import default_time_ids
 from any2pix.nodes.host import folders
 from any2pix.nodes.host.sdxl import build_model
@@ -137,7 +138,7 @@ def test_a_missing_file_is_told_before_anything_runs(tiny, node):
 
 
 def test_a_missing_miniature_is_told(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr(folders, "MINIATURE_FOLDER", tmp_path)
+    monkeypatch.setattr(manifest, "FOLDER", tmp_path)
     assert "Install the pack again" in pack.LoadPrior.validate_inputs(name="miniature")
 
 

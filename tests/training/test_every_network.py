@@ -9,6 +9,7 @@ from any2pix.loading.diffusion import load_embedding_diffusion
 from any2pix.loading.imagebind import load_imagebind
 from any2pix.loading.llm import load_llm
 from any2pix.loading.prior import load_prior
+from any2pix.miniature import manifest
 from any2pix.training.recipe_files import load_recipe
 
 CUT = {
@@ -25,12 +26,12 @@ CUT = {
 LOOP = ["loop.steps=2", "loop.warmup=1", "loop.batch_size=2", "loop.mixed_precision='no'"]
 MORE = {"imagebind": ["loop.batch_size=12", "batch={sounds: 4, second_views: 2, ink_share: 0.5}"], "llm": []}
 READERS = {
-    "autoencoder": lambda out: load_autoencoder(out / "vae.safetensors"),
-    "imagebind": lambda out: load_imagebind(out / "imagebind.safetensors"),
-    "diffusion": lambda out: load_embedding_diffusion(out / "unet.safetensors", out / "adapter.safetensors"),
-    "judge": lambda out: load_judge(out / "judge.safetensors"),
-    "prior": lambda out: load_prior(out / "prior.safetensors"),
-    "llm": lambda out: load_llm(out / "llm.safetensors"),
+    "autoencoder": lambda out: load_autoencoder(out / manifest.VAE),
+    "imagebind": lambda out: load_imagebind(out / manifest.IMAGEBIND),
+    "diffusion": lambda out: load_embedding_diffusion(out / manifest.UNET, out / manifest.ADAPTER),
+    "judge": lambda out: load_judge(out / manifest.JUDGE),
+    "prior": lambda out: load_prior(out / manifest.PRIOR),
+    "llm": lambda out: load_llm(out / manifest.LLM),
 }
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from any2pix.miniature import manifest
 from any2pix.training import miniature
 from any2pix.training.miniature import STAGES, Stage, is_done, main, run_stage, write_result
 from any2pix.training.recipe_files import load_recipe
@@ -42,7 +43,7 @@ def test_a_stage_is_done_with_its_file_and_its_configuration(tmp_path):
 
 
 def test_the_shipped_checkpoint_is_complete():
-    assert [stage.name for stage in STAGES if not is_done(stage, miniature.MINIATURE)] == []
+    assert [stage.name for stage in STAGES if not is_done(stage, manifest.FOLDER)] == []
 
 
 def test_everything_is_trained_once_and_in_order(tmp_path, trained):
@@ -83,7 +84,7 @@ def test_what_finished_is_written_down_when_its_neighbour_fails(tmp_path, monkey
 def test_every_stage_has_a_script_and_a_configuration():
     for stage in STAGES:
         assert load_recipe(stage.name)
-        assert (miniature.MINIATURE.parent / f"training/train_{stage.name}.py").is_file()
+        assert (manifest.FOLDER.parent / f"training/train_{stage.name}.py").is_file()
 
 
 def test_a_failed_stage_names_its_log(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
+from any2pix.miniature import manifest
 from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
 from any2pix.models.diffusion import DiffusionDims
 from any2pix.training import train_instructpix2pix
 from any2pix.training.recipe_files import load_recipe
-from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE
 from diffusers import UNet2DConditionModel
 
 BATCH, VAE_BATCH, PROBES = 3, 4, 5
@@ -24,11 +24,11 @@ def start(tmp_path_factory, write_text_encoder):
     place = tmp_path_factory.mktemp("start")
     torch.manual_seed(0)
     dims = AutoencoderDims(widths=(32, 32, 32), blocks=1, patch=2)
-    write_network_file(place / "vae.safetensors", "vae", Autoencoder(dims).state_dict(), vars(dims))
-    write_text_encoder(place / "text_encoder.safetensors", 32, 40)
+    write_network_file(place / manifest.VAE, "vae", Autoencoder(dims).state_dict(), vars(dims))
+    write_text_encoder(place / manifest.TEXT_ENCODER, 32, 40)
     config = DiffusionDims((32, 32), (0, 1), 1, 16, context=32, pooled=32, sample_size=16).unet_config()
     unet = UNet2DConditionModel(**config)
-    write_network_file(place / "text_unet.safetensors", "text_unet", unet.state_dict(), config)
+    write_network_file(place / manifest.TEXT_UNET, "text_unet", unet.state_dict(), config)
     files = {"unet": "text_unet", "text_encoder": "text_encoder", "vae": "vae"}
     return {name: str(place / f"{file}.safetensors") for name, file in files.items()}
 
@@ -46,14 +46,14 @@ def train(start, shards, tmp_path):
 
 
 def opened(out):
-    return load_text_diffusion(out / PIX2PIX_FILE, out / PIX2PIX_TEXT_FILE, source=True)
+    return load_text_diffusion(out / manifest.PIX2PIX, out / manifest.PIX2PIX_TEXT_ENCODER, source=True)
 
 
 def test_an_instructpix2pix_is_trained_further(start, train, tmp_path):
     train("first", {"steps": 3})
     before = opened(tmp_path / "first")
     assert before.unet.conv_in.weight[:, 4:].abs().sum() > 0
-    places = {"unet": PIX2PIX_FILE, "text_encoder": PIX2PIX_TEXT_FILE}
+    places = {"unet": manifest.PIX2PIX, "text_encoder": manifest.PIX2PIX_TEXT_ENCODER}
     again = {**start, **{name: str(tmp_path / "first" / file) for name, file in places.items()}}
     train("still", {"learning_rate": 1e-12}, start=again)
     for name, value in opened(tmp_path / "still").unet.state_dict().items():

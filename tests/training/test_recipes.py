@@ -5,8 +5,9 @@ import json
 import re
 
 import pytest
-from any2pix.training import command, recipe_types
-from any2pix.training.command import MINIATURE, network_file, run_command
+from any2pix.miniature import manifest
+from any2pix.training import recipe_types
+from any2pix.training.command import network_file, run_command
 from any2pix.training.loop_config import LoopConfig
 from any2pix.training.pix2pix_config import read_recipe
 from any2pix.training.recipe_files import RECIPES, load_recipe, read_section, recipe_names
@@ -118,12 +119,12 @@ def test_the_command_line_trains_by_a_changed_recipe_outside_the_shipped_checkpo
     run_command(train, "judge", ["--set", "loop.steps=2", "data.pictures=3"])
     ((config, work, out),) = seen
     assert config["loop"]["steps"] == 2 and config["data"]["pictures"] == 3
-    assert out.is_dir() and out.is_relative_to(tmp_path) and not out.is_relative_to(MINIATURE.resolve())
+    assert out.is_dir() and out.is_relative_to(tmp_path) and not out.is_relative_to(manifest.FOLDER)
     assert json.loads(capsys.readouterr().out) == {"loss": 0.5}
 
 
 def test_a_network_to_build_on_is_ones_own_or_the_bundled_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "MINIATURE", tmp_path / "bundled")
+    monkeypatch.setattr(manifest, "FOLDER", tmp_path / "bundled")
     assert network_file(tmp_path, "vae.safetensors") == tmp_path / "bundled/vae.safetensors"
     (tmp_path / "vae.safetensors").write_bytes(b"own")
     assert network_file(tmp_path, "vae.safetensors") == tmp_path / "vae.safetensors"

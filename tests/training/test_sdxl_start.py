@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from any2pix.loading.pix2pix import load_pix2pix_unet
+from any2pix.miniature import manifest
 from any2pix.models.text_encoder import JoinedTextEncoders, TextEncoder
 from any2pix.stages.preprocess import tokens_for
 from any2pix.training import train_instructpix2pix
 from any2pix.training.clip_tokenizer import train_clip_tokenizer
 from any2pix.training.pix2pix_config import read_recipe
 from any2pix.training.recipe_files import load_recipe
-from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE
 
 TEXTS = ["make it night", "", "Turn the CAT into a frog, and let it rain " * 3]
 LOOP = {"steps": 2, "batch_size": 2, "learning_rate": 1e-3, "warmup": 1}
@@ -68,9 +68,9 @@ def test_texts_are_read_as_by_diffusers(pipeline, config):
 def test_it_trains_and_leaves_the_unet_alone_to_be_loaded(config, tmp_path):
     result = train_instructpix2pix.train(config, tmp_path, tmp_path)
     assert 0 < result["probe_loss"] < 10
-    state_dict, unet_config = load_pix2pix_unet(tmp_path / PIX2PIX_FILE, torch.float32)
+    state_dict, unet_config = load_pix2pix_unet(tmp_path / manifest.PIX2PIX, torch.float32)
     assert unet_config["in_channels"] == 8 and state_dict["conv_in.weight"][:, 4:].abs().sum() > 0
-    assert not (tmp_path / PIX2PIX_TEXT_FILE).exists()
+    assert not (tmp_path / manifest.PIX2PIX_TEXT_ENCODER).exists()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_encoders_of_other_lengths_are_not_joined(config):
 
 
 def test_another_trainings_text_encoder_is_not_left_beside_the_result(config, tmp_path):
-    (tmp_path / PIX2PIX_TEXT_FILE).write_bytes(b"another's")
+    (tmp_path / manifest.PIX2PIX_TEXT_ENCODER).write_bytes(b"another's")
     with pytest.raises(ValueError, match="holds pix2pix_text_encoder.safetensors of another training.*--out"):
         train_instructpix2pix.train(config, tmp_path / "work", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [PIX2PIX_TEXT_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [manifest.PIX2PIX_TEXT_ENCODER]

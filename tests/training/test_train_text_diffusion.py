@@ -10,14 +10,15 @@ from any2pix.datagen.toyland import Scene
 from any2pix.loading.files import write_network_file
 from any2pix.loading.pix2pix import load_text_diffusion
 from any2pix.loading.quantised import SMALLEST_WEIGHT
+from any2pix.miniature import manifest
 from any2pix.models.autoencoder import Autoencoder, AutoencoderDims
 from any2pix.models.backbone import SDXL
 from any2pix.models.text_diffusion import fold_source_scale
 from any2pix.training import train_instructpix2pix, train_text_diffusion
 from any2pix.training.pix2pix_config import Dropout, read_recipe
 from any2pix.training.recipe_files import RECIPES, load_recipe
-from any2pix.training.train_instructpix2pix import PIX2PIX_FILE, PIX2PIX_TEXT_FILE, Batches, toyland_pairs
-from any2pix.training.train_text_diffusion import TEXT_ENCODER_FILE, TEXT_UNET_FILE, without_some
+from any2pix.training.train_instructpix2pix import Batches, toyland_pairs
+from any2pix.training.train_text_diffusion import without_some
 from safetensors.torch import load_file
 
 LOOP = {"steps": 3, "batch_size": 4, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
@@ -46,7 +47,7 @@ def trained(tmp_path_factory):
     work, out = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("out")
     torch.manual_seed(0)
     dims = AutoencoderDims(widths=(32, 32, 32), blocks=1, patch=2)
-    write_network_file(out / "vae.safetensors", "vae", Autoencoder(dims).state_dict(), vars(dims))
+    write_network_file(out / manifest.VAE, "vae", Autoencoder(dims).state_dict(), vars(dims))
     results = [
         train_text_diffusion.train(text_config(), work, out),
         train_instructpix2pix.train(pix2pix_config(), work, out),
@@ -57,7 +58,7 @@ def trained(tmp_path_factory):
 
 def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
     _, out = trained
-    network = load_text_diffusion(out / PIX2PIX_FILE, out / PIX2PIX_TEXT_FILE, source=True)
+    network = load_text_diffusion(out / manifest.PIX2PIX, out / manifest.PIX2PIX_TEXT_ENCODER, source=True)
     z, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
     dims = network.text_encoder.dims
     tokens = torch.tensor([[dims.bos_token_id, 5, 7, dims.eos_token_id, *[0] * 36]])
@@ -67,14 +68,14 @@ def test_what_was_trained_can_be_loaded_and_reads_text_and_picture(trained):
         other_picture = network.predict(z, t, words, torch.ones_like(z))
         other_text = network.predict(z, t, network.condition(tokens.roll(1, dims=1)))
     assert not torch.allclose(plain, other_picture) and not torch.allclose(plain, other_text)
-    assert load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE).text_encoder.tokenizer is not None
+    assert load_text_diffusion(out / manifest.TEXT_UNET, out / manifest.TEXT_ENCODER).text_encoder.tokenizer is not None
 
 
 def test_what_is_written_takes_the_source_as_the_vae_encodes_it(trained):
     """Training gives the source unit variance; the file predicts the same of the unscaled one."""
     _, out = trained
     network, _ = train_instructpix2pix.build(
-        read_recipe(pix2pix_config()), out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE
+        read_recipe(pix2pix_config()), out / manifest.TEXT_UNET, out / manifest.TEXT_ENCODER
     )
     network.eval()
     with torch.no_grad():
@@ -102,13 +103,13 @@ def test_a_stopped_run_goes_on_where_it_was(trained):
 def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
     _, out = trained
     starts = {
-        "unet": str(out / TEXT_UNET_FILE),
-        "text_encoder": str(out / TEXT_ENCODER_FILE),
-        "vae": str(out / "vae.safetensors"),
+        "unet": str(out / manifest.TEXT_UNET),
+        "text_encoder": str(out / manifest.TEXT_ENCODER),
+        "vae": str(out / manifest.VAE),
     }
     config = pix2pix_config(data={"shards": str(shards.folder), "seed": 2}, start={"tokenizer": None, **starts})
     result = train_instructpix2pix.train(config, tmp_path, tmp_path)
-    assert 0 < result["probe_loss"] < 10 and (tmp_path / PIX2PIX_FILE).exists()
+    assert 0 < result["probe_loss"] < 10 and (tmp_path / manifest.PIX2PIX).exists()
     log = tmp_path / "instructpix2pix" / "log.jsonl"
     before = log.read_text()
     assert len(before.splitlines()) == LOOP["steps"]
@@ -123,25 +124,25 @@ def test_shards_of_the_pipeline_train_it_too(trained, shards, tmp_path):
 )
 def test_weights_are_stored_as_the_configuration_says(trained, tmp_path, weights, stored):
     work, out = trained
-    for name in ("vae.safetensors", TEXT_UNET_FILE, TEXT_ENCODER_FILE):
+    for name in (manifest.VAE, manifest.TEXT_UNET, manifest.TEXT_ENCODER):
         (tmp_path / name).symlink_to(out / name)
     loop = {**LOOP, "steps": 1}
     train_instructpix2pix.train(pix2pix_config(weights=weights, loop=loop), work, tmp_path)
-    for name in (PIX2PIX_FILE, PIX2PIX_TEXT_FILE):
+    for name in (manifest.PIX2PIX, manifest.PIX2PIX_TEXT_ENCODER):
         large = [
             value
             for value in load_file(tmp_path / name).values()
             if value.dim() > 1 and value.numel() >= SMALLEST_WEIGHT
         ]
         assert {value.dtype for value in large} == {stored}
-    load_text_diffusion(tmp_path / PIX2PIX_FILE, tmp_path / PIX2PIX_TEXT_FILE, source=True)
+    load_text_diffusion(tmp_path / manifest.PIX2PIX, tmp_path / manifest.PIX2PIX_TEXT_ENCODER, source=True)
 
 
 def test_without_a_text_the_picture_itself_is_the_target_where_it_is_wanted(trained):
     """Target and source as the loss is given them, with every text dropped and every picture kept, or both dropped."""
     work, out = trained
-    pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4)
-    network = load_text_diffusion(out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    pairs = toyland_pairs(work, out / manifest.VAE, 3, 4)
+    network = load_text_diffusion(out / manifest.TEXT_UNET, out / manifest.TEXT_ENCODER)
 
     def given(dropout, unchanged):
         shares = {"image_only": 0.0, "text_only": 0.0, "both": 0.0, dropout: 1.0}
@@ -166,7 +167,11 @@ def test_a_share_of_unchanged_pictures_is_a_share():
 
 def test_families_are_not_encoded_by_a_pipelines_vae(trained, tmp_path):
     _, out = trained
-    starts = {"unet": str(out / TEXT_UNET_FILE), "text_encoder": str(out / TEXT_ENCODER_FILE), "vae": str(tmp_path)}
+    starts = {
+        "unet": str(out / manifest.TEXT_UNET),
+        "text_encoder": str(out / manifest.TEXT_ENCODER),
+        "vae": str(tmp_path),
+    }
     with pytest.raises(ValueError, match="is a folder of a diffusers pipeline; families are drawn for the miniature's"):
         train_instructpix2pix.train(pix2pix_config(start=starts), tmp_path, tmp_path)
 
@@ -181,7 +186,7 @@ def test_pairs_come_from_one_place(trained, tmp_path, data):
 def test_a_frozen_text_encoder_stays_as_it_was(trained, tmp_path):
     _, out = trained
     recipe = read_recipe(pix2pix_config(train_text_encoder=False))
-    network, _ = train_instructpix2pix.build(recipe, out / TEXT_UNET_FILE, out / TEXT_ENCODER_FILE)
+    network, _ = train_instructpix2pix.build(recipe, out / manifest.TEXT_UNET, out / manifest.TEXT_ENCODER)
     assert not any(p.requires_grad for p in network.text_encoder.parameters())
     assert all(p.requires_grad for p in network.unet.parameters())
 
@@ -212,7 +217,7 @@ def test_a_configuration_with_other_keys_is_named(tmp_path, change, words):
 
 def test_pairs_are_source_and_target_of_their_instruction(trained):
     work, out = trained
-    pairs = toyland_pairs(work, out / "vae.safetensors", 3, 4, subject_weight=2.0)
+    pairs = toyland_pairs(work, out / manifest.VAE, 3, 4, subject_weight=2.0)
     index, texts = pairs.choose(np.random.default_rng(0), 20)
     for (source, target), text in zip(index.tolist(), texts, strict=True):
         before, after = pairs.scenes[source], pairs.scenes[target]

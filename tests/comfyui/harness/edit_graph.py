@@ -1,8 +1,9 @@
 """The whole edit as a graph in API format, on the files that the pack brings along; ids are words."""
 
+from any2pix.miniature import manifest
 from node_schemas import read_pinned, widgets_of
 
-from harness.graphs import ROOT, with_inputs
+from harness.graphs import with_inputs
 
 NODE_IDS = set(read_pinned())
 LOADERS = {name for name, one in read_pinned().items() if "precision" in widgets_of(one)}  # of networks
@@ -10,13 +11,11 @@ EDIT_LOADERS = LOADERS - {"Any2PixLoadInstructPix2Pix"}  # what an edit with Ins
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 STEPS = 8  # enough for a picture, few enough for a test
 FEW_STEPS, FEW_ITERATIONS = 3, 2  # where every node has to run, and nothing hangs on what the picture shows
-KINDS = ("imagebind", "llm", "prior", "adapter", "unet", "vae", "pix2pix", "pix2pix_text_encoder")
-MINIATURE_FILES = [f"{kind}.safetensors" for kind in KINDS]
 
 
 def missing_miniature() -> list[str]:
     """The files of the bundled checkpoint that are not there."""
-    return [name for name in MINIATURE_FILES if not (ROOT / "miniature" / name).is_file()]
+    return [name for name in manifest.OF_NODES if not (manifest.FOLDER / name).is_file()]
 
 
 def node(class_type: str, **inputs) -> dict:

@@ -1,18 +1,15 @@
 """A batch of instructions gives what each of them gives alone."""
 
-from pathlib import Path
-
-import any2pix
 import pytest
 import torch
 from any2pix.loading.llm import load_llm
+from any2pix.miniature import manifest
 from any2pix.models.mm_llm import MMLLMDims, MultimodalLLM
 from any2pix.stages.any2pix.decode import Question, chooser, generate
 from any2pix.stages.any2pix.instruct import InstructJob, instruct, instruct_batch
 from any2pix.stages.any2pix.prompt import PromptIds
 from any2pix.stages.types import Reference
 
-MINIATURE = Path(any2pix.__file__).parent / "miniature"
 END = 2
 
 
@@ -96,7 +93,7 @@ def test_last_only_is_the_end_of_the_whole(llm):
 
 @pytest.fixture(scope="module")
 def miniature():
-    return load_llm(MINIATURE / "llm.safetensors")
+    return load_llm(manifest.FOLDER / manifest.LLM)
 
 
 def jobs(seeds=(0, 1, 2)):

@@ -1,0 +1,1 @@
+"""The bundled checkpoint: small networks, trained on Toyland, that run on a CPU."""
