@@ -37,6 +37,11 @@ COMFYUI_MODULES = {
     "app",
     "api_server",
 }
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+BUILDERS = re.compile(
+    r"(build|make|pin)_|workflow_(?!data$)|goldens$"
+)  # modules of tools/ that write what is committed
 FILE_READERS = {"safetensors", "pathlib", "pickle", "io", "shutil"}
 
 
@@ -135,6 +140,26 @@ def packages_of_rooms() -> set[str]:
 def test_what_knows_comfyui_knows_no_node(path):
     for level, name, line in imports_of(path):
         assert level != 2, f"{path.relative_to(ROOT)}:{line}: nodes/host may not import nodes/{name}"
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tools_know_no_test(path):
+    entries = [entry for folder in ("comfyui", "training") for entry in (ROOT / "tests" / folder).iterdir()]
+    of_tests = {"tests", *(entry.stem for entry in entries)}  # both folders are on pytest's path
+    for level, name, line in imports_of(path):
+        assert level or name.split(".")[0] not in of_tests, f"{path.relative_to(ROOT)}:{line}: {name} is the tests' own"
+    assert '"tests" / "comfyui"' not in path.read_text()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_take_nothing_from_builders(path):
+    """But a builder's own test. What both need is data or a client: workflow_data, golden_inputs, node_schemas,
+    comfyui_client."""
+    for level, name, line in imports_of(path):
+        top = name.split(".")[0]
+        assert level or not BUILDERS.match(top) or path.stem == f"test_{top}", (
+            f"{path.relative_to(ROOT)}:{line}: {top} builds what is committed; the test reads that, or what both need"
+        )
 
 
 def test_requirements_and_pyproject_ask_for_the_same():

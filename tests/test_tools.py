@@ -13,9 +13,9 @@ import contact_sheet
 import demo
 import numpy as np
 import pytest
-import workflow_notes
 import workspace
 from PIL import Image
+from workflow_data.notes import NOTES
 
 
 def test_comfyui_path_overrides_ours(monkeypatch, tmp_path):
@@ -190,14 +190,14 @@ def test_the_demo_calls_the_sound_by_its_own_name(tmp_path):
 def test_the_notes_in_the_graphs_are_those_that_were_written(root, name):
     graph = json.loads((root / "workflows" / f"{name}.json").read_text("utf-8"))
     shown = [node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote"]
-    assert len(shown) == 2 and set(shown) <= set(workflow_notes.NOTES.values())
+    assert len(shown) == 2 and set(shown) <= set(NOTES.values())
 
 
 def test_the_note_names_the_guidances_that_its_graph_has(root):
     graph = json.loads((root / "workflows" / "edit_by_text.json").read_text("utf-8"))
     (guider,) = (node for node in graph["nodes"] if node["type"] == "Any2PixInstructPix2PixGuider")
     text, image = guider["widgets_values"]
-    assert f"The miniature likes {text:g} and {image:g}." in workflow_notes.NOTES["knobs of InstructPix2Pix"]
+    assert f"The miniature likes {text:g} and {image:g}." in NOTES["knobs of InstructPix2Pix"]
 
 
 def test_a_chromium_that_does_not_run_counts_as_none(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ import uuid
 
 import workspace
 from build_workflows import FRAMES, WORKFLOWS, api_graph, arrange, finish, open_page, save, settle, tidy_nodes
-from harness.browser import FrontEnd
+from comfyui_client.browser import FrontEnd
 from workflow_blueprints import ALIASES, CATEGORY, EDIT, Blueprint, all_blueprints, one_node_plan
 from workflow_layout import GROUP_GAP, Layout
 from workflow_parts import Plan

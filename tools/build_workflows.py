@@ -13,12 +13,10 @@ from pathlib import Path
 
 import comfy_server
 import workspace
-
-sys.path.insert(0, str(workspace.ROOT / "tests" / "comfyui"))
-from harness.browser import FrontEnd, chromium
+from comfyui_client.browser import FrontEnd, chromium
+from workflow_data.notes import NOTES
+from workflow_data.published_files import OF_LOADERS, OF_STOCK_NODES
 from workflow_layout import BYPASSED, LOADER_COLORS, LOADERS, NOTE_COLORS, Layout, place
-from workflow_models import models_of
-from workflow_notes import NOTES
 from workflow_parts import Plan
 from workflow_plans import all_plans
 from workflow_wires import Wire, as_saved, route
@@ -152,6 +150,13 @@ def tidy_nodes(nodes: list[dict]) -> None:
             node["properties"]["models"] = models
         for key in ("pos", "size"):
             node[key] = [round(value) for value in node[key]]
+
+
+def models_of(node: dict) -> list[dict[str, str]]:
+    """What a node of a workflow (UI format) is to carry in ``properties.models``; empty for most."""
+    chosen = node.get("widgets_values") or []
+    files = [file for file in OF_STOCK_NODES if file.name in chosen]
+    return [file.entry() for file in (*OF_LOADERS.get(node["type"], ()), *files)]
 
 
 @contextmanager

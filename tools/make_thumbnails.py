@@ -14,12 +14,10 @@ import matplotlib
 import numpy as np
 import workspace
 from cli_runner import api_format
+from comfyui_client.client import Client
+from comfyui_client.graphs import nodes_of, workflow_files
 from contact_sheet import FLOOR_DB, read_sound, spectrogram
 from PIL import Image, ImageDraw, ImageFont
-
-sys.path.insert(0, str(workspace.ROOT / "tests" / "comfyui"))
-from harness.client import Client
-from harness.graphs import nodes_of, workflow_files
 
 INPUTS = workspace.ROOT / "workflows" / "inputs"
 SIDE, GAP, QUALITY = 512, 12, 90  # the page shows thumbnails as squares

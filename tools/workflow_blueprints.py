@@ -137,47 +137,5 @@ def one_node_plan() -> Plan:
     return plan
 
 
-def notes(miniature: str) -> dict[str, str]:
-    """What the notes say; `miniature`: the paragraph about it that they end with."""
-    return {
-        EDIT: f"""# What is inside
-
-The same graph as *edit_with_sound*. What stands on the node:
-
-- **instruction** says what to do. **[image1]**, **[image2]** and **[audio1]** stand for what is connected; the last two may stay free.
-- **strength** is **cfg** of the sampler: how hard it is pulled from your picture toward the result. More is always more, and 1 is the plain prediction.
-- **keep_layout** is **alpha** of *Latent Noise Mix*: how much of the noise comes from your picture. At 1 all of its layout stays.
-- **seed** draws the fresh noise that takes the place of the rest. At keep_layout 1 there is none, and every seed gives the same picture.
-
-Everything else is set in here. Weights of your own: choose them on the purple nodes.
-{miniature}""",
-        PIX2PIX: f"""# What is inside
-
-The same graph as *edit_by_text*. What stands on the node:
-
-- **instruction** says what to do: *make it snow*.
-- **strength** is **text_guidance**: how strongly the sentence is followed.
-- **keep_picture** is **image_guidance**: how much of your picture stays.
-- **seed** draws the noise that is painted from. Another seed is another attempt.
-
-Weights for photographs: choose them on the purple node. They like strength 7.5 and keep_picture 1.5.
-{miniature}""",
-        "edit_in_one_node": f"""# The whole edit as one node
-
-Your picture and your sound go in, the result comes out. Say in **instruction** what to do; **[image1]** and **[audio1]** stand for what is connected. A second picture is **[image2]**. What you do not need stays unconnected.
-
-- It changes too little? Raise **strength** (3 → 4).
-- It changes too much? Lower it (3 → 2).
-- The old layout is in the way? Lower **keep_layout** (1 → 0.7). Then another **seed** is another attempt.
-
-Press the button at the top right of the node to open it: inside is the graph of *edit_with_sound*, with every knob, and the purple nodes on which you choose other weights.
-
-With ComfyUI 0.3.75 or newer you find this node in the node library too, as the blueprint **{EDIT}**, beside **{PIX2PIX}**.
-
-Press **Run**.
-{miniature}""",
-    }
-
-
 def all_blueprints() -> list[Blueprint]:
     return [any2pix_blueprint(), pix2pix_blueprint()]

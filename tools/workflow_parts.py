@@ -35,7 +35,7 @@ class Plan:
     """`nodes`: name -> type, title and inputs (API format).
 
     `rows`: from top to bottom, each of groups and notes from left to right; a tuple is a stack of them. A string is the
-    name of a note in `workflow_notes.NOTES`. `bypassed`: nodes that are switched off as the workflow opens.
+    name of a note in `workflow_data.notes.NOTES`. `bypassed`: nodes that are switched off as the workflow opens.
     """
 
     name: str

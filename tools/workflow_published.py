@@ -3,7 +3,8 @@
 What they are set to is what the authors' pipeline has by default.
 """
 
-from workflow_models import ADAPTER, IMAGEBIND, LCM_LORA, LLM, PRIOR, SDXL_BASE, SDXL_REFINER, ModelFile
+from any2pix.stages.any2pix.options import RELEASED_NEGATIVE, RELEASED_PROMPT
+from workflow_data.published_files import ADAPTER, IMAGEBIND, LCM_LORA, LLM, PRIOR, SDXL_BASE, SDXL_REFINER, ModelFile
 from workflow_parts import (
     LOOK_COLOR,
     NOISE_COLOR,
@@ -25,7 +26,6 @@ from workflow_parts import (
 TEMPERATURE, PRIOR_GUIDANCE = 0.3, 10.0
 STEPS, CFG, ALPHA, ITERATIONS = 25, 10.0, 0.7, 1
 SCHEDULER = "ddim_uniform"  # the leading spacing with offset 1 of SDXL's own scheduler
-PROMPT, NEGATIVE = "best quality, high quality", "monochrome, lowres, bad anatomy, worst quality, low quality"
 REFINER_WORDS = ",high quality,well-formed,award-winning"
 REFINER_STRENGTH, REFINER_CFG = 0.5, 5.0  # 5 is the default of the image-to-image pipeline that the release calls
 REFINER_STEPS = 25  # half of that pipeline's 50: what a strength of 0.5 leaves of them
@@ -65,12 +65,12 @@ def add_words(plan: Plan) -> Group:
         "prompt",
         "StringConcatenate",
         "Quality words and the caption",
-        string_a=PROMPT,
+        string_a=RELEASED_PROMPT,
         string_b=("instruct", "caption"),
         delimiter="",
     )
     plan.add("words", "CLIPTextEncode", "Positive", clip=("checkpoint", "CLIP"), text=("prompt", "STRING"))
-    plan.add("avoid", "CLIPTextEncode", "Negative", clip=("checkpoint", "CLIP"), text=NEGATIVE)
+    plan.add("avoid", "CLIPTextEncode", "Negative", clip=("checkpoint", "CLIP"), text=RELEASED_NEGATIVE)
     return Group("4 · The words beside it", WORDS_COLOR, (("checkpoint", "prompt"), ("words", "avoid")))
 
 

@@ -67,34 +67,3 @@ def add_mix(plan: Plan) -> Group:
         base_weight=BASE_WEIGHT,
     )
     return Group("3 · What the result shows", SHOW_COLOR, (("prior", "refined"), ("mixed",)))
-
-
-def notes(miniature: str) -> dict[str, str]:
-    """What the notes say; `miniature`: the paragraph about it that all of them end with."""
-    return {
-        NAME: f"""# An edit without the language model
-
-The language model is by far the largest file (13.6 GB). It turns your instruction into what the *result* shows. Here you say that yourself, and it is not needed.
-
-1. **What you bring**: your picture, and the whole result in words: what there is, where, the weather, the style.
-2. **What you ask for**: *Pick Reference* takes the words by their mark, `text1`.
-3. **What the result shows**: the prior turns them into what a picture of them would show (its **source** says `text`), and *Embedding Mix* adds a little of your picture, **base_weight** 0.25.
-4. **The picture to edit** is picked by hand too, `image1`; *DDIM Invert* keeps its layout.
-5. **Paint**, 6. **Look**.
-
-Press **Run**. Then change a word: *robot*, *in the rain*, *ink style*; or leave the cat out.
-{miniature}""",
-        KNOBS: """### It changes too little?
-Lower **base_weight** on Embedding Mix (0.25 → 0), or raise **cfg** on the sampler (3 → 4).
-
-### It changes too much?
-Say more of your picture in the words, or raise **base_weight** (0.25 → 0.5).
-
-### A sound in the place of the words?
-*Load Audio Embedding* in the chain, **mark** `audio1`, **source** `audio`. It says nothing of your picture, so that needs a large share: **edit_weight** 1, **base_weight** 2, and **cfg** 2. A single word needs the same.
-
-### Another picture?
-It brings its place and weather along: only the language model takes its subject alone.
-
-**steps** and **scheduler** have to be the same on DDIM Invert and the sampler.""",
-    }

@@ -14,8 +14,8 @@ from any2pix.evaluation.judge import load_judge, verdicts
 from any2pix.loading.kinds import KINDS
 from any2pix.miniature import manifest
 from cli_runner import api_format
+from comfyui_client.client import Client
 from harness.adapter_graph import ADAPTERS, TWO_VIEW_FILE, Painting
-from harness.client import Client
 from harness.edit_graph import edit_graph, missing_miniature
 from harness.made_networks import write_control_lora, write_lora, write_slow_llm, write_two_view
 
@@ -121,7 +121,7 @@ def browser():
     if executable is None:
         message = "NO BROWSER TESTS: there is no Chromium here; install it or set CHROMIUM to its path"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
-    from harness.browser import chromium
+    from comfyui_client.browser import chromium
 
     with chromium(executable) as open_front_end:
         yield open_front_end

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import workspace
-from harness.client import Client
-from harness.graphs import PAGE_WIDGETS, ROOT, blueprint_files, by_number, nodes_of, overlapping
+from comfyui_client.client import Client
+from comfyui_client.graphs import blueprint_files, nodes_of
+from harness.graphs import PAGE_WIDGETS, by_number, overlapping
 
 EDIT, PIX2PIX = "InstructAny2Pix Edit", "InstructPix2Pix Edit"
 LOADERS = {"image": "LoadImage", "image1": "LoadImage", "image2": "LoadImage", "audio1": "LoadAudio"}
@@ -179,6 +180,6 @@ def test_what_is_inside_is_laid_out_to_be_read(path):
 
 
 def test_the_workflow_with_the_node_holds_the_same_graph():
-    workflow = json.loads((ROOT / "workflows" / "edit_in_one_node.json").read_text("utf-8"))
-    blueprint = json.loads((ROOT / "subgraphs" / f"{EDIT}.json").read_text("utf-8"))
+    workflow = json.loads((workspace.ROOT / "workflows" / "edit_in_one_node.json").read_text("utf-8"))
+    blueprint = json.loads((workspace.ROOT / "subgraphs" / f"{EDIT}.json").read_text("utf-8"))
     assert workflow["definitions"] == blueprint["definitions"]

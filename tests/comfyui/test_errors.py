@@ -4,7 +4,7 @@ import io
 import wave
 
 import pytest
-from harness.client import PromptRejected
+from comfyui_client.client import PromptRejected
 from harness.edit_graph import STEPS, only
 from harness.graphs import with_inputs
 

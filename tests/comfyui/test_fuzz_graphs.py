@@ -7,7 +7,7 @@ import json
 import os
 
 import psutil
-from harness.client import PromptRejected
+from comfyui_client.client import PromptRejected
 from harness.edit_graph import NODE_IDS
 from harness.fuzz_graphs import Graphs
 

@@ -28,10 +28,12 @@ from any2pix.stages.latents import decode_pictures, draw_noise, encode_pictures
 from any2pix.stages.pix2pix.pipeline import TextEditOptions, edit_by_text
 from any2pix.stages.sources import Source, encode_sources
 from any2pix.stages.types import EditPlan
+from comfyui_client.graphs import the_node
 from harness.adapter_graph import TWO_VIEW_FILE
-from harness.graphs import ROOT, the_node, with_inputs
+from harness.graphs import with_inputs
 from harness.published_graph import with_stand_ins
 from PIL import Image
+from workspace import ROOT
 
 # One level of the 256 of a saved picture. It is not bit for bit the same: ComfyUI's own UNet and VAE add up in another
 # order than those of diffusers and of this pack.

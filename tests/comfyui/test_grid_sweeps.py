@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from harness.client import PromptRejected
+from comfyui_client.client import PromptRejected
 from harness.edit_graph import node, with_defaults
 from harness.graphs import with_inputs
 from harness.pix2pix_graph import text_edit, text_grid

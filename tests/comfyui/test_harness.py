@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from cli_runner import CliError, api_format, run_cli
-from harness.client import PromptRejected
+from comfyui_client.client import PromptRejected
 from harness.graphs import differences, with_inputs
 
 RED = 0xFF0000

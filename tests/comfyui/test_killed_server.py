@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 import workspace
+from comfyui_client.client import Client
 from harness import edit_graph as edit_graphs
-from harness.client import Client
 from harness.edit_graph import edit_graph, in_few_steps, node
 from harness.graphs import offered
 from PIL import Image

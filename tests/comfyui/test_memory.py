@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 import pytest
 import workspace
+from comfyui_client.client import Client
 from harness import edit_graph as graphs
-from harness.client import Client
 from harness.graphs import with_inputs
 
 MEGABYTE = 2**20

@@ -10,7 +10,7 @@ import comfy_server
 import pytest
 import workspace
 from any2pix.miniature import manifest
-from harness.client import Client, PromptRejected
+from comfyui_client.client import Client, PromptRejected
 from harness.edit_graph import NODE_IDS, node
 
 LOADERS = {

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from harness.graphs import overlapping, workflow_files
+from comfyui_client.graphs import workflow_files
+from harness.graphs import overlapping
 
 OURS = "edit_with_sound"
 pytestmark = pytest.mark.usefixtures("made_for_stock_nodes")

@@ -4,7 +4,7 @@ import comfy_server
 import numpy as np
 import pytest
 import workspace
-from harness.client import Client, PromptRejected
+from comfyui_client.client import Client, PromptRejected
 from harness.edit_graph import edit_graph, node, only
 from harness.graphs import with_inputs
 

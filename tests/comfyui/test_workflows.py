@@ -10,10 +10,12 @@ import pytest
 from any2pix.datagen.toyland import Scene, render
 from any2pix.evaluation.judge import scene_labels
 from cli_runner import api_format
-from harness.client import Client, Run
+from comfyui_client.client import Client, Run
+from comfyui_client.graphs import nodes_of, the_node, workflow_files
 from harness.edit_graph import missing_miniature
-from harness.graphs import ROOT, differences, nodes_of, overlapping, the_node, workflow_files
-from make_example_inputs import MASKED, PICTURES
+from harness.graphs import differences, overlapping
+from workflow_data.example_inputs import MASKED, PICTURES
+from workspace import ROOT
 
 MEADOW, BEACH = PICTURES["toyland_meadow.png"], PICTURES["toyland_beach.png"]
 ROBOT = PICTURES["toyland_robot.png"]

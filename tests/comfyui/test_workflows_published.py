@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from any2pix.loading.kinds import KINDS
-from harness.client import Client
-from harness.graphs import ROOT, all_nodes, blueprint_files, nodes_of, the_node, with_inputs, workflow_files
+from any2pix.stages.any2pix.options import RELEASED_NEGATIVE, RELEASED_PROMPT
+from comfyui_client.client import Client
+from comfyui_client.graphs import all_nodes, blueprint_files, nodes_of, the_node, workflow_files
+from harness.graphs import with_inputs
 from harness.published_graph import with_stand_ins
-from workflow_models import OF_LOADERS, OF_STOCK_NODES, ModelFile
-from workflow_published import LCM_STEPS, NEGATIVE, PROMPT, REFINER_STEPS, REFINER_WORDS
+from workflow_data.published_files import OF_LOADERS, OF_STOCK_NODES, ModelFile
+from workspace import ROOT
 
 PLAIN, LCM, REFINED = "published_edit", "published_edit_lcm", "published_edit_refiner"
 PUBLISHED = (PLAIN, LCM, REFINED)
+REFINER_WORDS = ",high quality,well-formed,award-winning"  # of the released pipeline
 CAPTION_OUTPUT = 2  # of Multimodal Instruction LLM
 SEEN = 0.02  # mean change of a channel, 1 is white against black
 ROUNDING = 2 / 255  # two pictures that went through a file each
@@ -53,15 +56,19 @@ def test_the_prompt_is_the_released_one(run_published):
     graph, _, _ = run_published(PLAIN)
     joined, sampler = the_node(graph, "StringConcatenate"), graph[the_node(graph, "Any2PixSampler")]["inputs"]
     instruct = the_node(graph, "Any2PixInstruct")
-    assert graph[joined]["inputs"] == {"string_a": PROMPT, "string_b": [instruct, CAPTION_OUTPUT], "delimiter": ""}
+    assert graph[joined]["inputs"] == {
+        "string_a": RELEASED_PROMPT,
+        "string_b": [instruct, CAPTION_OUTPUT],
+        "delimiter": "",
+    }
     positive, negative = (graph[sampler[side][0]]["inputs"]["text"] for side in ("positive", "negative"))
-    assert (positive, negative) == ([joined, 0], NEGATIVE)
+    assert (positive, negative) == ([joined, 0], RELEASED_NEGATIVE)
 
 
 def test_lcm_needs_few_steps(run_published):
     graph, run, (picture,) = run_published(LCM)
     sampler = the_node(graph, "KSamplerAdvanced")
-    assert LCM_STEPS <= 8 and steps_taken(run, sampler) == LCM_STEPS
+    assert steps_taken(run, sampler) == graph[sampler]["inputs"]["steps"] <= 8
     assert np.isfinite(picture).all() and picture.std() > SEEN, "an empty picture"
     _, _, (unpatched,) = run_published(LCM, LoraLoaderModelOnly={"strength_model": 0.0})
     assert distance(picture, unpatched) > ROUNDING, "the LoRA is not felt"
@@ -71,7 +78,8 @@ def test_the_refiner_goes_over_the_result(run_published):
     graph, run, (first, refined) = run_published(REFINED)
     _, _, (plain,) = run_published(PLAIN)
     np.testing.assert_array_equal(first, plain)
-    assert steps_taken(run, the_node(graph, "KSampler")) == REFINER_STEPS
+    sampler = the_node(graph, "KSampler")
+    assert steps_taken(run, sampler) == graph[sampler]["inputs"]["steps"]
     assert distance(first, refined) > SEEN
     praised = next(
         node for node in nodes_of(graph, "StringConcatenate") if REFINER_WORDS in graph[node]["inputs"].values()

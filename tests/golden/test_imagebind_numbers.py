@@ -6,8 +6,8 @@ import pytest
 import torch
 from any2pix.models.imagebind import ImageBind, ImageBindDims
 from any2pix.stages.preprocess import image_to_tensor, waveform_to_clips
-from goldens import seeded
-from goldens.imagebind import EVERY, PICTURES, SIZES, SOUNDS, token_rows
+from golden_inputs import seeded
+from golden_inputs.imagebind import EVERY, PICTURES, SIZES, SOUNDS, token_rows
 
 TOLERANCE = 1e-4  # relative error of every output, issue 3
 PUBLISHED = ImageBindDims.published()

@@ -10,8 +10,8 @@ from any2pix.stages.any2pix.instruct import instruct
 from any2pix.stages.any2pix.marks import MARK, ResolvedInstruction
 from any2pix.stages.any2pix.prompt import build_prompt, parse_answer
 from any2pix.stages.types import Reference
-from goldens import seeded
-from goldens.llm import (
+from golden_inputs import seeded
+from golden_inputs.llm import (
     EMBED,
     FREE_TOKENS,
     INSTRUCTION,

@@ -2,8 +2,8 @@
 
 import pytest
 from any2pix.stages.any2pix.mix import mix_embeddings, mix_noise
-from goldens import seeded
-from goldens.mixing import ALPHAS, MIXES, inputs
+from golden_inputs import seeded
+from golden_inputs.mixing import ALPHAS, MIXES, inputs
 
 TOLERANCE = 1e-6  # arithmetic alone; issue 3 asks for 1e-4
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from any2pix.models.prior import PriorDims, RefinementPrior
 from any2pix.stages.any2pix.refine import refine
-from goldens import seeded
-from goldens.prior import END, PROMPT, SIZES, START, WORD_IDS, clip_arguments, source_embedding
+from golden_inputs import seeded
+from golden_inputs.prior import END, PROMPT, SIZES, START, WORD_IDS, clip_arguments, source_embedding
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace

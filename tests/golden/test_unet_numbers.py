@@ -8,7 +8,7 @@ from any2pix.models.diffusion import DiffusionDims, EmbeddingDiffusion
 from any2pix.models.two_view import TwoViewAdapter, TwoViewDims
 from any2pix.stages.invert import ddim_invert
 from diffusers import UNet2DConditionModel
-from goldens import inversion, seeded, two_view, unclip, unet
+from golden_inputs import inversion, seeded, two_view, unclip, unet
 
 TOLERANCE = 1e-4  # relative error of every output, issue 3
 SIZES = ["small", pytest.param("wide", marks=pytest.mark.slow)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from any2pix.nodes import ApplyEmbedding
 from any2pix.nodes.sockets import Embedding
-from goldens import seeded, two_view, unclip, unet
+from golden_inputs import seeded, two_view, unclip, unet
 from harness.unet_eps import unet_eps
 
 TOLERANCE = 1e-4  # relative error of every output, issue 3

@@ -2,28 +2,16 @@
 
 import types
 
-import torch
+from golden_inputs import seeded, unet
+from golden_inputs.inversion import SEED, STEPS, quieten, start
 from torch import Tensor
 
-from . import authors, seeded, unet
+from . import authors
 
-SEED = 26
-STEPS = (5, 10, 25)
 SCHEDULE = dict(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, clip_sample=False,
     set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading", prediction_type="epsilon",
 )  # fmt: skip
-EPS_SCALE = 0.25  # of the last layer: with eps as large as the latents the steps would not resolve it
-
-
-def start() -> Tensor:
-    """The clean latent (1, 4, 8, 8), unit variance."""
-    return 0.8 * seeded.draw("clean latent", (1, 4, unet.SIDE, unet.SIDE), SEED)
-
-
-def quieten(network: torch.nn.Module) -> None:
-    with torch.no_grad():
-        network.conv_out.weight.mul_(EPS_SCALE)
 
 
 def make(options) -> None:

@@ -7,21 +7,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from golden_inputs import seeded, unet
+from golden_inputs.two_view import LOCAL_STRENGTH, SCALE, SEED, TOKENS, VIEWS
 from torch import Tensor
 
-from . import authors, seeded, unet
-
-SEED = 25
-TOKENS = 4
-SCALE = 0.6
-LOCAL_STRENGTH = 0.5  # IPAdapterXL.generate's default
-# name: mode, whether the whole and the local view are given
-VIEWS = {
-    "global": ("global", True, False),
-    "local": ("local", False, True),
-    "local of both": ("local", True, True),
-    "both": ("both", True, True),
-}
+from . import authors
 
 
 def make(options, size: str) -> None:

@@ -1,17 +1,11 @@
 """The first release's UNet, whose two projections make the context and the pooled vector from H: both and eps."""
 
 import torch
+from golden_inputs import seeded, unet
+from golden_inputs.unclip import POOLED_IN, SEED, hidden
 from torch import Tensor
 
-from . import authors, seeded, unet
-
-SEED = unet.SEED
-POOLED_IN = 768
-
-
-def hidden(size: str) -> int:
-    """Of both projections: 4 x D, as published."""
-    return 4 * unet.EMBED[size]
+from . import authors
 
 
 def make(options, size: str) -> None:

@@ -1,44 +1,14 @@
-"""Graphs in API format, {id: {"class_type", "inputs"}}: finding nodes, changing inputs."""
+"""Graphs in API format, {id: {"class_type", "inputs"}}: comparing them, changing inputs."""
 
 import copy
-from pathlib import Path
 
 PAGE_WIDGETS = {"upload", "audioUI", "preview", "preview_text", "preview_markdown", "preview_mode", "previewMode"}
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def offered(object_info: dict, node_id: str, name: str) -> list[str]:
     """What a node's combo input offers; a host tells it in one of two forms."""
     kind, *options = object_info[node_id]["input"]["required"][name]
     return options[0]["options"] if kind == "COMBO" else kind
-
-
-def workflow_files() -> list[Path]:
-    """The example workflows, UI format."""
-    return sorted((ROOT / "workflows").glob("*.json"))
-
-
-def blueprint_files() -> list[Path]:
-    """The blueprints, UI format: workflows of one node."""
-    return sorted((ROOT / "subgraphs").glob("*.json"))
-
-
-def all_nodes(workflow: dict) -> list[dict]:
-    """The nodes of a workflow in UI format, and those inside of its subgraphs."""
-    inside = workflow.get("definitions", {}).get("subgraphs", [])
-    return [node for graph in (workflow, *inside) for node in graph["nodes"]]
-
-
-def nodes_of(graph: dict, class_type: str) -> list[str]:
-    """The ids of the nodes of a type."""
-    return [node for node, body in graph.items() if body["class_type"] == class_type]
-
-
-def the_node(graph: dict, class_type: str) -> str:
-    """The id of the only node of a type."""
-    found = nodes_of(graph, class_type)
-    assert len(found) == 1, f"the graph has {len(found)} nodes of type {class_type}, wanted one"
-    return found[0]
 
 
 def differences(ours: dict, theirs: dict) -> list[str]:

@@ -1,7 +1,8 @@
 """The workflows for the published weights on files that are there."""
 
+from comfyui_client.graphs import nodes_of
+
 from harness.adapter_graph import TWO_VIEW_FILE
-from harness.graphs import nodes_of
 
 LORA = "any2pix_miniature_lora.safetensors"
 SMALL = 128 * 128 / 1024**2  # megapixels of the miniature's pictures

@@ -62,10 +62,3 @@ OF_LOADERS = {
     "Any2PixLoadAdapter": (ADAPTER,),
 }
 OF_STOCK_NODES = (SDXL_BASE, SDXL_REFINER, LCM_LORA)
-
-
-def models_of(node: dict) -> list[dict[str, str]]:
-    """What a node of a workflow (UI format) is to carry in ``properties.models``; empty for most."""
-    chosen = node.get("widgets_values") or []
-    files = [file for file in OF_STOCK_NODES if file.name in chosen]
-    return [file.entry() for file in (*OF_LOADERS.get(node["type"], ()), *files)]

@@ -2,8 +2,6 @@
 write it in dark blue on dark."""
 
 from any2pix.stages.pix2pix.pipeline import TextEditOptions
-from workflow_blueprints import notes as notes_of_blueprints
-from workflow_without_llm import notes as notes_without_llm
 
 KNOBS = TextEditOptions()  # of the miniature
 MINIATURE = """
@@ -234,6 +232,65 @@ InstructPix2Pix: raise **image_guidance**. InstructAny2Pix: lower **cfg**, or ra
 
 ### Another sentence?
 In **The instruction**; **[image1]** has to be in it. Both follow it.""",
+    "edit_without_llm": f"""# An edit without the language model
+
+The language model is by far the largest file (13.6 GB). It turns your instruction into what the *result* shows. Here you say that yourself, and it is not needed.
+
+1. **What you bring**: your picture, and the whole result in words: what there is, where, the weather, the style.
+2. **What you ask for**: *Pick Reference* takes the words by their mark, `text1`.
+3. **What the result shows**: the prior turns them into what a picture of them would show (its **source** says `text`), and *Embedding Mix* adds a little of your picture, **base_weight** 0.25.
+4. **The picture to edit** is picked by hand too, `image1`; *DDIM Invert* keeps its layout.
+5. **Paint**, 6. **Look**.
+
+Press **Run**. Then change a word: *robot*, *in the rain*, *ink style*; or leave the cat out.
+{MINIATURE}""",
+    "knobs without the LLM": """### It changes too little?
+Lower **base_weight** on Embedding Mix (0.25 → 0), or raise **cfg** on the sampler (3 → 4).
+
+### It changes too much?
+Say more of your picture in the words, or raise **base_weight** (0.25 → 0.5).
+
+### A sound in the place of the words?
+*Load Audio Embedding* in the chain, **mark** `audio1`, **source** `audio`. It says nothing of your picture, so that needs a large share: **edit_weight** 1, **base_weight** 2, and **cfg** 2. A single word needs the same.
+
+### Another picture?
+It brings its place and weather along: only the language model takes its subject alone.
+
+**steps** and **scheduler** have to be the same on DDIM Invert and the sampler.""",
+    "InstructAny2Pix Edit": f"""# What is inside
+
+The same graph as *edit_with_sound*. What stands on the node:
+
+- **instruction** says what to do. **[image1]**, **[image2]** and **[audio1]** stand for what is connected; the last two may stay free.
+- **strength** is **cfg** of the sampler: how hard it is pulled from your picture toward the result. More is always more, and 1 is the plain prediction.
+- **keep_layout** is **alpha** of *Latent Noise Mix*: how much of the noise comes from your picture. At 1 all of its layout stays.
+- **seed** draws the fresh noise that takes the place of the rest. At keep_layout 1 there is none, and every seed gives the same picture.
+
+Everything else is set in here. Weights of your own: choose them on the purple nodes.
+{MINIATURE}""",
+    "InstructPix2Pix Edit": f"""# What is inside
+
+The same graph as *edit_by_text*. What stands on the node:
+
+- **instruction** says what to do: *make it snow*.
+- **strength** is **text_guidance**: how strongly the sentence is followed.
+- **keep_picture** is **image_guidance**: how much of your picture stays.
+- **seed** draws the noise that is painted from. Another seed is another attempt.
+
+Weights for photographs: choose them on the purple node. They like strength 7.5 and keep_picture 1.5.
+{MINIATURE}""",
+    "edit_in_one_node": f"""# The whole edit as one node
+
+Your picture and your sound go in, the result comes out. Say in **instruction** what to do; **[image1]** and **[audio1]** stand for what is connected. A second picture is **[image2]**. What you do not need stays unconnected.
+
+- It changes too little? Raise **strength** (3 → 4).
+- It changes too much? Lower it (3 → 2).
+- The old layout is in the way? Lower **keep_layout** (1 → 0.7). Then another **seed** is another attempt.
+
+Press the button at the top right of the node to open it: inside is the graph of *edit_with_sound*, with every knob, and the purple nodes on which you choose other weights.
+
+With ComfyUI 0.3.75 or newer you find this node in the node library too, as the blueprint **InstructAny2Pix Edit**, beside **InstructPix2Pix Edit**.
+
+Press **Run**.
+{MINIATURE}""",
 }
-NOTES |= notes_without_llm(MINIATURE)
-NOTES |= notes_of_blueprints(MINIATURE)

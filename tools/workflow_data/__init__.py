@@ -1,0 +1,1 @@
+"""What the example workflows are made of as data, for their builders and for tests."""
