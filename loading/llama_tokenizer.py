@@ -22,7 +22,7 @@ LONGEST_PIECE = 256  # letters; LLaMA's longest has 27, and each is cut at every
 def read_sentencepiece(path: Path) -> Tokenizer:
     """Without added tokens. ImportError where sentencepiece is missing; RuntimeError or another at a damaged file;
     CheckpointError where it is larger than any."""
-    from sentencepiece import SentencePieceProcessor  # ComfyUI brings it; only this layout needs it
+    from sentencepiece import SentencePieceProcessor  # only this layout needs it, so the pack asks for none
 
     again = "Download it again."
     model = SentencePieceProcessor()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,9 @@ def _convert_sentencepiece(place: Path) -> Tokenizer:
         return read_sentencepiece(place / "tokenizer.model")
     except ImportError as error:
         raise file_error(
-            place / "tokenizer.model", "needs the package sentencepiece.", "pip install sentencepiece"
+            place / "tokenizer.model",
+            "can only be read with the package sentencepiece, which is not there.",
+            f"Install it into the Python that runs ComfyUI: {sys.executable} -m pip install sentencepiece",
         ) from error
     except CheckpointError:
         raise

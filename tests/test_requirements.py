@@ -15,7 +15,10 @@ BOUND_TO_TORCH = {"torch", "torchvision", "torchaudio", "torchsde", "xformers"} 
 
 RUN_TIME = ("__init__.py", "nodes", "stages", "loading", "models")
 MODULES = {"pillow": "PIL"}  # where a package's module has another name
-NEEDED_ELSEWHERE = {("loading/diffusion.py", "diffusers")}  # in a function that training and evaluation call
+NEEDED_ELSEWHERE = {
+    ("loading/diffusion.py", "diffusers"),  # in a function that training and evaluation call
+    ("loading/llama_tokenizer.py", "sentencepiece"),  # for an LLM folder as published; the error names it
+}
 
 
 def requirements(path) -> dict[str, Requirement]:

@@ -1,9 +1,13 @@
 """LLaMA's tokenizer.model: read without transformers; its ids are compared with the authors' in tests/golden."""
 
+import re
+import sys
+
 import pytest
 from any2pix.loading.files import CheckpointError
 from any2pix.loading.llama_tokenizer import SPACE, read_sentencepiece
-from any2pix.loading.llm import _convert_sentencepiece
+from any2pix.loading.llm import _convert_sentencepiece, _read_tokenizer, load_llm
+from any2pix.miniature import manifest
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,18 @@ def test_reserved_tokens_and_pieces(folder):
 def test_a_stretch_that_starts_with_a_space_gets_one_more(folder):
     tokenizer = read_sentencepiece(folder / "tokenizer.model")
     assert tokenizer.encode(" cat", add_special_tokens=False).tokens[0] == SPACE
+
+
+def test_without_sentencepiece_one_error_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(CheckpointError, match="tokenizer.model.*package sentencepiece, which is not there") as told:
+        _read_tokenizer(folder.parent)
+    assert re.search(r"Python that runs ComfyUI: \S.* -m pip install sentencepiece$", str(told.value))
+
+
+def test_a_converted_llm_needs_no_sentencepiece(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    assert load_llm(manifest.FOLDER / manifest.LLM).tokenizer.encode("a cat").ids
 
 
 def test_a_damaged_file_is_one_clear_error(tmp_path):

@@ -9,11 +9,12 @@ import workspace
 
 pytestmark = pytest.mark.one_host
 
-NOT_COMFYUIS = ("diffusers", "accelerate", "datasets", "matplotlib")
+# no ComfyUI brings these; sentencepiece only an LLM folder with tokenizer.model needs
+NOT_NEEDED = ("diffusers", "accelerate", "datasets", "matplotlib", "sentencepiece")
 SCRIPT = (
     f"""
 import asyncio, json, sys, tempfile
-for name in {NOT_COMFYUIS}:
+for name in {NOT_NEEDED}:
     sys.modules[name] = None  # as if it were not installed
 """
     + """
