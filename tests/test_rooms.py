@@ -39,9 +39,8 @@ COMFYUI_MODULES = {
 }
 TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-BUILDERS = re.compile(
-    r"(build|make|pin)_|workflow_(?!data$)|goldens$"
-)  # modules of tools/ that write what is committed
+# Modules of tools/ that write what is committed.
+BUILDERS = re.compile(r"(build|make|pin)_|workflow_(?!data$)|goldens$")
 FILE_READERS = {"safetensors", "pathlib", "pickle", "io", "shutil"}
 
 

@@ -5,6 +5,7 @@ Standard library only: it runs on a bare Python. Every step leaves a stamp and i
 """
 
 import argparse
+import atexit
 import hashlib
 import json
 import os
@@ -78,6 +79,7 @@ def import_comfyui() -> None:
 
     args.cpu = True
     args.base_directory = tempfile.mkdtemp(prefix="any2pix-comfyui-")
+    atexit.register(shutil.rmtree, args.base_directory, ignore_errors=True)
 
 
 def stamp_of(*parts: str | Path) -> str:
