@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
-from ..evaluation.cases import EditCase, draw_cases, encode_references
+from ..evaluation.case import Case
 from ..evaluation.checkpoint import load_networks
+from ..evaluation.datasets import Draw, load_cases
 from ..evaluation.options import options_from
 from ..evaluation.rates import markdown_table
 from ..miniature import manifest
@@ -116,7 +117,7 @@ class Timed:
 
 
 def timed_edit(
-    networks: Networks, case: EditCase, instruction: str, options: EditOptions, known: Known | None
+    networks: Networks, case: Case, instruction: str, options: EditOptions, known: Known | None
 ) -> tuple[Timed, Known]:
     """One edit by its steps. With `known`, the picture was edited before: only the instruction is new."""
     device = next(networks.diffusion.parameters()).device
@@ -131,24 +132,23 @@ def timed_edit(
             timed.calls[step] = unet_clock.calls
         return result
 
-    references = (
-        known.references if known else hook("encode references", lambda: encode_references(networks.imagebind, case))
-    )
-    planned = plan_edits(networks, [EditJob(instruction, references=references)], options, hook)[0]
+    job = EditJob(instruction, case.references, known.references if known else None)
+    planned = plan_edits(networks, [job], options, hook)[0]
     embeddings = mix_edits(networks, [planned], options, hook)
     (inverted,) = [known.inverted] if known else invert_edits(networks, [planned], options, hook)
     paint_edits(networks, [planned], embeddings, [inverted], options, hook)
-    return timed, Known(references, inverted)
+    return timed, Known(planned.references, inverted)
 
 
 def measure(networks: Networks, options: EditOptions, seed: int, repeats: int) -> dict[str, dict[str, float]]:
     """Median seconds by stage of the first and the second edit, and of the bare parts; the first round only warms
     up."""
-    case = next(case for case in draw_cases(seed, 1, "test", ("atmosphere",)) if case.modality == "audio")
-    again = f"redraw {case.sample.references[case.sample.base_index].mark} as an ink drawing"
+    drawn = load_cases("toyland", Draw("seen", seed, 1, ("atmosphere",)))
+    case = next(case for case in drawn if case.tags["given_as"] == "audio")
+    again = f"redraw {case.marks()[case.base]} as an ink drawing"
     runs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for repeat in range(repeats + 1):
-        first, known = timed_edit(networks, case, case.sample.instruction, options, None)
+        first, known = timed_edit(networks, case, case.instruction, options, None)
         second, _ = timed_edit(networks, case, again, options, known)
         if not repeat:
             continue

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..miniature import manifest
 from . import run
-from .datasets.toyland import FINAL, SPLITS
+from .checkpoint import add_checkpoint
+from .datasets.toyland import FINAL
 from .equal import KEPT
 from .plots import plot_curves
 from .report import with_columns
@@ -24,19 +24,19 @@ from .results import read_rows
 logger = logging.getLogger(__name__)
 VALIDATION = "validation"
 DIRECTION = "direction"
-KNOB = "knob"
 SHEET = "edits.jpg"
 METHODS, TRADEOFF = "methods", "tradeoff"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """`arguments` of `run`. `knob`: not for the final report. `plot`: what is drawn over what, see plots."""
+    """`arguments` of `run`. `drawn`: the metrics that are plotted, over another one or (`over` None) over the swept
+    option. `knob`: not for the final report."""
 
     arguments: tuple[str, ...]
-    knob: bool = False
-    over: str = ""
     drawn: tuple[str, ...] = ()
+    over: str | None = None
+    knob: bool = False
 
     def command(self, split: str, samples: int) -> list[str]:
         """All arguments of `run` but where to write."""
@@ -48,7 +48,7 @@ class Measurement:
 def _knob(*arguments: str) -> Measurement:
     drawn = ("psnr", "structure", "direction", "drawn_right")
     where = ("--methods", "any2pix", "--where", "given_as=text", "--metrics", *drawn)
-    return Measurement((*where, *arguments), True, KNOB, drawn)
+    return Measurement((*where, *arguments), drawn, knob=True)
 
 
 RUNS = {
@@ -61,7 +61,8 @@ RUNS = {
             "sdedit.strength=0.3,0.4,0.5,0.6,0.7,0.8,0.9,1", "any2pix.alpha=0,0.25,0.5,0.75,1",
             "--metrics", DIRECTION, *KEPT,
         ),
-        over=DIRECTION, drawn=KEPT,
+        KEPT,
+        over=DIRECTION,
     ),
     "alpha": _knob("--sweep", "any2pix.alpha=0,0.2,0.4,0.6,0.8,1"),
     "base_weight": _knob("--sweep", "any2pix.base_weight=0,0.25,0.5,1,1.5,2"),
@@ -72,17 +73,14 @@ RUNS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--split", choices=SPLITS, default=VALIDATION, help="(default: %(default)s)")
-    parser.add_argument("--final-report", action="store_true", help=f"needed with --split {FINAL}")
+    run.add_split(parser)
     parser.add_argument("--samples", type=int, default=16, help="edits of each kind (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
-    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
-    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
+    add_checkpoint(parser)
     parser.add_argument("--work", type=Path, help="folder that keeps the painted pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     given = parser.parse_args(argv)
-    if (given.split == FINAL) != given.final_report:
-        parser.error(f"--split {FINAL} and --final-report go together: its seeds are drawn once, for finished weights.")
+    run.require_final_report(parser, given)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.only:
@@ -99,9 +97,7 @@ def measure(name: str, given: argparse.Namespace) -> None:
     run.main(list(map(str, arguments)))
     if measurement.drawn:
         frame = with_columns(read_rows([rows]))
-        plot_curves(
-            frame, None if measurement.over == KNOB else measurement.over, measurement.drawn, rows.with_suffix(".png")
-        )
+        plot_curves(frame, measurement.over, measurement.drawn, rows.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -58,14 +58,18 @@ class Case:
                 f"{tuple(self.target.shape[:2])}. Give a mask of the picture's size."
             )
 
+    def marks(self) -> list[str]:
+        """What the instruction calls each of the references."""
+        found, counts = [], Counter()
+        for reference in self.references:
+            counts[reference.modality] += 1
+            found.append(f"[{reference.modality}{counts[reference.modality]}]")
+        return found
+
     def other_references(self) -> list[tuple[str, Source]]:
         """All but the base, with the mark of each."""
-        marked, counts = [], Counter()
-        for place, reference in enumerate(self.references):
-            counts[reference.modality] += 1
-            if place != self.base:
-                marked.append((f"[{reference.modality}{counts[reference.modality]}]", reference))
-        return marked
+        marked = zip(self.marks(), self.references, strict=True)
+        return [pair for place, pair in enumerate(marked) if place != self.base]
 
 
 @dataclass(frozen=True, eq=False)

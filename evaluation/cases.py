@@ -13,9 +13,6 @@ from ..datagen.instructions import ATTRIBUTE, EDIT_KINDS, GIVEN, EditSample, Ref
 from ..datagen.plain_text import text_instruction, without_base_mark
 from ..datagen.sounds import synthesize
 from ..datagen.toyland import TEST_SEEDS_FROM, Scene, render
-from ..models.imagebind import ImageBind
-from ..stages.encode import encode_audio, encode_image, encode_text
-from ..stages.types import Reference, References
 
 SPLITS = ("test", "validation")
 WORDING_STREAM = 3  # of a case's random numbers, for the choices that its words leave open
@@ -90,20 +87,6 @@ def sound_of(case: EditCase, spec: ReferenceSpec) -> tuple[Tensor, int]:
     """(C, T) and the sample rate of a reference that is a sound; two of one kind are two different sounds."""
     waveform, sample_rate = synthesize(spec.content, case.sound_seed + case.sample.references.index(spec))
     return torch.from_numpy(waveform), sample_rate
-
-
-def encode_references(imagebind: ImageBind, case: EditCase) -> References:
-    """What an artist would have connected, encoded."""
-    references = []
-    for spec in case.sample.references:
-        if spec.modality == "image":
-            picture = picture_of(spec.content)
-            references.append(Reference(encode_image(imagebind, picture), "image", picture, spec.label))
-        elif spec.modality == "audio":
-            references.append(Reference(encode_audio(imagebind, *sound_of(case, spec)), "audio", None, spec.label))
-        else:
-            references.append(Reference(encode_text(imagebind, spec.content), "text", None, spec.label))
-    return tuple(references)
 
 
 def can_be_said(case: EditCase) -> bool:

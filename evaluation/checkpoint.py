@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from argparse import ArgumentParser
 from functools import cached_property
 from pathlib import Path
 
@@ -26,24 +26,19 @@ PIX2PIX = (manifest.PIX2PIX, manifest.PIX2PIX_TEXT_ENCODER)
 
 def load_networks(folder: Path = manifest.FOLDER) -> Networks:
     """All networks of a folder of files named as in miniature/."""
-    folder = Path(folder)
-    return Networks(
-        imagebind=load_imagebind(folder / manifest.IMAGEBIND),
-        llm=load_llm(folder / manifest.LLM),
-        diffusion=load_embedding_diffusion(folder / manifest.UNET, folder / manifest.ADAPTER),
-        vae=load_autoencoder(folder / manifest.VAE),
-        prior=load_prior(folder / manifest.PRIOR),
-    )
-
-
-def has_pix2pix(folder: Path) -> bool:
-    """Whether an InstructPix2Pix lies in a folder of files named as in miniature/."""
-    return all((folder / name).is_file() for name in PIX2PIX)
+    return Checkpoint(folder).networks
 
 
 def load_pix2pix(folder: Path) -> TextDiffusion:
     """The InstructPix2Pix of a folder of files named as in miniature/."""
-    return load_text_diffusion(*(folder / name for name in PIX2PIX), source=True)
+    files = (folder / name for name in PIX2PIX)
+    return load_text_diffusion(*files, source=True)
+
+
+def add_checkpoint(parser: ArgumentParser) -> None:
+    """The arguments of a Checkpoint."""
+    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
+    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
 
 
 class Checkpoint:
@@ -56,14 +51,18 @@ class Checkpoint:
 
     @cached_property
     def networks(self) -> Networks:
-        loaded = load_networks(self.folder)
-        moved = {name: part and part.to(self.device) for name, part in vars(loaded).items()}
-        return replace(loaded, **moved)
+        return Networks(
+            imagebind=load_imagebind(self.folder / manifest.IMAGEBIND).to(self.device),
+            llm=load_llm(self.folder / manifest.LLM).to(self.device),
+            diffusion=load_embedding_diffusion(
+                self.folder / manifest.UNET, self.folder / manifest.ADAPTER, device=self.device
+            ),
+            vae=self.vae,
+            prior=load_prior(self.folder / manifest.PRIOR).to(self.device),
+        )
 
     @cached_property
     def vae(self) -> Autoencoder:
-        if "networks" in vars(self):
-            return self.networks.vae
         return load_autoencoder(self.folder / manifest.VAE).to(self.device)
 
     @cached_property

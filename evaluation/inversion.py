@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from ..datagen.toyland import sample_scene
-from ..miniature import manifest
 from ..stages.any2pix.options import EditOptions
 from ..stages.any2pix.pipeline import Networks
 from ..stages.denoiser import GuidedDenoiser
@@ -31,7 +30,7 @@ from ..stages.length import to_length
 from ..stages.preprocess import image_to_tensor
 from ..stages.sample import SCHEDULES, sample_euler, schedule
 from .cases import SPLITS, VALIDATION_STREAM, picture_of
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, add_checkpoint
 from .findings import rates_of
 from .metrics.fidelity import psnr
 from .rates import Rate, markdown_table
@@ -215,8 +214,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, default=4, help="pictures (default: %(default)s)")
     parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
-    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
+    add_checkpoint(parser)
     parser.add_argument("--schedulers", nargs="+", choices=SCHEDULES, default=SCHEDULES)
     parser.add_argument("--cfg", nargs="+", type=float, default=CFGS)
     parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .intervals import Estimate, estimate
 from .metrics import METRICS
+from .report import estimates_of, shown_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,12 +31,13 @@ def plot_curves(frame: DataFrame, over: str | None, metrics: Sequence[str], path
     figure, panels = pyplot.subplots(
         1, len(metrics), figsize=(PANEL[0] * len(metrics), PANEL[1] + 0.4), squeeze=False, layout="constrained"
     )
+    estimates = {metric: cells for (metric, _), cells in estimates_of(frame, None).items()}
     for metric, axes in zip(metrics, panels[0], strict=True):
         for method in dict.fromkeys(frame["method"]):
-            own = frame[frame["method"] == method]
-            settings = sorted(dict.fromkeys(own["setting"]), key=value_of)
-            found = [estimated(own, setting, metric) for setting in settings]
-            x = [estimated(own, setting, over).mean if over else value_of(setting) for setting in settings]
+            settings = sorted(dict.fromkeys(frame.loc[frame["method"] == method, "setting"]), key=value_of)
+            columns = [shown_name(method, setting) for setting in settings]
+            found = [estimates[metric][column] for column in columns]
+            x = [estimates[over][column].mean for column in columns] if over else list(map(value_of, settings))
             y = [point.mean for point in found]
             down, up = [point.mean - point.low for point in found], [point.high - point.mean for point in found]
             bars = np.nan_to_num([down, up]).clip(min=0)
@@ -53,12 +54,6 @@ def plot_curves(frame: DataFrame, over: str | None, metrics: Sequence[str], path
 def value_of(setting: str) -> float:
     """The number in a setting such as alpha=0.4; ValueError where it is no number."""
     return float(setting.partition("=")[2])
-
-
-def estimated(frame: DataFrame, setting: str, metric: str) -> Estimate:
-    """Of one setting."""
-    rows = frame[(frame["setting"] == setting) & (frame["metric"] == metric)]
-    return estimate(rows["value"], list(rows["scene"]), METRICS[metric].unit == "share")
 
 
 def _option(frame: DataFrame) -> str:

@@ -40,10 +40,6 @@ class Rate:
         error = "" if math.isnan(self.error) else f" ± {100 * self.error:.1f}"
         return f"{100 * self.mean:.1f}{error} % (n {self.count})"
 
-    def points(self) -> str:
-        """The same for a difference of rates, in percentage points."""
-        return f"{100 * self.mean:.1f} ± {100 * self.error:.1f} (n {self.count})" if self.count else "-"
-
     def to_dict(self) -> dict:
         """For JSON, which has no NaN."""
         return {name: None if math.isnan(value) else round(value, 5) for name, value in asdict(self).items()}

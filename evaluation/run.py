@@ -18,10 +18,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..datagen.embedder import load_embedder
-from ..miniature import manifest
 from ..stages.similarity import imagebind_embedder
 from .case import Case, Method, Output
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, add_checkpoint
 from .datasets import Draw, load_cases
 from .datasets.toyland import FINAL, SPLITS
 from .gallery import Gallery
@@ -145,11 +144,22 @@ def sheet_of(results: Sequence[Shown], names: Sequence[str], count: int = SHEET_
     return comparison_sheet(lines)
 
 
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `require_final_report` checks."""
+    parser.add_argument("--split", choices=SPLITS, default="validation", help="of Toyland (default: %(default)s)")
+    parser.add_argument("--final-report", action="store_true", help=f"needed with --split {FINAL}")
+
+
+def require_final_report(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """An error of the command line where one of the two is given without the other."""
+    if (given.split == FINAL) != given.final_report:
+        parser.error(f"--split {FINAL} and --final-report go together: its seeds are drawn once, for finished weights.")
+
+
 def main(argv: list[str] | None = None):
     parser = _arguments()
     given = parser.parse_args(argv)
-    if (given.split == FINAL) != given.final_report:
-        parser.error(f"--split {FINAL} and --final-report go together: its seeds are drawn once, for finished weights.")
+    require_final_report(parser, given)
     if given.out and given.out.suffix not in FORMATS:
         parser.error(f"--out {given.out}: results are written as {' or '.join(FORMATS)}.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -172,8 +182,7 @@ def main(argv: list[str] | None = None):
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="toyland", help="toyland, or folder:/your/folder (default: %(default)s)")
-    parser.add_argument("--split", choices=SPLITS, default="validation", help="of Toyland (default: %(default)s)")
-    parser.add_argument("--final-report", action="store_true", help=f"needed with --split {FINAL}")
+    add_split(parser)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, help="edits of each kind, or lines of a folder's list (default: all)")
     parser.add_argument("--kinds", nargs="+", help="only these kinds of edit")
@@ -183,8 +192,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", nargs="+", default=[], metavar="METHOD.NAME=VALUE,VALUE,...")
     parser.add_argument("--metrics", nargs="+", choices=METRICS.names(), help="default: all")
     parser.add_argument("--embedder", default="imagebind", help="or a folder or name of a transformers CLIP")
-    parser.add_argument("--miniature", type=Path, default=manifest.FOLDER, help="folder of the weight files")
-    parser.add_argument("--device", default="cpu", help="for instance cuda (default: %(default)s)")
+    add_checkpoint(parser)
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument("--out", type=Path, help=f"file of rows, {' or '.join(FORMATS)}")
     parser.add_argument("--pictures", type=Path, help="folder that keeps the painted pictures: a stopped run goes on")

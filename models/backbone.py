@@ -55,6 +55,11 @@ class Backbone:
         alphas = self.alphas()
         return ((1 - alphas) / alphas).sqrt()
 
+    @property
+    def sigma_max(self) -> float:
+        """The highest noise level of the training."""
+        return float(self.sigmas()[-1])
+
     def nearest_timestep(self, sigma: Tensor) -> Tensor:
         """The training timestep nearest in log sigma, as ComfyUI picks it: (B,) -> (B,) int."""
         distance = sigma.log()[:, None].cpu() - _log_sigmas(self)[None]

@@ -267,7 +267,7 @@ def _invert(
         model = MaskedDenoiser(model, mask, clean, noise.expand_as(clean))
     start = hook("invert", lambda: ddim_invert(model, clean, rising, None, None, options.iterations, options.tolerance))
     if mask is not None:
-        start = torch.where(mask > 0, start, clean + noise * noise_scale(rising[-1], _highest(networks)))
+        start = torch.where(mask > 0, start, clean + noise * noise_scale(rising[-1], networks.backbone.sigma_max))
     return [InvertedPicture(*pair) for pair in zip(start, clean, strict=True)]
 
 
@@ -284,7 +284,8 @@ def _paint(
     fresh = torch.cat([draw_noise(shape, edit.job.seed) for edit in edits]).to(like)
     whole = options if rows[0][2] is not None else replace(options, start_at_step=0)
     sigmas = _levels(whole, networks.backbone).to(like)
-    start, clean = fresh * noise_scale(sigmas[0], _highest(networks)), None
+    scale = noise_scale(sigmas[0], networks.backbone.sigma_max)
+    start, clean = fresh * scale, None
     if rows[0][2] is not None:
         inverted = torch.stack([picture.start for *_, picture in rows]).to(like)
         clean = torch.stack([picture.clean for *_, picture in rows]).to(like)
@@ -294,7 +295,9 @@ def _paint(
     model = GuidedDenoiser(networks.diffusion, *sides, options.cfg)
     mask = _latent_masks(edits, start)
     if mask is not None and clean is not None:
-        model = MaskedDenoiser(model, mask, clean, (start - clean) / noise_scale(sigmas[0], _highest(networks)))
+        model = MaskedDenoiser(
+            model, mask, clean, (start - clean) / noise_scale(sigmas[0], networks.backbone.sigma_max)
+        )
     latents = hook("paint", lambda: sample_euler(model, start, sigmas))
     return list(hook("decode", lambda: decode_pictures(networks.vae, latents)).float().cpu())
 
@@ -346,11 +349,6 @@ def _levels(options: EditOptions, backbone: Backbone) -> Tensor:
             f"start_at_step is {options.start_at_step}; it must be 0 to {len(levels) - 2} at steps {options.steps}."
         )
     return levels[options.start_at_step :]
-
-
-def _highest(networks: Networks) -> Tensor:
-    """The highest noise level that the UNet was trained with."""
-    return networks.backbone.sigmas()[-1]
 
 
 def _shape(networks: Networks, edit: PlannedEdit) -> tuple[int, int, int]:

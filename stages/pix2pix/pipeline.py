@@ -83,7 +83,7 @@ def edit_by_text(
         options.image_guidance,
     )
     sigmas, noise = schedule(options.scheduler, options.steps, backbone).to(latents), noise.to(latents)
-    start = noise_scale(sigmas[0], backbone.sigmas()[-1]) * noise
+    start = noise_scale(sigmas[0], backbone.sigma_max) * noise
     if masks is not None:
         mask = latent_masks(masks, latents)
         shown = latents * (mask < 1)  # as InstructPix2Pix Guidance hands the picture to the sampler

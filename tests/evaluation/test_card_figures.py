@@ -2,7 +2,7 @@
 
 import pytest
 from any2pix.evaluation import card_figures
-from any2pix.evaluation.card_figures import KNOB, RUNS, TRADEOFF, Measurement, main
+from any2pix.evaluation.card_figures import RUNS, TRADEOFF, Measurement, main
 from any2pix.evaluation.equal import KEPT, comparisons_of
 from any2pix.evaluation.report import with_columns
 from any2pix.evaluation.results import read_rows
@@ -18,7 +18,7 @@ def test_where_both_edit_equally_well_the_bundled_network_keeps_more_of_each_pla
         "--methods", "pix2pix", "sdedit", "--where", "given_as=text", *FEW, "pix2pix.text_guidance=1.5",
         "--sweep", "pix2pix.image_guidance=1,3,5", "sdedit.strength=0.5,0.8,1", "--metrics", "direction", *KEPT,
     )  # fmt: skip
-    monkeypatch.setitem(RUNS, TRADEOFF, Measurement(few, over="direction", drawn=KEPT))
+    monkeypatch.setitem(RUNS, TRADEOFF, Measurement(few, KEPT, over="direction"))
     main(["--only", TRADEOFF, "--samples", "1", "--out", str(tmp_path)])
     frame = with_columns(read_rows([tmp_path / "tradeoff.parquet"]))
     found = {what: compared for _, _, what, compared in comparisons_of(frame, "direction")}
@@ -31,7 +31,7 @@ def test_where_both_edit_equally_well_the_bundled_network_keeps_more_of_each_pla
 def test_a_knob_is_measured_on_validation_whatever_the_report_is(tmp_path, monkeypatch):
     few = ("--methods", "any2pix", "--kinds", "add", "--where", "given_as=text", *FEW, "--metrics", "structure")
     sweep = ("--sweep", "any2pix.alpha=0,1")
-    monkeypatch.setitem(RUNS, "alpha", Measurement((*few, *sweep), True, KNOB, ("structure",)))
+    monkeypatch.setitem(RUNS, "alpha", Measurement((*few, *sweep), ("structure",), knob=True))
     main(["--only", "alpha", "--samples", "1", "--split", "seen", "--out", str(tmp_path)])
     frame = read_rows([tmp_path / "alpha.parquet"])
     assert set(frame["split"]) == {"validation"} and list(frame["setting"]) == ["alpha=0", "alpha=1"]

@@ -6,9 +6,7 @@ import pytest
 import torch
 from any2pix.datagen.toyland import HELD_OUT, TEST_SEEDS_FROM
 from any2pix.evaluation.cases import COMPOSITIONS, ROWS, can_be_said, draw_cases, in_words, picture_of
-from any2pix.evaluation.checkpoint import has_pix2pix
 from any2pix.evaluation.options import options_from
-from any2pix.miniature import manifest
 from any2pix.stages.any2pix.options import EditOptions
 
 SAID = {
@@ -62,13 +60,6 @@ def test_a_sentence_without_other_marks_stays_as_it_is(worded):
         kept = [word for word in kept if word not in PREPOSITIONS]
         assert all(word in left for word in kept), (sample.instruction, in_words(case))
     assert own > 10
-
-
-def test_a_folder_has_it_with_both_files(tmp_path):
-    (tmp_path / manifest.PIX2PIX).touch()
-    assert not has_pix2pix(tmp_path)
-    (tmp_path / manifest.PIX2PIX_TEXT_ENCODER).touch()
-    assert has_pix2pix(tmp_path)
 
 
 def test_cases_are_the_same_for_a_seed_and_held_out(cases):
