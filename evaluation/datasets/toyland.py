@@ -3,7 +3,8 @@
 Three splits. "validation": combinations of the training with seeds of their own; options and thresholds are chosen
 here. "seen": the held-out seeds that were looked at while the miniature was made. "final": held-out seeds that no
 development has drawn. They lie beyond every other seed, their stream has no number to choose, and `run` asks for
-`--final-report` before it draws them. Draw them once, for the report of finished weights.
+`--final-report` before it draws them. Draw them once, for the report of finished weights; the next report, made after
+that one was read, draws a stream of its own (`FINAL_REPORT`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from . import Draw, dataset
 SPLITS = ("validation", "seen", "final")
 FINAL = "final"
 FINAL_STREAM = 20_261_128  # first number of the seed of the final draws; nothing else draws from it
+FINAL_REPORT = 1  # second number: one more for every report after the first
 FINAL_SEEDS_FROM = 2 * TEST_SEEDS_FROM  # scenes and sounds: below lie the training's and the seen test seeds
 SAMPLES = 16  # of each kind, where nobody asked for another number
 LEAST_CHANGE = 1.5 / 255  # of a colour: more than rounding
@@ -48,7 +50,7 @@ def _drawn(draw: Draw, count: int) -> list[EditCase]:
         for place, row in enumerate(ROWS)
         if draw.kinds is None or row in draw.kinds
         for number in range(count)
-        for edit in cases_of_row(row, number, (FINAL_STREAM, place, number), "test")
+        for edit in cases_of_row(row, number, (FINAL_STREAM, FINAL_REPORT, place, number), "test")
     ]
 
 

@@ -74,13 +74,15 @@ def test_final_seeds_lie_beyond_all_others():
 def test_the_final_split_is_drawn_from_its_own_stream(monkeypatch):
     """Here with another number of the stream, so that the frozen cases stay unseen."""
     drawn = {}
-    for stream in (5, 6):
+    for stream, report in ((5, 1), (6, 1), (5, 2)):
         monkeypatch.setattr(toyland, "FINAL_STREAM", stream)
+        monkeypatch.setattr(toyland, "FINAL_REPORT", report)
         asked = [load_cases("toyland", Draw("final", seed, 1, ("add", "generate"))) for seed in (1, 2)]
         assert [case.name for case in asked[0]] == ["add/0/text", "add/0/image", "add/0/audio", "generate/0/mixed"]
         assert all(torch.equal(a.target, b.target) for a, b in zip(*asked, strict=True)), "there is no seed to choose"
-        drawn[stream] = asked[0]
-    assert not torch.equal(drawn[5][0].target, drawn[6][0].target)
+        drawn[stream, report] = asked[0]
+    assert not torch.equal(drawn[5, 1][0].target, drawn[6, 1][0].target)
+    assert not torch.equal(drawn[5, 1][0].target, drawn[5, 2][0].target), "every report has cases of its own"
     monkeypatch.undo()
     assert toyland.FINAL_STREAM == 20_261_128, "frozen"
 
