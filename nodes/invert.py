@@ -7,9 +7,11 @@ import comfy.sample
 from comfy_api.latest import io
 
 from ..stages.any2pix.mix import MIX_MODES, mix_noise
-from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.options import FIXED_POINT, INVERSION_METHODS, EditOptions
+from ..stages.belm import check_levels
 from ..stages.invert import InversionOptions
 from .host.choices import ChoiceInput, check_choices, require_choice, schedulers
+from .host.follow import following_sampler
 from .host.host_options import where_known
 from .host.identity import identify
 from .host.inverted import Inversion, InvertedNoise, attach, inversion_of, not_inverted, sampler_sigmas, sigmas_from
@@ -112,6 +114,14 @@ class DDIMInvert(io.ComfyNode):
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="The negative conditioning; only needed for a cfg other than 1."
                 ),
+                ChoiceInput(
+                    "method",
+                    options=list(INVERSION_METHODS),
+                    default=DEFAULTS.inversion_method,
+                    optional=True,
+                    tooltip="fixed point: for every sampler. O-BELM: exact at one call of the network a step, at any "
+                    "cfg; only SDXL Embedding Sampler, and SamplerCustomAdvanced with the sampler output, follow it.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -128,12 +138,13 @@ class DDIMInvert(io.ComfyNode):
                     display_name="sigmas",
                     tooltip="The sampler's noise levels from start_at_step on, for SamplerCustomAdvanced.",
                 ),
+                sampler_output(),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, scheduler: str | None = None) -> bool | str:
-        return check_choices("DDIM Invert", scheduler=(scheduler, schedulers()))
+    def validate_inputs(cls, scheduler: str | None = None, method: str | None = None) -> bool | str:
+        return check_choices("DDIM Invert", scheduler=(scheduler, schedulers()), method=(method, INVERSION_METHODS))
 
     @classmethod
     def execute(
@@ -149,9 +160,11 @@ class DDIMInvert(io.ComfyNode):
         start_at_step: int = 0,
         cfg: float = NO_GUIDANCE,
         negative: list | None = None,
+        method: str = FIXED_POINT,
     ) -> io.NodeOutput:
+        require_choice("method of DDIM Invert", method, INVERSION_METHODS)
         guidance = Guidance(conditioning, negative, cfg)
-        options = InversionOptions(iterations, tolerance)
+        options = InversionOptions(iterations, tolerance) if method == FIXED_POINT else None
         blank = base is not None and base.paints_from_noise
         start = 0 if blank else start_at_step  # there is no picture that could show through
         require_noise_on_top(model)
@@ -160,14 +173,18 @@ class DDIMInvert(io.ComfyNode):
         sigmas = sigmas_from(sampler_sigmas(model, scheduler, steps, "DDIM Invert"), start, scheduler)
         sampling, latent_format = (model.get_model_object(name) for name in ("model_sampling", "latent_format"))
         record = Inversion(clean, clean, sigmas, scheduler, steps, latent_format, float(sampling.sigma_max), start)
-        record = replace(record, model=identify(model), settings={**asdict(options), "cfg": cfg})
+        settings = {} if options is None else asdict(options)
+        record = replace(record, model=identify(model), settings={**settings, "cfg": cfg})
         fresh = comfy.sample.prepare_noise(clean, BLANK_SEED, latent.get("batch_index"))
         if blank:
-            inversion = replace(record, blank=True).with_noise(fresh, alpha=0.0)
+            inversion = replace(record, blank=True).with_noise(lambda _: fresh, alpha=0.0)
         else:
             require_picture(latent, clean, what)
+            if options is None:
+                check_levels(sigmas)
             inversion = run_inversion(model, guidance, record, options, mask_of(latent, what), fresh)
-        return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, BLANK_SEED), sigmas)
+        noise = InvertedNoise(inversion, BLANK_SEED)
+        return io.NodeOutput(attach(latent, inversion), noise, sigmas, following_sampler(inversion))
 
 
 class NoiseMix(io.ComfyNode):
@@ -215,6 +232,7 @@ class NoiseMix(io.ComfyNode):
                     tooltip="The same as NOISE, for SamplerCustomAdvanced with the clean latent; respects a noise "
                     "mask.",
                 ),
+                sampler_output(),
             ],
         )
 
@@ -230,9 +248,20 @@ class NoiseMix(io.ComfyNode):
         if inversion is None:
             raise ValueError(f"The {what} {not_inverted(latent)} Put DDIM Invert in between.")
         fresh = comfy.sample.prepare_noise(inversion.samples, seed, latent.get("batch_index"))
-        mixed = fresh if inversion.blank else mix_noise(inversion.noise(), fresh, alpha, mode)
-        inversion = inversion.with_noise(mixed, alpha=0.0 if inversion.blank else alpha)
+        inversion = inversion.with_noise(
+            lambda noise: fresh if inversion.blank else mix_noise(noise, fresh.to(noise), alpha, mode),
+            alpha=0.0 if inversion.blank else alpha,
+        )
         require_finite(
             inversion.samples, "latent that Latent Noise Mix made", "Its own arithmetic overflowed: please report it."
         )
-        return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, seed))
+        return io.NodeOutput(attach(latent, inversion), InvertedNoise(inversion, seed), following_sampler(inversion))
+
+
+def sampler_output() -> io.Sampler.Output:
+    """The last output of every node that gives an inverted latent."""
+    return io.Sampler.Output(
+        display_name="sampler",
+        tooltip="The sampler that follows this inversion, for SamplerCustomAdvanced: euler, or the two-step rule of "
+        "O-BELM.",
+    )

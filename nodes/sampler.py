@@ -15,8 +15,10 @@ from .condition import apply_embedding, conditioning_inputs, scale_input, view_i
 from .conditioning import AdapterOptions, Painted
 from .host.choices import ChoiceInput, check_choices, samplers, schedulers
 from .host.conditioning import Conditioning
+from .host.follow import EULER, following_sampler
 from .host.host_options import where_known
 from .host.inverted import (
+    Inversion,
     InvertedNoise,
     detach,
     inversion_of,
@@ -82,8 +84,8 @@ class EmbeddingSampler(io.ComfyNode):
                 ChoiceInput(
                     "sampler_name",
                     options=samplers(),
-                    default="euler",
-                    tooltip="euler follows the path of an inversion; other samplers deviate from it.",
+                    default=EULER,
+                    tooltip="euler follows the path of an inversion, also of O-BELM; other samplers deviate from it.",
                 ),
                 ChoiceInput(
                     "scheduler",
@@ -129,43 +131,49 @@ class EmbeddingSampler(io.ComfyNode):
         painted = Painted(embedding, local, negative_embedding)
         options = AdapterOptions(scale, view=view, local_strength=local_strength)
         model, positive, negative = apply_embedding(model, adapter, painted, positive, negative, options)
-        noise, image, start_step = _start(model, latent, seed, sampler_name, scheduler, steps)
-        samples = comfy.sample.sample(
-            model,
-            noise,
-            steps,
-            cfg,
-            sampler_name,
-            scheduler,
-            positive,
-            negative,
-            image,
-            start_step=start_step,
-            noise_mask=mask_of(latent, WHAT),
-            callback=latent_preview.prepare_callback(model, steps),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=seed,
-        )
+        noise, image, inversion = _start(model, latent, seed, sampler_name, scheduler, steps)
+        common = {
+            "noise_mask": mask_of(latent, WHAT),
+            "callback": latent_preview.prepare_callback(model, steps),
+            "disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED,
+            "seed": seed,
+        }
+        if inversion is not None and inversion.below is not None:
+            sampler = following_sampler(inversion)
+            samples = comfy.sample.sample_custom(
+                model, noise, cfg, sampler, inversion.sigmas, positive, negative, image, **common
+            )
+        else:
+            start = 0 if inversion is None else inversion.start_step
+            samples = comfy.sample.sample(
+                model, noise, steps, cfg, sampler_name, scheduler, positive, negative, image, start_step=start, **common
+            )
         require_finite(samples, f"latent that {NODE} painted", NETWORK_REMEDY)
         return io.NodeOutput(detach(latent, samples))
 
 
 def _start(
     model: Any, latent: dict[str, Any], seed: int, sampler_name: str, scheduler: str, steps: int
-) -> tuple[Tensor, Tensor, int]:
-    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w) in float32, and the step to begin at."""
+) -> tuple[Tensor, Tensor, Inversion | None]:
+    """Noise and latent image for ComfyUI's sampler, each (B, 4, h, w) in float32, and how the latent was inverted."""
     samples, masked = samples_for(model, latent, WHAT), mask_of(latent, WHAT) is not None
     inversion = inversion_of(latent, WHAT)
     if inversion is None:
         sampler_sigmas(model, scheduler, steps, NODE, sampler_name)  # names that are not there are errors
         require_finite(samples, WHAT)
         _require_empty_or_masked(latent, samples, masked)
-        return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples, 0
+        return comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")), samples, None
     require_same_schedule(inversion, model, NODE, sampler_name, scheduler, steps)
+    if inversion.below is not None and sampler_name != EULER:
+        raise ValueError(
+            f"sampler_name of {NODE} is {sampler_name!r}, but the latent was inverted with method 'O-BELM', which no "
+            f"stock sampler follows. Set sampler_name to {EULER!r}: the node then uses O-BELM's own rule; or set "
+            "method of DDIM Invert to 'fixed point'."
+        )
     if masked:
         noise = InvertedNoise(inversion, seed).generate_noise({"samples": inversion.clean})
-        return noise, inversion.clean, inversion.start_step
-    return torch.zeros_like(samples), inversion.samples, inversion.start_step
+        return noise, inversion.clean, inversion
+    return torch.zeros_like(samples), inversion.samples, inversion
 
 
 def _require_empty_or_masked(latent: dict[str, Any], samples: Tensor, masked: bool) -> None:

@@ -11,9 +11,12 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..stages.any2pix.options import BELM, FIXED_POINT
 from ..stages.encode import check_finite
 from .host.identity import ModelIdentity, identify
+from .host.follow import following_sampler
 from .host.inverted import INVERSION_KEY, Inversion, InvertedNoise, attach, inversion_of
+from .invert import sampler_output
 from .saved import LoadingNode, SavingNode, describe_file
 from .sockets import CATEGORY
 
@@ -104,6 +107,7 @@ class LoadInversion(LoadingNode):
                 io.Sigmas.Output(
                     display_name="sigmas", tooltip="The sampler's noise levels, for SamplerCustomAdvanced."
                 ),
+                sampler_output(),
             ],
             search_aliases=["load inverted latent", "load noise"],
             node_id="Any2PixLoadInversion",
@@ -122,7 +126,8 @@ class LoadInversion(LoadingNode):
                 "model of Load Inversion: the picture may then be restored less exactly."
             )
         shown = ui.PreviewText(f"{describe(inversion)}\n{describe_file(path, record)}")
-        return io.NodeOutput(inverted.latent(), InvertedNoise(inversion, SEED), inversion.sigmas, ui=shown)
+        noise, sampler = InvertedNoise(inversion, SEED), following_sampler(inversion)
+        return io.NodeOutput(inverted.latent(), noise, inversion.sigmas, sampler, ui=shown)
 
 
 def describe(inversion: Inversion) -> str:
@@ -131,9 +136,11 @@ def describe(inversion: Inversion) -> str:
     model, settings = inversion.model, ", ".join(f"{key} {value:g}" for key, value in inversion.settings.items())
     made = "a model that was not recorded" if model is None else model.family + (" with LoRA" if model.patches else "")
     start = f" from step {inversion.start_step}" if inversion.start_step else ""
+    method = FIXED_POINT if inversion.below is None else BELM
     mixed = "" if inversion.alpha is None else f"mixed with fresh noise, alpha {inversion.alpha:g}"
     lines = (
         f"steps {inversion.steps}{start}, scheduler {inversion.scheduler}",
+        "" if inversion.blank else f"method {method}",
         f"latent {len(inversion.samples)} x {width} x {height}, made with {made}",
         "<base_null>: noise, no picture" if inversion.blank else settings,
         "" if inversion.blank else mixed,
@@ -166,6 +173,7 @@ def pack_inversion(saved: SavedInversion) -> tuple[dict[str, Tensor], dict[str, 
     """-> tensors, record."""
     inversion, model = saved.inversion, saved.inversion.model
     tensors = {"samples": inversion.samples, "clean": inversion.clean, "sigmas": inversion.sigmas}
+    tensors |= {} if inversion.below is None else {"below": inversion.below}
     tensors |= {} if saved.mask is None else {"noise_mask": saved.mask}
     tensors |= {} if model is None else {"model": model.weights}
     name, scale = _name_of(inversion.latent_format)
@@ -197,9 +205,10 @@ def unpack_inversion(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
         model = ModelIdentity(weights=tensors.get("model", torch.zeros(0)), **model)
     device = management.intermediate_device()
     samples, clean = (tensors[key].to(device) for key in ("samples", "clean"))
-    inversion = Inversion(samples, clean, tensors["sigmas"], latent_format=latent_format, model=model, **entries)
-    mask = tensors.get("noise_mask")
-    return SavedInversion(inversion, None if mask is None else mask.to(device), extras)
+    below, mask = (tensors[key].to(device) if key in tensors else None for key in ("below", "noise_mask"))
+    sigmas = tensors["sigmas"]
+    inversion = Inversion(samples, clean, sigmas, latent_format=latent_format, model=model, below=below, **entries)
+    return SavedInversion(inversion, mask, extras)
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -215,6 +224,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], latent_format: Any) -> None:
     fits = samples.ndim == 2 + latent_format.latent_dimensions and samples.shape[1] == latent_format.latent_channels
     _require(fits and samples.numel() > 0, f"its latent has the shape {tuple(samples.shape)}")
     _require(clean.shape == samples.shape, "its two latents differ in shape")
+    below = tensors.get("below", samples)
+    _require(below.shape == samples.shape and below.is_floating_point(), "its third latent is of another kind")
     _require(sigmas.ndim == 1 and 2 <= len(sigmas) <= MOST_STEPS, "its noise levels are of no schedule")
     _require(float(sigmas[-1]) == 0.0 and bool((sigmas[1:] < sigmas[:-1]).all()), "its noise levels do not fall to 0")
 

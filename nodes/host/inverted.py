@@ -1,6 +1,6 @@
 """What an inverted LATENT carries: how it was made, so that a sampler with other settings is an error and not mush."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class Inversion:
     of ``steps`` steps from step ``start_step`` on; ``sigma_max``: the model's highest noise level.
     ``latent_format``: between LATENT and model space. ``blank``: <base_null>, ``samples`` are plain noise. ``alpha``:
     set by the noise mix, for the record, as are ``model``, which made it, and ``settings``, the other knobs by their
-    names.
+    names. ``below``: of O-BELM alone, the latent at sigmas[1], the other half of its state.
     """
 
     samples: Tensor
@@ -45,6 +45,7 @@ class Inversion:
     alpha: float | None = None
     model: ModelIdentity | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
+    below: Tensor | None = None
 
     @property
     def start_sigma(self) -> float:
@@ -60,35 +61,63 @@ class Inversion:
         """What ComfyUI multiplies noise with at the first step."""
         return noise_scale(self.start_sigma, self.sigma_max)
 
-    def noise(self) -> Tensor:
-        """What the noise mix blends with fresh noise, of unit variance, in model space.
+    def with_noise(self, mix: Callable[[Tensor], Tensor], alpha: float | None = None) -> "Inversion":
+        """The inversion that starts from ``mix(noise)``. ``alpha``: for the record.
 
-        Inverted all the way up: the whole latent in the variance-preserving scale, as in the paper. Inverted up to a
-        step in between the picture still shows in the latent, and it is the noise on top of the clean picture.
+        ``noise``, of unit variance, in model space: inverted all the way up, the whole latent in the
+        variance-preserving scale, as in the paper. Inverted up to a step in between the picture still shows in the
+        latent, and it is the noise on top of the clean picture.
         """
-        start = self.latent_format.process_in(self.samples)
-        return noise_in(start, self._clean(start), self.start_sigma, self.whole)
 
-    def with_noise(self, noise: Tensor, alpha: float | None = None) -> "Inversion":
-        """The inversion that starts from this noise, the reverse of ``noise``. ``alpha``: for the record."""
-        start = with_noise(noise, self._clean(noise), self.start_sigma, self.whole)
-        return replace(self, samples=self.latent_format.process_out(start), alpha=alpha)
+        def mixed(x: Tensor, clean: Tensor, level: int) -> Tensor:
+            sigma = float(self.sigmas[level])
+            return with_noise(mix(noise_in(x, clean, sigma, self.whole)), clean, sigma, self.whole)
+
+        return replace(self._with_state(mixed), alpha=alpha)
 
     def with_noise_outside(self, mask: Tensor, noise: Tensor) -> "Inversion":
         """Where ``mask`` (B, 1 or C, h, w) is 0, the clean picture under ``noise``, as a sampler with this mask puts
         it."""
-        start = self.latent_format.process_in(self.samples)
-        outside = self._clean(start) + self.noise_scale * noise.to(start)
-        samples = self.latent_format.process_out(torch.where(mask.to(start.device) > 0, start, outside))
-        return replace(self, samples=samples)
 
-    def _clean(self, like: Tensor) -> Tensor:
-        return self.latent_format.process_in(self.clean).to(like)
+        def outside(x: Tensor, clean: Tensor, level: int) -> Tensor:
+            under_noise = clean + noise_scale(float(self.sigmas[level]), self.sigma_max) * noise.to(x)
+            return torch.where(mask.to(x.device) > 0, x, under_noise)
+
+        return self._with_state(outside)
+
+    def _with_state(self, change: Callable[[Tensor, Tensor, int], Tensor]) -> "Inversion":
+        """``change(latent, clean latent, its place in sigmas)``, in model space, of each latent of the state."""
+
+        def changed(latent: Tensor, level: int) -> Tensor:
+            x = self.latent_format.process_in(latent)
+            return self.latent_format.process_out(change(x, self.latent_format.process_in(self.clean).to(x), level))
+
+        below = None if self.below is None else changed(self.below, 1)
+        return replace(self, samples=changed(self.samples, 0), below=below)
+
+
+class PairedLatent(dict):
+    """The LATENT of an O-BELM inversion: for ComfyUI a LATENT, but a node that would sample or decode its samples
+    alone, without the other half of the state, gets an error instead of a spoilt picture."""
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "samples":
+            raise ValueError(
+                "This latent was inverted with method 'O-BELM', which only SDXL Embedding Sampler, or "
+                "SamplerCustomAdvanced with the sampler, noise and sigmas outputs of DDIM Invert, can follow. Connect "
+                "one of them, or set method of DDIM Invert to 'fixed point'."
+            )
+        return super().__getitem__(key)
+
+    def copy(self) -> "PairedLatent":
+        """As SetLatentNoiseMask copies it."""
+        return PairedLatent(self)
 
 
 def attach(latent: dict[str, Any], inversion: Inversion) -> dict[str, Any]:
     """The LATENT with the inversion's samples and its record; mask and batch index stay."""
-    return {**latent, "samples": inversion.samples, INVERSION_KEY: inversion}
+    kind = dict if inversion.below is None else PairedLatent
+    return kind({**latent, "samples": inversion.samples, INVERSION_KEY: inversion})
 
 
 def detach(latent: dict[str, Any], samples: Tensor) -> dict[str, Any]:
@@ -168,7 +197,7 @@ def require_same_schedule(
             f"{type(sampled_in).__name__} latents. Connect the same model to both."
         )
     sigmas = sampler_sigmas(model, scheduler, steps, node, sampler_name)[inversion.start_step :]
-    if _same_levels(sigmas, inversion.sigmas):
+    if same_levels(sigmas, inversion.sigmas):
         return
     if scheduler != inversion.scheduler:
         raise ValueError(
@@ -189,7 +218,8 @@ def require_same_schedule(
     )
 
 
-def _same_levels(sigmas: Tensor, others: Tensor) -> bool:
+def same_levels(sigmas: Tensor, others: Tensor) -> bool:
+    """Whether two schedules are one, computed twice."""
     return sigmas.shape == others.shape and torch.allclose(sigmas, others, rtol=SIGMA_TOLERANCE, atol=0.0)
 
 

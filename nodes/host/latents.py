@@ -22,7 +22,7 @@ OTHER_KINDS = {3: "a sound's", 5: "a video's"}  # number of the tensor's dimensi
 
 def samples_of(latent: Any, what: str) -> Tensor:
     """The tensor in a LATENT; ValueError where there is none. ``what``: the input, "latent of DDIM Invert"."""
-    samples = latent.get("samples") if hasattr(latent, "get") else None
+    samples = latent.get("samples") if hasattr(latent, "get") else None  # not latent[...]: see inverted.PairedLatent
     if getattr(samples, "is_nested", False):
         raise ValueError(
             f"The {what} holds several latents, as for video with sound; the latent of a picture is needed. {ENCODE}"

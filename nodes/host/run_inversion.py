@@ -14,6 +14,7 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from torch import Tensor
 
+from ...stages.belm import belm_invert
 from ...stages.invert import InversionOptions, ddim_invert
 from .conditioning import require_cover, require_readable
 from .inverted import Inversion
@@ -46,9 +47,16 @@ class Guidance:
 
 
 def run_inversion(
-    model: Any, guidance: Guidance, record: Inversion, options: InversionOptions, mask: Tensor | None, noise: Tensor
+    model: Any,
+    guidance: Guidance,
+    record: Inversion,
+    options: InversionOptions | None,
+    mask: Tensor | None,
+    noise: Tensor,
 ) -> Inversion:
     """Loading, LoRA, ControlNet and previews come free with ComfyUI's sampling. All in float32: see samples_for.
+
+    ``options``: of the fixed point; None for O-BELM.
 
     With a ``mask`` the model sees what a sampler with this mask will show it: outside, the clean picture under
     ``noise``. The part inside is then inverted against just that, and comes back. A soft edge counts as inside: there a
@@ -62,6 +70,14 @@ def run_inversion(
     witness, steps = Witness(), len(record.sigmas) - 1
     model = witness.attach(without_skips(model))
     solved: list[dict] = []
+    lower: list[Tensor] = []  # the other half of O-BELM's state
+
+    def inverted_pair(*given: Any, **more: Any) -> Tensor:
+        upper, below = belm_invert(*given, **more)
+        lower.append(below.float())
+        return upper.float()
+
+    stage, settings = (inverted_pair, {}) if options is None else (ddim_invert, asdict(options))
     inverted = comfy.samplers.sample(
         model,
         torch.zeros_like(record.clean) if mask is None else noise,
@@ -69,7 +85,7 @@ def run_inversion(
         guidance.positive if guidance.negative is None else guidance.negative,
         guidance.cfg,
         model.load_device,
-        comfy.samplers.KSAMPLER(_as_sampler(ddim_invert, witness, solved.append), extra_options=asdict(options)),
+        comfy.samplers.KSAMPLER(_as_sampler(stage, witness, solved.append), extra_options=settings),
         record.sigmas.flip(0),
         model_options=model.model_options,
         latent_image=record.clean,
@@ -79,18 +95,18 @@ def run_inversion(
     ).to(management.intermediate_device())
     require_finite(inverted, "latent that DDIM Invert found", NETWORK_REMEDY)
     _report(solved, witness)
-    inversion = replace(record, samples=inverted)
+    below = record.latent_format.process_out(lower[0].to(inverted.device)) if lower else None
+    inversion = replace(record, samples=inverted, below=below)
     return inversion if mask is None else inversion.with_noise_outside(mask, noise)
 
 
 def _report(solved: list[dict], witness: Witness) -> None:
     """What the log says was counted and measured, not concluded."""
-    calls, moved = sum(state["calls"] for state in solved), max(float(state["change"].max()) for state in solved)
+    calls = sum(state.get("calls", 1) for state in solved)
     checked = "" if witness.saw else " (another node runs the network, so this count was not checked)"
-    logger.info(
-        "DDIM Invert: the network ran %d times for %d steps%s; the last time of a step moved no latent by more than "
-        "%.2g of its length.", calls, len(solved), checked, moved,
-    )  # fmt: skip
+    logger.info("DDIM Invert: the network ran %d times for %d steps%s.", calls, len(solved), checked)
+    if moved := [float(state["change"].max()) for state in solved if "change" in state]:
+        logger.info("DDIM Invert: the last run of a step moved no latent by more than %.2g of its length.", max(moved))
 
 
 def _as_sampler(

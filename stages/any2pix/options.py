@@ -12,6 +12,7 @@ from .refine import AESTHETIC_SCORE, SOURCE
 
 NEGATIVES = ("null", "source")
 INVERSIONS = ("source", "null")
+FIXED_POINT, BELM = INVERSION_METHODS = ("fixed point", "O-BELM")
 RELEASED_PROMPT = "best quality, high quality"  # the release puts no comma between it and the caption
 RELEASED_NEGATIVE = "monochrome, lowres, bad anatomy, worst quality, low quality"
 MINIATURE_GUIDANCE = 3.0  # of the prior; the published 10 overshoots at the miniature's size
@@ -26,6 +27,8 @@ class EditOptions:
     - `negative`: what the guidance `cfg` leads away from, "null" (the zeros of the unconditional model) or "source"
       (the source picture's embedding).
     - `inversion`: the embedding that the inversion runs with, "source" or "null"; `inversion_cfg` its guidance.
+    - `inversion_method`: "fixed point" (`stages/invert.py`: `iterations`, `tolerance`), painted with Euler steps, or
+      "O-BELM" (`stages/belm.py`), inverted and painted with its two-step rule.
     - `start_at_step`: the step of the `scheduler`'s `steps` at which the sampler begins and the inversion ends.
     - `adapter_scale`, `view`, `local_strength`, `prompt` (the caption follows it) and `negative_prompt`: of a two-view
       adapter, which paints beside a text.
@@ -46,6 +49,7 @@ class EditOptions:
     start_at_step: int = 0
     inversion: Literal["source", "null"] = "source"
     inversion_cfg: float = 1.0
+    inversion_method: Literal["fixed point", "O-BELM"] = FIXED_POINT
     iterations: int = DEFAULT_ITERATIONS
     tolerance: float = DEFAULT_TOLERANCE
     negative: Literal["null", "source"] = "null"
@@ -65,6 +69,7 @@ class EditOptions:
             ("formula", MIX_FORMULAS),
             ("negative", NEGATIVES),
             ("inversion", INVERSIONS),
+            ("inversion_method", INVERSION_METHODS),
             ("prior_source", tuple(MODALITIES)),
             ("view", VIEWS),
         ):

@@ -20,6 +20,7 @@ from ...models.imagebind import ImageBind
 from ...models.mm_llm import EMBED_NORM, MultimodalLLM
 from ...models.prior import RefinementPrior
 from ...models.two_view_diffusion import TwoViewDiffusion
+from ..belm import belm_invert, sample_belm
 from ..denoiser import GuidedDenoiser, MaskedDenoiser
 from ..invert import ddim_invert
 from ..latents import (
@@ -33,13 +34,13 @@ from ..latents import (
 )
 from ..length import to_length
 from ..preprocess import tokens_of
-from ..sample import sample_euler, schedule
+from ..sample import Denoiser, sample_euler, schedule
 from ..sources import Source, encode_sources
 from ..steps import Hook, chunks_alike, run_step
 from ..types import EditPlan, Reference, References
 from .instruct import InstructJob, instruct_batch
 from .mix import mix_embeddings, mix_noise
-from .options import DEFAULTS, EditOptions
+from .options import BELM, DEFAULTS, EditOptions
 from .refine import refine
 from .retrieve import Retrieval, retrieve_base
 
@@ -124,10 +125,12 @@ class PlannedEdit:
 
 @dataclass(frozen=True)
 class InvertedPicture:
-    """`start` (4, h, w): the latent at the noise level where the sampler begins; `clean` (4, h, w): the picture's."""
+    """`start` (4, h, w): the latent at the noise level where the sampler begins; `clean` (4, h, w): the picture's;
+    `below` (4, h, w): of O-BELM alone, the latent one level below `start`."""
 
     start: Tensor
     clean: Tensor
+    below: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -265,10 +268,19 @@ def _invert(
     if mask is not None:  # where anything may be painted the inversion has to find the noise
         mask = (mask > 0).to(clean)
         model = MaskedDenoiser(model, mask, clean, noise.expand_as(clean))
-    start = hook("invert", lambda: ddim_invert(model, clean, rising, None, None, options.iterations, options.tolerance))
+    states = hook("invert", lambda: _raise(model, clean, rising, options))
     if mask is not None:
-        start = torch.where(mask > 0, start, clean + noise * noise_scale(rising[-1], networks.backbone.sigma_max))
-    return [InvertedPicture(*pair) for pair in zip(start, clean, strict=True)]
+        scales = [noise_scale(sigma, networks.backbone.sigma_max) for sigma in rising.flip(0)[: len(states)]]
+        states = [torch.where(mask > 0, x, clean + noise * scale) for x, scale in zip(states, scales, strict=True)]
+    below = states[1] if len(states) > 1 else [None] * len(clean)
+    return [InvertedPicture(*rows) for rows in zip(states[0], clean, below, strict=True)]
+
+
+def _raise(model: Denoiser, clean: Tensor, rising: Tensor, options: EditOptions) -> list[Tensor]:
+    """The latents at the highest level and, of O-BELM, at the one below."""
+    if options.inversion_method == BELM:
+        return [x.to(clean) for x in belm_invert(model, clean, rising)]
+    return [ddim_invert(model, clean, rising, None, None, options.iterations, options.tolerance)]
 
 
 def _paint(
@@ -285,11 +297,19 @@ def _paint(
     whole = options if rows[0][2] is not None else replace(options, start_at_step=0)
     sigmas = _levels(whole, networks.backbone).to(like)
     scale = noise_scale(sigmas[0], networks.backbone.sigma_max)
-    start, clean = fresh * scale, None
+    start, clean, below = fresh * scale, None, None
     if rows[0][2] is not None:
         inverted = torch.stack([picture.start for *_, picture in rows]).to(like)
         clean = torch.stack([picture.clean for *_, picture in rows]).to(like)
-        start = hook("mix noise", lambda: _mixed(inverted, clean, fresh, sigmas[0], options))
+        if rows[0][2].below is not None:
+            below = torch.stack([picture.below for *_, picture in rows]).to(like)
+        start, below = hook(
+            "mix noise",
+            lambda: (
+                _mixed(inverted, clean, fresh, sigmas[0], options),
+                None if below is None else _mixed(below, clean, fresh, sigmas[1], options),
+            ),
+        )
     embeddings = torch.stack([embedding for _, embedding, _ in rows]).to(like)
     sides = _sides(networks, edits, embeddings, options)
     model = GuidedDenoiser(networks.diffusion, *sides, options.cfg)
@@ -298,7 +318,10 @@ def _paint(
         model = MaskedDenoiser(
             model, mask, clean, (start - clean) / noise_scale(sigmas[0], networks.backbone.sigma_max)
         )
-    latents = hook("paint", lambda: sample_euler(model, start, sigmas))
+    if below is None:
+        latents = hook("paint", lambda: sample_euler(model, start, sigmas))
+    else:
+        latents = hook("paint", lambda: sample_belm(model, start, sigmas, below=below))
     return list(hook("decode", lambda: decode_pictures(networks.vae, latents)).float().cpu())
 
 

@@ -35,7 +35,7 @@ def applied(run, networks):
 
 @pytest.fixture(scope="module")
 def invert(run, applied):
-    """LATENT, NOISE, SIGMAS."""
+    """LATENT, NOISE, SIGMAS, SAMPLER."""
 
     def inverted(latent, steps=STEPS, scheduler="normal", **more):
         widgets = {"steps": steps, "scheduler": scheduler, **EXACT, **more}
@@ -78,7 +78,7 @@ def custom_advanced(applied, noise, sigmas, latent):
 
 @pytest.mark.parametrize("start", [1, 2, STEPS - 1])
 def test_inverted_up_to_a_step_every_sampler_returns_the_source(invert, ours, applied, clean, start):
-    latent, noise, sigmas = invert(clean, start_at_step=start)
+    latent, noise, sigmas, *_ = invert(clean, start_at_step=start)
     assert len(sigmas) == STEPS + 1 - start
     stock = advanced(applied, latent, start)["samples"]
     assert relative(stock, clean["samples"]) < 1e-3
@@ -89,10 +89,10 @@ def test_inverted_up_to_a_step_every_sampler_returns_the_source(invert, ours, ap
 
 @pytest.mark.parametrize("mode", ["paper", "polar"])
 def test_the_mix_of_a_partial_inversion_lies_between_it_and_image_to_image(run, invert, ours, applied, clean, mode):
-    latent, _, _ = invert(clean, start_at_step=2)
+    latent, *_ = invert(clean, start_at_step=2)
     kept = run(NoiseMix, latent=latent, seed=5, alpha=1.0, mode=mode)[0]
     torch.testing.assert_close(kept["samples"], latent["samples"], rtol=1e-4, atol=1e-4)
-    half, noise = run(NoiseMix, latent=latent, seed=5, alpha=0.5, mode=mode)
+    half, noise, _ = run(NoiseMix, latent=latent, seed=5, alpha=0.5, mode=mode)
     sigmas = inversion_of(half).sigmas
     assert relative(custom_advanced(applied, noise, sigmas, clean)["samples"], ours(half)["samples"]) < 1e-5
     fresh = run(NoiseMix, latent=latent, seed=5, alpha=0.0, mode="polar")[0]
@@ -102,7 +102,7 @@ def test_the_mix_of_a_partial_inversion_lies_between_it_and_image_to_image(run, 
 
 @pytest.mark.parametrize("base", [Embedding(None), Embedding(torch.ones(64), blank=True)], ids=["null", "a sound"])
 def test_without_a_base_picture_it_paints_from_the_top_whatever_the_start_step(invert, clean, base):
-    latent, _, sigmas = invert(clean, start_at_step=3, base=base)
+    latent, _, sigmas, *_ = invert(clean, start_at_step=3, base=base)
     assert len(sigmas) == STEPS + 1 and inversion_of(latent).start_step == 0 and inversion_of(latent).blank
 
 
@@ -113,7 +113,7 @@ def test_a_start_step_beyond_the_last_is_an_error(invert, clean, start):
 
 
 def test_our_sampler_names_the_steps_when_a_partial_inversion_has_others(invert, ours, clean):
-    latent, _, _ = invert(clean, start_at_step=2)
+    latent, *_ = invert(clean, start_at_step=2)
     with pytest.raises(ValueError, match="Set steps to 4 on both"):
         ours(latent, steps=3)
     with pytest.raises(ValueError, match="Set scheduler to 'normal' on both"):
@@ -121,15 +121,15 @@ def test_our_sampler_names_the_steps_when_a_partial_inversion_has_others(invert,
 
 
 def test_a_sampled_partial_inversion_is_no_inverted_latent_any_more(invert, applied, clean):
-    latent, _, _ = invert(clean, start_at_step=STEPS - 1)
+    latent, *_ = invert(clean, start_at_step=STEPS - 1)
     assert inversion_of(advanced(applied, latent, STEPS - 1)) is None
 
 
 def test_with_guidance_on_both_sides_the_source_returns(invert, ours, applied, clean):
-    latent, _, _ = invert(clean, cfg=5.0, negative=applied[2])
+    latent, *_ = invert(clean, cfg=5.0, negative=applied[2])
     assert relative(advanced(applied, latent, 0, cfg=5.0)["samples"], clean["samples"]) < 2e-3
     assert relative(ours(latent, cfg=5.0)["samples"], clean["samples"]) < 2e-3
-    unguided, _, _ = invert(clean)
+    unguided, *_ = invert(clean)
     assert relative(ours(unguided, cfg=5.0)["samples"], clean["samples"]) > 1e-2
 
 
@@ -150,12 +150,12 @@ def mask():
 def test_inverted_under_a_mask_the_source_returns_under_this_mask(invert, ours, applied, clean, mask, start, soft):
     mask = torch.where(torch.arange(9) == 4, 0.5, mask) if soft else mask
     masked = {**clean, "noise_mask": mask}
-    latent, noise, sigmas = invert(masked, start_at_step=start)
+    latent, noise, sigmas, *_ = invert(masked, start_at_step=start)
     stock = custom_advanced(applied, noise, sigmas, masked)["samples"]
     assert relative(stock, clean["samples"]) < (2e-2 if soft else 1e-3)
     assert relative(ours(latent)["samples"], stock) < 1e-5
     if not soft and start == 0:
-        _, noise, _ = invert(clean, start_at_step=start)
+        _, noise, *_ = invert(clean, start_at_step=start)
         without = custom_advanced(applied, noise, sigmas, masked)["samples"]
         assert relative(without, clean["samples"]) > 3 * relative(stock, clean["samples"])
 
@@ -163,7 +163,7 @@ def test_inverted_under_a_mask_the_source_returns_under_this_mask(invert, ours, 
 def test_a_masked_batch_keeps_each_sample_to_its_own_mask(invert, ours, clean, mask):
     other = clean["samples"].flip(-1)
     batch = {"samples": torch.cat([clean["samples"], other]), "noise_mask": torch.cat([mask, 1 - mask])}
-    latent, _, _ = invert(batch)
+    latent, *_ = invert(batch)
     assert relative(ours(latent)["samples"], batch["samples"]) < 1e-3
 
 
@@ -179,7 +179,7 @@ def test_a_batch_is_inverted_as_its_samples_alone(invert, clean):
 @pytest.mark.parametrize("scheduler", comfy.samplers.SCHEDULER_NAMES)
 def test_every_scheduler_leads_back(invert, ours, clean, scheduler):
     for start in (0, 1):
-        latent, _, _ = invert(clean, scheduler=scheduler, start_at_step=start)
+        latent, *_ = invert(clean, scheduler=scheduler, start_at_step=start)
         assert relative(ours(latent, scheduler=scheduler)["samples"], clean["samples"]) < 1e-3
 
 

@@ -43,7 +43,7 @@ def applied(run, networks, vectors):
 
 @pytest.fixture(scope="module")
 def inverted(run, networks, applied, clean):
-    """LATENT, NOISE, SIGMAS."""
+    """LATENT, NOISE, SIGMAS, SAMPLER."""
     return run(
         DDIMInvert,
         model=networks["model"],
@@ -99,7 +99,7 @@ def test_a_mixed_latent_has_the_length_of_comfyui_noise(run, inverted):
 
 
 def test_noise_route_gives_the_same_picture(networks, applied, clean, inverted):
-    latent, noise, sigmas = inverted
+    latent, noise, sigmas, *_ = inverted
     one = advanced(networks["model"], applied[1], applied[2], latent, cfg=2.0)
     other = custom_advanced(networks["model"], applied[1], applied[2], noise, sigmas, clean, cfg=2.0)
     assert relative(one["samples"], other["samples"]) < 1e-5
@@ -133,7 +133,7 @@ def test_outside_the_mask_the_clean_latent_stays_exactly(run, networks, applied,
     mask = torch.zeros(1, 1, 6, 9)
     mask[..., :5] = 1.0
     widgets = {"steps": STEPS, "scheduler": scheduler}
-    latent, noise, sigmas = run(
+    latent, noise, sigmas, *_ = run(
         DDIMInvert,
         model=networks["model"],
         conditioning=applied[1],
@@ -152,7 +152,7 @@ def test_outside_the_mask_the_clean_latent_stays_exactly(run, networks, applied,
 
 
 def test_noise_with_the_inverted_latent_and_a_mask_is_refused(networks, applied, inverted):
-    latent, noise, sigmas = inverted
+    latent, noise, sigmas, *_ = inverted
     masked = {**latent, "noise_mask": torch.ones(1, 1, 6, 9)}
     with pytest.raises(ValueError, match="Connect the clean latent instead"):
         custom_advanced(networks["model"], applied[1], applied[2], noise, sigmas, masked)
@@ -176,7 +176,7 @@ def test_mix_of_alpha_zero_starts_where_txt2img_starts(run, networks, applied, i
 
 
 def test_base_null_inverts_nothing_and_paints_from_the_mixers_noise(run, networks, applied, clean):
-    latent, _, _ = run(
+    latent, *_ = run(
         DDIMInvert,
         model=networks["model"],
         conditioning=applied[1],
@@ -241,7 +241,7 @@ def test_inverting_twice_and_inverting_nothing_are_errors(run, networks, applied
 
 def test_a_batch_of_latents_takes_one_embedding(run, networks, applied, vectors, clean):
     batch = {"samples": torch.cat([clean["samples"], clean["samples"].flip(-1)])}
-    latent, _, _ = run(
+    latent, *_ = run(
         DDIMInvert,
         model=networks["model"],
         conditioning=applied[1],
@@ -359,7 +359,7 @@ def test_the_graph_paints_what_the_stages_paint_without_comfyui(run, networks, t
         expected = sample_euler(GuidedDenoiser(diffusion, edit, source, 2.0), x, sigmas) / SDXL.latent.scale
     widgets = {"steps": STEPS, "scheduler": scheduler}
     _, positive, _ = apply(run, networks, vectors[0])
-    latent, _, _ = run(
+    latent, *_ = run(
         DDIMInvert, model=networks["model"], conditioning=positive, latent=clean, iterations=2, tolerance=0.0, **widgets
     )
     painted = our_sampler(

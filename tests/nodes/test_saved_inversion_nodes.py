@@ -25,13 +25,13 @@ def test_an_inversion_paints_the_same_picture(run, invert, paint, clean, how):
     latent = dict(clean, batch_index=[7])
     if how == "masked":
         latent["noise_mask"] = torch.zeros(1, 48, 72).index_fill(2, torch.arange(30), 1.0)
-    latent, noise, sigmas = invert(
+    latent, noise, sigmas, *_ = invert(
         latent, start_at_step=1 if how == "from a step" else 0, base=Embedding(None) if how == "<base_null>" else None
     )
     if how == "mixed":
-        latent, noise = run(NoiseMix, latent=latent, seed=3, alpha=0.6, mode="paper")
+        latent, noise, _ = run(NoiseMix, latent=latent, seed=3, alpha=0.6, mode="paper")
     keep(run, "inversion", latent, "meadow")
-    again, its_noise, its_sigmas = run(LoadInversion, name="meadow.safetensors")
+    again, its_noise, its_sigmas, _ = run(LoadInversion, name="meadow.safetensors")
     assert again["batch_index"] == [7] and torch.equal(its_sigmas, sigmas)
     assert ("noise_mask" in again) == ("noise_mask" in latent)
     assert torch.equal(again["samples"], latent["samples"])
