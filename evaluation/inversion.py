@@ -1,10 +1,10 @@
 """How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 4 --json
 FILE --plot FILE
 
-Three ways to invert, each followed by euler sampling with the same noise levels, the same embedding and the same
-guidance: the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler
-sampler on flipped sigmas ("unsampling"). The ceiling is the autoencoder's own round trip. `--split validation` is for
-choosing.
+Four ways to invert, each followed by sampling with the same noise levels, the same embedding and the same guidance:
+the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler sampler on
+flipped sigmas ("unsampling"), all followed by euler; and O-BELM, followed by its own rule. The ceiling is the
+autoencoder's own round trip. `--split validation` is for choosing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from ..datagen.toyland import sample_scene
-from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.options import BELM, EditOptions
 from ..stages.any2pix.pipeline import Networks
+from ..stages.belm import belm_invert, sample_belm
 from ..stages.denoiser import GuidedDenoiser
 from ..stages.invert import PLAIN_ITERATIONS, InversionOptions, ddim_invert
 from ..stages.latents import decode_pictures, encode_pictures
@@ -43,7 +44,7 @@ CFGS = (1.0, 5.0)
 FLIPPED_START = 1e-4  # stock FlipSigmas puts it in the place of 0, where euler cannot be
 HELD_OUT_PICTURES, VALIDATION_PICTURES = 77, 78  # of the streams of the pictures
 
-Inversion = Callable[[GuidedDenoiser, Tensor, Tensor], Tensor]
+Inversion = Callable[[GuidedDenoiser, Tensor, Tensor], tuple[Tensor, Tensor | None]]  # the second: for O-BELM's sampler
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,23 @@ class Measured:
         return {**setting, **rates, "calls a step": round(self.calls, 3)}
 
 
-def invert_flipped(model: GuidedDenoiser, x: Tensor, rising: Tensor) -> Tensor:
+def invert_flipped(model: GuidedDenoiser, x: Tensor, rising: Tensor) -> tuple[Tensor, None]:
     """A stock euler sampler on flipped sigmas: each step believes the noise predicted at its lower end."""
-    return sample_euler(model, x, torch.cat([rising.new_tensor([FLIPPED_START]), rising[1:]]))
+    return sample_euler(model, x, torch.cat([rising.new_tensor([FLIPPED_START]), rising[1:]])), None
 
 
 def ways(options: InversionOptions) -> dict[str, Inversion]:
     def solving(iterations: int) -> Inversion:
-        return lambda model, x, rising: ddim_invert(
-            model, x, rising, iterations=iterations, tolerance=options.tolerance
-        )
+        def invert(model: GuidedDenoiser, x: Tensor, rising: Tensor) -> tuple[Tensor, None]:
+            return ddim_invert(model, x, rising, iterations=iterations, tolerance=options.tolerance), None
+
+        return invert
 
     return {
         "fixed point": solving(options.iterations),
         "plain DDIM": solving(PLAIN_ITERATIONS),
         "flipped sigmas": invert_flipped,
+        BELM: belm_invert,
     }
 
 
@@ -114,9 +117,9 @@ def measure(
     """Invert, sample back, compare."""
     sigmas = schedule(scheduler, steps, networks.backbone).to(source.latents)
     denoiser = GuidedDenoiser(networks.diffusion, source.embeddings, guidance=cfg)
-    inverted = invert(denoiser, source.latents, sigmas.flip(0))
+    start, below = (x if x is None else x.to(sigmas) for x in invert(denoiser, source.latents, sigmas.flip(0)))
     calls = denoiser.calls / (len(sigmas) - 1)
-    back = sample_euler(denoiser, inverted, sigmas)
+    back = sample_euler(denoiser, start, sigmas) if below is None else sample_belm(denoiser, start, sigmas, below=below)
     found = psnr(decode_pictures(networks.vae, back).cpu(), source.pictures)
     error = (back - source.latents).flatten(1).norm(dim=1) / source.latents.flatten(1).norm(dim=1)
     rates = (Rate.of(values.tolist()) for values in (found, source.ceiling - found, error))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..stages.any2pix.options import BELM, FIXED_POINT
 from ..stages.encode import check_finite
-from .host.identity import ModelIdentity, identify
 from .host.follow import following_sampler
+from .host.identity import ModelIdentity, identify
 from .host.inverted import INVERSION_KEY, Inversion, InvertedNoise, attach, inversion_of
 from .invert import sampler_output
 from .saved import LoadingNode, SavingNode, describe_file

@@ -1,14 +1,14 @@
 """O-BELM: an inversion that a matching sampler undoes exactly, at one call of the network a step.
 
-Both walk the same two-step rule (Wang et al., arXiv 2410.07273, sec. 4; the coefficients follow from a Taylor expansion
-at the middle level). With x(s) = z + s * e at the noise levels 0 = s_0 < s_1 < ... < s_n, h_i = s_i - s_(i-1) and
+Both walk the same two-step rule (Wang et al., arXiv 2410.07273; its coefficients follow from a Taylor expansion at the
+middle level). With x(s) = z + s * e at the noise levels 0 = s_0 < s_1 < ... < s_n, h_i = s_i - s_(i-1) and
 r_i = (h_i / h_(i+1))^2:
 
     x_(i-1) = r_i * x_(i+1) + (1 - r_i) * x_i - h_i * (h_i + h_(i+1)) / h_(i+1) * e(x_i, s_i)
 
-Down, the sampler reads it as it stands; up, the inversion solves it for x_(i+1). Both ask the network for the noise e of
-the same x_i, so nothing is lost, also under guidance. The state is a pair, the latents at the two highest levels. The
-arithmetic is in float64; the network gets its own type.
+Down, the sampler reads it as it stands; up, the inversion solves it for x_(i+1). Both ask the network for the noise e
+of the same x_i, so nothing is lost, also under guidance. The state is a pair, the latents at the two highest levels.
+The arithmetic is in float64; the network gets its own type.
 """
 
 from collections.abc import Iterator

@@ -103,10 +103,11 @@ def run_inversion(
 def _report(solved: list[dict], witness: Witness) -> None:
     """What the log says was counted and measured, not concluded."""
     calls = sum(state.get("calls", 1) for state in solved)
+    changes = [state["change"] for state in solved if "change" in state]  # O-BELM solves nothing
     checked = "" if witness.saw else " (another node runs the network, so this count was not checked)"
-    logger.info("DDIM Invert: the network ran %d times for %d steps%s.", calls, len(solved), checked)
-    if moved := [float(state["change"].max()) for state in solved if "change" in state]:
-        logger.info("DDIM Invert: the last run of a step moved no latent by more than %.2g of its length.", max(moved))
+    moved = max((float(change.max()) for change in changes), default=0.0)
+    least = f"; the last time of a step moved no latent by more than {moved:.2g} of its length" if changes else ""
+    logger.info("DDIM Invert: the network ran %d times for %d steps%s%s.", calls, len(solved), checked, least)
 
 
 def _as_sampler(
