@@ -65,8 +65,11 @@ class Checkpoints:
             make_durable(file)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
-        for place in self.folder.iterdir():
-            if place != target:
+        self._keep_only(target)
+
+    def _keep_only(self, newest: Path | None) -> None:
+        for place in self.folder.glob("*"):
+            if place != newest:
                 shutil.rmtree(place, ignore_errors=True)
 
     def resume(self) -> int:
@@ -79,6 +82,7 @@ class Checkpoints:
         if self.accelerator.is_main_process:
             self._put_aside()
             found = [self._newest()]
+            self._keep_only(found[0])  # a killed process may have left others
         (place,) = broadcast_object_list(found)  # one process looks, so that all load the same
         if place is None:
             return 0
