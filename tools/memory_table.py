@@ -359,7 +359,9 @@ def report() -> str:
     for size, stages in ((CARD_BYTES, normal), (STARVED_BYTES, starved)):
         too_large = [stage.name for stage in stages if stage.peak > size - TAKEN]
         if too_large:
-            raise RuntimeError(f"These stages do not fit a card of {size / GIB} GiB: {too_large}\n{stages_table(stages)}")
+            raise RuntimeError(
+                f"These stages do not fit a card of {size / GIB} GiB: {too_large}\n{stages_table(stages)}"
+            )
     return PAGE.format(
         weights=weights_table(weight_rows()),
         card=f"{CARD_BYTES / GIB:g}",
