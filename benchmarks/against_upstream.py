@@ -6,12 +6,11 @@ DIR
                         checkouts of facebookresearch/ImageBind and facebookresearch/pytorchvideo; without them pictures
                         and sounds, and the whole edit, are left out
     --site DIR [DIR]    folders in front of the import path of BOTH sides: libraries the authors' code runs with
-    (transformers
-                        4.50, diffusers 0.33, timm, ftfy, iopath); transformers 5 does not run it
+                        (transformers 4.50, diffusers 0.33, timm, ftfy, iopath); transformers 5 does not run it
 
-Each side is a process of its own; they run in turn, and before that what they compute is compared. Ratios are taken run
-by run from the processor seconds of the processes, so that what else the machine does counts little; those of the wall
-clock stand beside them. --json is written after every case; --from shows the tables of such files again, several as
+Each side is a process of its own; they run in turn, after their results have been compared. Ratios are taken run
+by run from the processor seconds of the processes, so that other load on the machine counts little; wall-clock ratios
+are given beside them. --json is written after every case; --from shows the tables of such files again, several as
 one.
 """
 
@@ -74,7 +73,7 @@ def full_cases() -> list[Case]:
 
 
 def quick_cases() -> list[Case]:
-    """The same rows at sizes that take seconds: says that both sides run and agree, nothing about speed."""
+    """The same rows at sizes that take seconds: a check that both sides run and agree, no measure of speed."""
     edit = {"llm": TINY_LLM, "encode": replace(TINY_ENCODE, sounds=1), "prior": TINY_PRIOR, "paint": TINY_PAINT}
     return [
         Case("LLM", "llm", TINY_LLM),

@@ -1,4 +1,4 @@
-"""Two processes that do the same work in turn, and what is made of their seconds."""
+"""Two processes that do the same work in turn, and the ratios of their seconds."""
 
 from __future__ import annotations
 

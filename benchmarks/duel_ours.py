@@ -6,6 +6,7 @@ import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +16,28 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..models.adapter import UnclipDims, UnclipProjector
-from ..models.backbone import ve_scale
+from ..models.autoencoder import Autoencoder, AutoencoderDims
+from ..models.backbone import SDXL
 from ..models.diffusion import DiffusionDims, EmbeddingDiffusion
 from ..models.imagebind import ImageBind, ImageBindDims
 from ..models.mm_llm import MMLLMDims, MultimodalLLM
 from ..models.prior import PriorDims, RefinementPrior
 from ..stages.any2pix.decode import Answer, Question, chooser, generate
-from ..stages.any2pix.mix import mix_embeddings, mix_noise
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import (
+    EditJob,
+    InvertedPicture,
+    Networks,
+    PlannedEdit,
+    invert_edits,
+    mix_edits,
+    paint_edits,
+    plan_edits,
+)
 from ..stages.any2pix.prompt import PromptIds
 from ..stages.any2pix.refine import refine
-from ..stages.denoiser import GuidedDenoiser
 from ..stages.encode import encode_audios, encode_images
-from ..stages.invert import ddim_invert
-from ..stages.sample import sample_euler, schedule
+from ..stages.types import EditPlan, Reference, References
 from . import duel_inputs as inputs
 from .duel_inputs import EditTask, EncodeTask, LLMTask, PaintTask, PriorTask
 
@@ -40,6 +50,7 @@ CLIP = {
 }
 NEVER = -1  # an end token that no answer holds
 SCHEDULE = "ddim_uniform"  # the released leading spacing
+VAE_WIDTHS = (32, 32, 32, 32)  # of a small VAE: the pipeline reads its latents' size; neither side runs one
 
 
 @dataclass(frozen=True)
@@ -137,9 +148,80 @@ def refined(prior: RefinementPrior, edit: Tensor) -> Tensor:
 
 
 def prepare_paint(task: PaintTask, folder: Path) -> Prepared:
-    diffusion = random_diffusion(task, folder)
+    """Inversion, noise mix and sampling of an edit that is planned."""
+    networks = with_a_vae(random_diffusion(task, folder))
     mixed = inputs.embedding(task.embed) * inputs.NORM
-    return Prepared.same(lambda: sample(diffusion, task, invert(diffusion, task), mixed).flatten())
+    picture = Reference(inputs.embedding(task.embed), "image", blank_picture(task))
+    edit = PlannedEdit(paint_job(), (picture,), EditPlan(mixed, mixed, ""), 0)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        steps = ReplacedSteps({"encode picture": lambda: inputs.source_latent(task)})
+        options = edit_options(task)
+        return painted(networks, edit, mixed, invert_edits(networks, [edit], options, steps)[0], options, steps)
+
+    return Prepared.same(run)
+
+
+def paint_job() -> EditJob:
+    """A job whose seed draws the same noise as ``inputs.noise_for``."""
+    return EditJob("", seed=inputs.SEED + 1)
+
+
+def blank_picture(task: PaintTask) -> Tensor:
+    """(H, W, 3), of the size that belongs to the latent."""
+    return torch.zeros(SDXL.latent.step * task.side, SDXL.latent.step * task.side, 3)
+
+
+def with_a_vae(diffusion: EmbeddingDiffusion, imagebind: Any = None, llm: Any = None, prior: Any = None) -> Networks:
+    """Networks for the pipeline. Inversion and painting use the diffusion network alone; no VAE pass is run."""
+    vae = Autoencoder(AutoencoderDims(VAE_WIDTHS, scale=SDXL.latent.scale)).eval().requires_grad_(False)
+    return Networks(imagebind, llm, diffusion, vae, prior)
+
+
+def edit_options(task: PaintTask) -> EditOptions:
+    """As released: the plain DDIM inversion, one UNet call a step, without an embedding."""
+    return EditOptions(
+        alpha=task.alpha,
+        mode="polar",
+        edit_weight=inputs.EDIT_WEIGHT,
+        refined_weight=inputs.REFINED_WEIGHT,
+        norm=inputs.NORM,
+        steps=task.steps,
+        cfg=task.cfg,
+        scheduler=SCHEDULE,
+        inversion="null",
+        iterations=1,
+        score=inputs.SCORE,
+        prior_guidance=inputs.PRIOR_GUIDANCE,
+    )
+
+
+class ReplacedSteps:
+    """A pipeline hook. ``instead``: step name -> what runs instead of the step. Decoding is skipped, so the pipeline
+    returns the latent."""
+
+    def __init__(self, instead: dict[str, Callable[[], Any]]):
+        self.instead = instead
+        self.results: dict[str, Any] = {}
+
+    def __call__(self, name: str, step: Callable[[], Any]) -> Any:
+        if name == "decode":
+            return self.results["paint"]
+        self.results[name] = self.instead.get(name, step)()
+        return self.results[name]
+
+
+def painted(
+    networks: Networks,
+    edit: PlannedEdit,
+    mixed: Tensor,
+    inverted: InvertedPicture,
+    options: EditOptions,
+    steps: ReplacedSteps,
+) -> Tensor:
+    """The latent, flat."""
+    return paint_edits(networks, [edit], [mixed], [inverted], options, steps)[0].flatten()
 
 
 def random_diffusion(task: PaintTask, folder: Path) -> EmbeddingDiffusion:
@@ -151,54 +233,50 @@ def random_diffusion(task: PaintTask, folder: Path) -> EmbeddingDiffusion:
     return EmbeddingDiffusion(unet, random_network(projector, folder / "projector.safetensors"))
 
 
-@torch.no_grad()
-def invert(diffusion: EmbeddingDiffusion, task: PaintTask) -> Tensor:
-    """The plain DDIM inversion of the released code, one UNet call a step; unit variance."""
-    rising = schedule(SCHEDULE, task.steps, diffusion.backbone).flip(0)
-    denoiser = GuidedDenoiser(diffusion, torch.zeros(1, task.embed))
-    return ddim_invert(denoiser, inputs.source_latent(task), rising, iterations=1) / ve_scale(rising[-1])
-
-
-@torch.no_grad()
-def sample(diffusion: EmbeddingDiffusion, task: PaintTask, inverted: Tensor, mixed: Tensor) -> Tensor:
-    start = mix_noise(inverted, inputs.noise_for(task), task.alpha, "polar")
-    sigmas = schedule(SCHEDULE, task.steps, diffusion.backbone)
-    denoiser = GuidedDenoiser(diffusion, mixed[None], guidance=task.cfg)
-    return sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas)
-
-
 def prepare_edit(task: EditTask, folder: Path) -> Prepared:
     """All networks at once; the second edit finds the plan, the refined embedding and the inversion done."""
     llm, imagebind = random_llm(task.llm, folder), random_imagebind(task.encode, folder)
     prior = random_prior(task.prior, folder)
-    diffusion = random_diffusion(task.paint, folder)
+    networks = with_a_vae(random_diffusion(task.paint, folder), imagebind, llm, prior)
     pictures = inputs.write_pictures(folder, task.encode.pictures)
     sounds = inputs.write_sounds(folder, task.encode.sounds)
     ids, _ = inputs.question(task.llm)
 
-    @torch.no_grad()
-    def plan(new_tokens: int, temperature: float) -> tuple[Tensor, Tensor]:
-        shown = encode(imagebind, pictures, sounds)
-        edit = predicted(llm, answer(llm, task.llm, ids, shown, new_tokens, temperature))
-        return mixed_embedding(edit, refined(prior, edit)), invert(diffusion, task.paint)
+    def references() -> list[References]:
+        embeddings = encode(imagebind, pictures, sounds)
+        picture = blank_picture(task.paint)
+        kinds = [("image", picture)] * len(pictures) + [("audio", None)] * len(sounds)
+        return [tuple(Reference(one, *kind) for one, kind in zip(embeddings, kinds, strict=True))]
 
+    def first(new_tokens: int, temperature: float) -> tuple[PlannedEdit, Tensor, InvertedPicture, ReplacedSteps]:
+        def plans() -> list[EditPlan]:
+            """Random weights write no readable answer, so the embedding at its last token is the edit."""
+            shown = torch.stack([reference.embedding for reference in steps.results["encode references"][0]])
+            edit = predicted(llm, answer(llm, task.llm, ids, shown, new_tokens, temperature))
+            return [EditPlan(edit, edit, "")]
+
+        instead = {"encode references": references, "instruct": plans}
+        steps = ReplacedSteps({**instead, "encode picture": lambda: inputs.source_latent(task.paint)})
+        options = edit_options(task.paint)
+        (edit,) = plan_edits(networks, [paint_job()], options, steps)
+        (mixed,) = mix_edits(networks, [edit], options, steps)
+        return edit, mixed, invert_edits(networks, [edit], options, steps)[0], steps
+
+    def paint(edit: PlannedEdit, mixed: Tensor, inverted: InvertedPicture, steps: ReplacedSteps) -> Tensor:
+        return painted(networks, edit, mixed, inverted, edit_options(task.paint), steps)
+
+    @torch.no_grad()
     def whole(new_tokens: int, temperature: float) -> Tensor:
-        mixed, inverted = plan(new_tokens, temperature)
-        return sample(diffusion, task.paint, inverted, mixed).flatten()
+        return paint(*first(new_tokens, temperature))
 
     def check() -> Tensor:
         return whole(inputs.CHECK_TOKENS, 0.0)
 
     if not task.second:
         return Prepared(lambda: whole(task.llm.new_tokens, task.llm.temperature), check)
-    mixed, inverted = plan(inputs.CHECK_TOKENS, 0.0)
-    return Prepared(lambda: sample(diffusion, task.paint, inverted, mixed).flatten(), check)
-
-
-def mixed_embedding(edit: Tensor, better: Tensor) -> Tensor:
-    return mix_embeddings(
-        edit, better, edit_weight=inputs.EDIT_WEIGHT, refined_weight=inputs.REFINED_WEIGHT, norm=inputs.NORM
-    )
+    with torch.no_grad():
+        known = first(inputs.CHECK_TOKENS, 0.0)
+    return Prepared(torch.no_grad()(lambda: paint(*known)), check)
 
 
 PREPARE = {

@@ -2,7 +2,7 @@
 
 A first edit of a picture, and a second one of the same picture with another instruction, where the picture's embedding,
 its latent and its inversion are known already. Beside them, of the same edit: the seconds within the UNet's own calls,
-so that what we take over them, and over the VAE, shows as a ratio.
+so that our own time beyond them and the VAE shows as a ratio.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Known:
 class Stopwatch:
     """Seconds by stage, synchronised with the device.
 
-    `busy` is what ratios are made of: on a CPU the seconds this process computed, so that whatever else the machine
-    does falls out; on a GPU the same as `seconds`.
+    `busy` is what ratios are made of: on a CPU the processor seconds of this process, so that other load on the machine
+    does not count; on a GPU the same as `seconds`.
     """
 
     def __init__(self, device: torch.device):
@@ -70,7 +70,7 @@ class Stopwatch:
         return result
 
     def now(self) -> tuple[float, float]:
-        """Seconds passed and seconds computed, when the device is through with what it was given."""
+        """Wall-clock and processor seconds, once the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         passed = time.perf_counter()

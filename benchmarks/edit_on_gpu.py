@@ -26,19 +26,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..evaluation.rates import markdown_table
 from ..models.adapter import UnclipDims, UnclipProjector
-from ..models.backbone import ve_scale
+from ..models.backbone import SDXL
 from ..models.diffusion import DiffusionDims, EmbeddingDiffusion
 from ..models.imagebind import ImageBind, ImageBindDims
 from ..models.mm_llm import MMLLMDims, MultimodalLLM
 from ..models.prior import PriorDims, RefinementPrior
 from ..stages.any2pix.decode import Question, chooser, generate
-from ..stages.any2pix.mix import mix_embeddings, mix_noise
+from ..stages.any2pix.options import EditOptions
+from ..stages.any2pix.pipeline import EditJob, Networks, edit_pictures
 from ..stages.any2pix.prompt import PromptIds
-from ..stages.any2pix.refine import refine
-from ..stages.denoiser import GuidedDenoiser
+from ..stages.any2pix.refine import GUIDANCE as PRIOR_GUIDANCE
 from ..stages.encode import encode_audios, encode_images
-from ..stages.invert import ddim_invert
-from ..stages.sample import sample_euler, schedule
+from ..stages.sources import Source
+from ..stages.types import EditPlan
 
 logger = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -100,13 +100,15 @@ class Meter:
         return time.perf_counter() - started, result
 
     def stage(self, name: str, work: Callable[[], Any], repeats: int) -> Any:
-        """The median of ``repeats`` runs after one to warm up; the result of the last."""
+        """The median of ``repeats`` runs after one to warm up; the result of the last. Seconds of a stage that was
+        measured before are added to it."""
         if self.cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
         runs = [self.seconds(work) for _ in range(repeats + 1)]
-        self.stages[name] = {"seconds": statistics.median(seconds for seconds, _ in runs[1:])}
+        stage = self.stages.setdefault(name, {"seconds": 0.0})
+        stage["seconds"] += statistics.median(seconds for seconds, _ in runs[1:])
         if self.cuda:
-            self.stages[name]["peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
+            stage["peak_bytes"] = max(stage.get("peak_bytes", 0), torch.cuda.max_memory_allocated(self.device))
         return runs[-1][1]
 
     def _wait(self) -> None:
@@ -126,56 +128,70 @@ def made_on(device: torch.device, dtype: torch.dtype):
         torch.set_default_dtype(before)
 
 
+class ReleasedVAE(nn.Module):
+    """diffusers' AutoencoderKL as the pipeline calls a VAE."""
+
+    latent = SDXL.latent
+
+    def __init__(self, vae: AutoencoderKL):
+        super().__init__()
+        self.vae = vae
+
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.vae.encode(pictures).latent_dist
+        return found.mean, found.logvar
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents).sample
+
+
 class Edit:
     """All networks and inputs of one edit of a picture of ``side`` pixels."""
 
     def __init__(self, size: Size, device: torch.device, dtype: torch.dtype, side: int, steps: int):
-        self.size, self.device, self.dtype, self.steps = size, device, dtype, steps
+        self.size, self.device, self.dtype = size, device, dtype
         with made_on(device, dtype):
-            self.imagebind = ready(ImageBind(size.imagebind))
-            self.llm = ready(MultimodalLLM(size.llm))
+            imagebind = ready(ImageBind(size.imagebind))
+            llm = ready(MultimodalLLM(size.llm))
             unet = UNet2DConditionModel(**size.unet.unet_config())
-            self.diffusion = ready(EmbeddingDiffusion(unet, UnclipProjector(size.projector)))
-            self.vae = ready(AutoencoderKL(**size.vae))
+            diffusion = ready(EmbeddingDiffusion(unet, UnclipProjector(size.projector)))
+            vae = ready(ReleasedVAE(AutoencoderKL(**size.vae)))
         with made_on(device, torch.float32):  # it computes in full precision in the nodes, too
-            self.prior = ready(RefinementPrior(size.prior))
+            prior = ready(RefinementPrior(size.prior))
+        self.networks = Networks(imagebind, llm, diffusion, vae, prior)
+        self.options = EditOptions(
+            alpha=ALPHA,
+            mode="polar",
+            steps=steps,
+            cfg=GUIDANCE,
+            inversion="null",
+            iterations=1,
+            prior_guidance=PRIOR_GUIDANCE,
+        )
         self.picture = torch.rand(side, side, 3)
         self.sound = torch.randn(1, 5 * SOUND_RATE).clamp(-1, 1)
 
-    def encode(self, pictures: int = 1) -> Tensor:
-        where = (self.device, self.dtype)
-        images = encode_images(self.imagebind, [self.picture] * pictures, *where)
-        return torch.cat([images, encode_audios(self.imagebind, [self.sound], SOUND_RATE, *where)])
+    @property
+    def job(self) -> EditJob:
+        sources = Source("image", self.picture), Source("audio", (self.sound, SOUND_RATE))
+        return EditJob("", sources)  # no instruction: the LLM's prompt is a list of ids
+
+    def encode(self, pictures: int) -> Tensor:
+        """A batch of pictures, and the sound."""
+        imagebind = self.networks.imagebind
+        images = encode_images(imagebind, [self.picture] * pictures)
+        return torch.cat([images, encode_audios(imagebind, [self.sound], SOUND_RATE)])
 
     def answer(self, shown: Tensor, prompt: int, new_tokens: int, rows: int = 1) -> Tensor:
+        """The embedding (D,) at the last token of the first of ``rows`` answers."""
+        llm = self.networks.llm
         ids = tuple(range(3, 3 + prompt % 100)) + (3,) * (prompt - prompt % 100)
         questions = [
             Question(PromptIds(ids, VIDEO_AT), shown[:2], chooser(0.3, torch.Generator().manual_seed(row)))
             for row in range(rows)
         ]
-        answers = generate(self.llm, questions, NEVER, new_tokens, None, self.device)
-        return self.llm.predict_embedding(answers[0].states[-1])
-
-    def refine(self, edit: Tensor) -> Tensor:
-        return mix_embeddings(edit, refine(self.prior, edit.float()))
-
-    def latent(self) -> Tensor:
-        pixels = (self.picture.movedim(-1, 0)[None] * 2 - 1).to(self.device, self.dtype)
-        return self.vae.encode(pixels).latent_dist.mean
-
-    def invert(self, latent: Tensor) -> Tensor:
-        rising = schedule("normal", self.steps, self.diffusion.backbone).flip(0).to(latent)
-        null = latent.new_zeros(1, self.size.projector.embed)
-        return ddim_invert(GuidedDenoiser(self.diffusion, null), latent, rising, iterations=1) / ve_scale(rising[-1])
-
-    def sample(self, inverted: Tensor, mixed: Tensor) -> Tensor:
-        sigmas = schedule("normal", self.steps, self.diffusion.backbone).to(inverted)
-        start = mix_noise(inverted, torch.randn_like(inverted), ALPHA, "polar")
-        denoiser = GuidedDenoiser(self.diffusion, mixed[None].to(inverted), guidance=GUIDANCE)
-        return sample_euler(denoiser, start * ve_scale(sigmas[0]), sigmas)
-
-    def paint(self, latent: Tensor) -> Tensor:
-        return self.vae.decode(latent).sample
+        answers = generate(llm, questions, NEVER, new_tokens, None, self.device)
+        return llm.predict_embedding(answers[0].states[-1]).float()
 
 
 def ready(module: nn.Module) -> nn.Module:
@@ -184,20 +200,40 @@ def ready(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def measure(edit: Edit, meter: Meter, prompt: int, new_tokens: int, batches: list[int], repeats: int) -> dict[str, Any]:
-    """Every stage, then the two shares."""
-    shown = meter.stage("encode a picture and a sound", edit.encode, repeats)
-    meter.stage("encode 8 pictures and a sound", lambda: edit.encode(8), repeats)
-    vector = meter.stage(f"LLM, {new_tokens} tokens", lambda: edit.answer(shown, prompt, new_tokens), repeats)
-    meter.stage("LLM, prompt and first token", lambda: edit.answer(shown, prompt, 1), repeats)
-    for rows in batches:
-        asked = partial(edit.answer, shown, prompt, new_tokens, rows)
-        meter.stage(f"LLM, {rows} instructions at once", asked, repeats)
-    mixed = meter.stage("prior and mix", lambda: edit.refine(vector), repeats)
-    latent = meter.stage("VAE encode", edit.latent, repeats)
-    inverted = meter.stage(f"inversion, {edit.steps} steps", lambda: edit.invert(latent), repeats)
-    painted = meter.stage(f"sampling, {edit.steps} steps", lambda: edit.sample(inverted, mixed), repeats)
-    meter.stage("VAE decode", lambda: edit.paint(painted), repeats)
-    return {"stages": meter.stages, "shares": shares(edit, meter, latent, new_tokens, repeats)}
+    """Every stage of the pipeline, then the two shares."""
+    steps = edit.options.steps
+    stages = {  # pipeline step -> row of the table; two steps may share a row
+        "encode references": "encode a picture and a sound",
+        "refine": "prior and mix",
+        "mix": "prior and mix",
+        "encode picture": "VAE encode",
+        "invert": f"inversion, {steps} steps",
+        "mix noise": f"sampling, {steps} steps",
+        "paint": f"sampling, {steps} steps",
+        "decode": "VAE decode",
+    }
+    results: dict[str, Any] = {}
+
+    def ask() -> list[EditPlan]:
+        """Replaces the pipeline's step: random weights write no readable answer."""
+        shown = torch.stack([reference.embedding for reference in results["encode references"][0]])
+        asked = partial(edit.answer, shown, prompt)
+        vector = meter.stage(f"LLM, {new_tokens} tokens", lambda: asked(new_tokens), repeats)
+        meter.stage("LLM, prompt and first token", lambda: asked(1), repeats)
+        for rows in batches:
+            meter.stage(f"LLM, {rows} instructions at once", partial(asked, new_tokens, rows), repeats)
+        return [EditPlan(vector, vector, "")]
+
+    def hook(step: str, work: Callable[[], Any]) -> Any:
+        if step == "instruct":
+            return ask()
+        results[step] = meter.stage(stages[step], work, repeats) if step in stages else work()
+        if step == "encode references":
+            meter.stage("encode 8 pictures and a sound", lambda: edit.encode(8), repeats)
+        return results[step]
+
+    edit_pictures(edit.networks, [edit.job], edit.options, hook)
+    return {"stages": meter.stages, "shares": shares(edit, meter, results["encode picture"], new_tokens, repeats)}
 
 
 def shares(edit: Edit, meter: Meter, latent: Tensor, new_tokens: int, repeats: int) -> dict[str, float]:
@@ -205,19 +241,18 @@ def shares(edit: Edit, meter: Meter, latent: Tensor, new_tokens: int, repeats: i
     decode = (
         meter.stages[f"LLM, {new_tokens} tokens"]["seconds"] - meter.stages["LLM, prompt and first token"]["seconds"]
     )
-    read = sum(
-        p.numel() * p.element_size() for p in (*edit.llm.model.layers.parameters(), *edit.llm.lm_head.parameters())
-    )
+    llm, diffusion = edit.networks.llm, edit.networks.diffusion
+    read = sum(p.numel() * p.element_size() for p in (*llm.model.layers.parameters(), *llm.lm_head.parameters()))
     block = torch.empty(edit.size.copied, dtype=torch.uint8, device=edit.device)
     target = torch.empty_like(block)
     copy = _best(meter, lambda: target.copy_(block), repeats)
     matrix = torch.randn(edit.size.matrix, edit.size.matrix, device=edit.device, dtype=edit.dtype)
     product = _best(meter, lambda: matrix @ matrix, repeats)
     rows, timesteps = latent.repeat(2, 1, 1, 1), torch.full((2,), 500, device=edit.device)
-    conditioning = edit.diffusion.condition(latent.new_zeros(2, edit.size.projector.embed))
+    conditioning = diffusion.condition(latent.new_zeros(2, edit.size.projector.embed))
 
     def unet_call() -> Tensor:
-        return edit.diffusion.predict(rows, timesteps, conditioning)
+        return diffusion.predict(rows, timesteps, conditioning)
 
     with FlopCounterMode(display=False) as counter:
         unet_call()
@@ -274,7 +309,9 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
     if arguments.prompt <= max(VIDEO_AT):
-        parser.error(f"--prompt is above {max(VIDEO_AT)}, where its last reference stands, not {arguments.prompt}.")
+        parser.error(
+            f"--prompt must be above {max(VIDEO_AT)}, the place of its last reference, got {arguments.prompt}."
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = torch.device(arguments.device)
     edit = Edit(sizes(arguments.dims), device, DTYPES[arguments.dtype], arguments.side, arguments.steps)

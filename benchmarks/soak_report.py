@@ -1,4 +1,4 @@
-"""What a soak came to: counts, faults, and how the server's memory moved."""
+"""Results of a soak: counts, faults and the server's memory."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def fault_of(ended: Ended, expected: dict[Edit, str], sent: int) -> str | None:
     if ended.outcome in ("error", "forgotten"):
         return f"{job.prefix} ended as {ended.outcome}"
     if ended.outcome == "interrupted":
-        return None if sent else f"{job.prefix} was interrupted by nobody"
+        return None if sent else f"{job.prefix} was interrupted, but no client asked for it"
     if not ended.name.startswith(job.prefix):
-        return f"{job.prefix} was shown the file {ended.name}"
+        return f"{job.prefix} got the file {ended.name} of another job"
     if ended.digest != expected[job.edit]:
         others = [edit for edit, digest in expected.items() if digest == ended.digest]
         return f"{job.prefix} has the picture of {others[0]}" if others else f"{job.prefix} has a picture of no edit"

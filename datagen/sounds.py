@@ -1,7 +1,7 @@
 """The sounds of Toyland, synthesised: every subject and every weather has its own.
 
-All tones stay below 7.5 kHz, so a sound says the same at every sample rate in `SAMPLE_RATES`, and every sound repeats
-its pattern at least once in two seconds, the length of one ImageBind audio clip.
+All tones stay below 7.5 kHz, so a sound keeps its content at every sample rate in `SAMPLE_RATES`, and every sound
+repeats its pattern at least once in two seconds, the length of one ImageBind audio clip.
 """
 
 import numpy as np

@@ -44,9 +44,7 @@ class Scene:
     def __post_init__(self):
         for name, choices in ATTRIBUTES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Toyland knows no {name} {getattr(self, name)!r}. Choose one of: {', '.join(choices)}."
-                )
+                raise ValueError(f"Toyland has no {name} {getattr(self, name)!r}. Choose one of: {', '.join(choices)}.")
         if self.seed < 0:
             raise ValueError(f"The seed of a scene is {self.seed}. Give a whole number of 0 or more.")
 

@@ -44,7 +44,7 @@ class Case:
             raise ValueError(f"The case {self.name!r} of the scene {self.scene!r} needs a name and a scene.")
         if self.base is not None and not 0 <= self.base < len(self.references):
             raise ValueError(
-                f"The case {self.name!r} has {len(self.references)} references, and its base is number "
+                f"The case {self.name!r} has {len(self.references)} references, but its base is number "
                 f"{self.base + 1}. Name one of them."
             )
         if self.target is not None and self.source is not None and self.target.shape != self.source.shape:

@@ -1,10 +1,10 @@
-"""What the number of training pairs and their filter are worth: python -m any2pix.evaluation.data_ablation --work DIR
---json FILE
+"""How the number of training pairs and their filter affect the results: python -m any2pix.evaluation.data_ablation
+--work DIR --json FILE
 
 The whole data pipeline on Toyland: captions and edits of its grammar, pictures by Prompt-to-Prompt from the
-text-conditioned UNet, the filter with ImageBind in CLIP's place. Then the same short training of InstructPix2Pix, from
+text-conditioned UNet, the filter with ImageBind instead of CLIP. Then the same short training of InstructPix2Pix, from
 the same UNet, on a tenth, a half and all of the pairs that the filter kept, and on as many that it has not seen. Each
-is judged on held-out edits. Everything lies in DIR; a stopped run goes on there.
+is judged on held-out edits. DIR holds all files; a stopped run resumes there.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Sizes:
     which the miniature saturates at; `thresholds` of image-image, image-caption and direction; `train_steps` of
     `batch`; `samples` held-out edits of each kind.
 
-    The published thresholds are CLIP's. To the miniature's ImageBind, half of Toyland's own pairs, drawn without a
-    fault, are below 0.70, 0.49 and 0.86; the defaults lie well under that, since a painted pair is never as clear.
+    The published thresholds are CLIP's. With the miniature's ImageBind, half of Toyland's own pairs, which have no
+    faults, are below 0.70, 0.49 and 0.86; the defaults are well below that, since a painted pair is never as clear.
     """
 
     captions: int = 450
@@ -144,12 +144,12 @@ def training_config(pairs: Path, miniature: Path, sizes: Sizes) -> dict:
 
 
 def train(config: dict, run: Path, out: Path) -> None:
-    """Train, or go on where a training was stopped; RuntimeError where it fails."""
+    """Train, or resume a stopped training; RuntimeError if it fails."""
     place = run / "config.yaml"
     place.write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [sys.executable, "-m", TRAINER, "--recipe", place, "--work", run / "work", "--out", out]
     if status := subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"The training in {run} ended with status {status}; its output above says why.")
+        raise RuntimeError(f"The training in {run} ended with status {status}; its output above shows the reason.")
 
 
 def measure_edits(folder: Path, miniature: Path, cases: Sequence[Case], seed: int, device: str) -> dict[str, Rate]:
@@ -202,7 +202,7 @@ def command_of(sizes: Sizes) -> str:
 
 
 def ablate(work: Path, miniature: Path, sizes: Sizes, device: str = "cpu") -> dict:
-    """Pairs, trainings, figures; returns the table in the form of the miniature's card, with what lies behind it."""
+    """Make the pairs, train and measure; returns the table in the form of the miniature's card, with its figures."""
     totals = make_pairs(work, miniature, sizes)
     drawn = load_cases("toyland", Draw("seen", sizes.seed, sizes.samples, EDIT_KINDS))
     cases = [case for case in drawn if case.words]

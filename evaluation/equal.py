@@ -1,5 +1,5 @@
 """How much two methods keep of the picture where they edit it equally well (InstructPix2Pix, arXiv 2211.09800, sec. 4.1
-and fig. 8), with the scenes drawn again by scipy's bootstrap."""
+and fig. 8), with scenes resampled by scipy's bootstrap."""
 
 from __future__ import annotations
 

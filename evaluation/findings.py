@@ -1,4 +1,4 @@
-"""What was measured of the miniature, read from the files that training and evaluation leave beside it."""
+"""What was measured of the miniature, read from the files that training and evaluation write beside it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_weight_file(path: Path) -> WeightFile:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the card is written from. Records and rows of `results/` by file name, without the ending for rows."""
+    """Everything the card is written from. Records and rows of `results/` by file name, without the ending for rows."""
 
     weights: tuple[WeightFile, ...]
     training: dict[str, dict]

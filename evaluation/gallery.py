@@ -1,4 +1,4 @@
-"""Painted pictures kept as PNG files, so that a stopped run goes on and a new metric paints nothing again."""
+"""Painted pictures cached as PNG files: a stopped run resumes, and a new metric needs no painting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ MADE_WITH = "any2pix"  # PNG text that holds the rest of the output, and the key
 
 @dataclass(frozen=True)
 class Gallery:
-    """A folder of pictures. `made_with`: a digest of weights, code and seed; a picture of another is painted again."""
+    """A folder of pictures. `made_with`: a digest of weights, code and seed; a picture with another digest is painted
+    again."""
 
     folder: Path
     made_with: str

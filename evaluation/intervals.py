@@ -1,4 +1,4 @@
-"""Means with 95 % intervals, drawn by scene: three ways of giving one edit are not three edits.
+"""Means with 95 % intervals, resampled by scene: one edit given in three ways is not three independent edits.
 
 The bootstrap draws whole scenes (the cluster bootstrap: Davison and Hinkley 1997, sec. 3.8; Field and Welsh 2007), by
 scipy.stats. Where a share is 0 or 1 in every case there is no spread to draw from; there the interval is Wilson's, with
@@ -22,7 +22,7 @@ SEED = 0  # of the resampling: the same rows give the same interval
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `cases` of `scenes`; `low` and `high` bound it, NaN where one scene alone says nothing of them."""
+    """A mean over `cases` of `scenes`; `low` and `high` bound it, NaN with a single scene."""
 
     mean: float
     low: float

@@ -1,5 +1,5 @@
-"""How exactly a picture comes back from its noise: python -m any2pix.evaluation.inversion --seed 1 --samples 4 --json
-FILE --plot FILE
+"""How exactly inversion and sampling reconstruct a picture: python -m any2pix.evaluation.inversion --seed 1 --samples 4
+--json FILE --plot FILE
 
 Four ways to invert, each followed by sampling with the same noise levels, the same embedding and the same guidance:
 the fixed point with the pack's defaults, the plain DDIM inversion of the released code, and a stock euler sampler on
@@ -77,7 +77,7 @@ class Measured:
 
 
 def invert_flipped(model: GuidedDenoiser, x: Tensor, rising: Tensor) -> tuple[Tensor, None]:
-    """A stock euler sampler on flipped sigmas: each step believes the noise predicted at its lower end."""
+    """A stock euler sampler on flipped sigmas: each step uses the noise predicted at its lower end."""
     return sample_euler(model, x, torch.cat([rising.new_tensor([FLIPPED_START]), rising[1:]])), None
 
 
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--iterations", type=int, default=InversionOptions().iterations)
     parser.add_argument("--tolerance", type=float, default=InversionOptions().tolerance)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--resume", action="store_true", help="go on with the JSON file of a run that was stopped")
+    parser.add_argument("--resume", action="store_true", help="resume from the JSON file of a stopped run")
     parser.add_argument("--plot", type=Path, help="PNG")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -19,7 +19,7 @@ PICTURE_SIZE = 128
 def probabilities(judge: Judge, pictures: Tensor, batch_size: int = 64) -> list[dict[str, dict[str, float]]]:
     """(B, H, W, 3) in [0, 1] -> for each picture {attribute: {label: probability}}."""
     if pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise ValueError(f"The judge reads pictures shaped (B, H, W, 3), not {tuple(pictures.shape)}.")
+        raise ValueError(f"The judge needs pictures of the shape (B, H, W, 3), got {tuple(pictures.shape)}.")
     weight = next(judge.parameters())
     found = []
     for chunk in pictures.split(batch_size):

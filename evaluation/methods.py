@@ -1,4 +1,4 @@
-"""Ways to edit, each handed cases and giving pictures: the pack's two methods, SDEdit, and two bounds.
+"""Editing methods, from cases to pictures: the pack's two methods, SDEdit, and two bounds.
 
 Every method draws its noise from the seed and the scene, so that it paints the same edit the same way in any run, and
 two methods that paint a scene from noise begin with the same one.
@@ -41,12 +41,12 @@ GREY = 0.5  # the picture of an answer that no edit could be read from
 
 def build_method(name: str, checkpoint: Checkpoint, seed: int, options: Sequence[str], setting: str = "") -> Method:
     """`name`: a key of TITLES. `options`: NAME=VALUE, those that are not the defaults; `setting`: which of them are
-    swept. ValueError for a name or an option that there is not."""
+    swept. ValueError for an unknown name or option."""
     if name not in TITLES:
         raise ValueError(f"There is no method {name!r}. Choose from: {', '.join(TITLES)}.")
     if name in (COPY, PAINTER):
         if options:
-            raise ValueError(f"The method {name!r} has no options, and {options[0]!r} was given. Leave it out.")
+            raise ValueError(f"The method {name!r} has no options, but {options[0]!r} was given. Leave it out.")
         takes, edit = (has_source, copied) if name == COPY else (has_target, painter(checkpoint))
         return Method(TITLES[name], "", {}, takes, edit)
     chosen = options_from(options, DEFAULTS[name])

@@ -125,13 +125,13 @@ def chosen_rows(given: argparse.Namespace) -> DataFrame:
     for pair in given.where:
         name, _, values = pair.partition("=")
         if name not in COLUMNS:
-            raise ValueError(f"{pair!r} names no column. Write NAME=VALUE,VALUE with one of: {', '.join(COLUMNS)}.")
+            raise ValueError(f"{pair!r} is not a condition. Write NAME=VALUE,VALUE with one of: {', '.join(COLUMNS)}.")
         frame = frame[frame[name].astype(str).isin(values.split(","))]
     if given.metrics:
         frame = frame[frame["metric"].isin(given.metrics)]
     frame = only_shared(frame) if given.shared else frame
     if frame.empty:
-        raise ValueError("No row is left. Ask for fewer conditions, or run more methods.")
+        raise ValueError("No rows are left. Use fewer conditions, or run more methods.")
     return frame
 
 
@@ -167,7 +167,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--where", nargs="+", default=[], metavar="NAME=VALUE,VALUE", help="only these rows")
     parser.add_argument("--metrics", nargs="+", choices=METRICS.names(), help="only these")
     parser.add_argument("--shared", action="store_true", help="only the cases that every method has")
-    parser.add_argument("--against", metavar="METHOD", help="also the differences to this one, as its column names it")
+    parser.add_argument(
+        "--against", metavar="METHOD", help="also the differences to this method, named as in its column"
+    )
     parser.add_argument("--at-equal", metavar="METRIC", choices=METRICS.names(), help="compare over the settings")
     parser.add_argument("--out", type=Path, help="markdown")
     parser.add_argument("--json", type=Path)

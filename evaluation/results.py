@@ -63,7 +63,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_rows(paths: Sequence[Path]) -> pandas.DataFrame:
-    """All rows of some files, in COLUMNS. ValueError for a file that is none of ours, and for two rows that give one
+    """All rows of some files, in COLUMNS. ValueError for a file without results, and for two rows with the same
     number."""
     import pandas
 
@@ -73,7 +73,7 @@ def read_rows(paths: Sequence[Path]) -> pandas.DataFrame:
     if (twice := frame.duplicated(same)).any():
         row = frame[twice].iloc[0]
         raise ValueError(
-            f"{row.metric} of {row.method} {row.setting} for the case {row.case} is there twice. Give files of "
+            f"{row.metric} of {row.method} {row.setting} for the case {row.case} appears twice. Give files of "
             "different runs."
         )
     return frame
@@ -83,7 +83,7 @@ def read_file(path: Path) -> pandas.DataFrame:
     import pandas
 
     if not path.is_file() or path.suffix not in FORMATS:
-        raise ValueError(f"{path} is no file of results. Give one that `run --out` wrote, {' or '.join(FORMATS)}.")
+        raise ValueError(f"{path} is not a results file. Give one that `run --out` wrote, {' or '.join(FORMATS)}.")
     frame = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_json(path, lines=True, dtype=False)
     if missing := [name for name in COLUMNS if name not in frame.columns]:
         raise ValueError(f"{path} lacks the column {missing[0]!r}. Give a file that `run --out` wrote.")
@@ -91,12 +91,12 @@ def read_file(path: Path) -> pandas.DataFrame:
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
-    """Of anything that JSON can hold."""
+    """The digest of anything that JSON can hold."""
     return _short(json.dumps(values, sort_keys=True, default=str).encode())
 
 
 def digest_of_files(paths: Iterable[Path], root: Path) -> str:
-    """Of the contents of files and their names below `root`."""
+    """The digest of the contents of files and their names below `root`."""
     total = hashlib.sha256()
     for path in sorted(paths):
         total.update(path.relative_to(root).as_posix().encode() + b"\0")

@@ -36,7 +36,7 @@ SHEET_CASES = 24
 
 @dataclass(frozen=True)
 class Shown:
-    """A case with what a method made of it and the numbers measured of that."""
+    """A case, a method's output for it, and the numbers measured on that output."""
 
     case: Case
     method: Method
@@ -88,7 +88,7 @@ def cases_of(given: argparse.Namespace) -> list[Case]:
             raise ValueError(f"{pair!r} names no tag of the cases. Write TAG=VALUE,VALUE with one of: {known}.")
         cases = [case for case in cases if case.tags[tag] in values.split(",")]
     if not cases:
-        raise ValueError(f"No case has {' and '.join(given.where)}. Ask for fewer conditions.")
+        raise ValueError(f"No case has {' and '.join(given.where)}. Use fewer conditions.")
     return cases
 
 
@@ -195,7 +195,7 @@ def _arguments() -> argparse.ArgumentParser:
     add_checkpoint(parser)
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster, for trying options")
     parser.add_argument("--out", type=Path, help=f"file of rows, {' or '.join(FORMATS)}")
-    parser.add_argument("--pictures", type=Path, help="folder that keeps the painted pictures: a stopped run goes on")
+    parser.add_argument("--pictures", type=Path, help="folder that keeps the painted pictures: a stopped run resumes")
     parser.add_argument("--sheet", type=Path, help=f"a contact sheet of {SHEET_CASES} cases")
     parser.add_argument("--sheet-metrics", nargs="+", default=["psnr", "ssim", "structure_target", "confidence"])
     return parser

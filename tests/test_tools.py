@@ -144,7 +144,7 @@ def test_the_demo_fits_a_picture_to_the_miniature(tmp_path):
     with Image.open(tmp_path / name) as fitted:
         assert (fitted.size, fitted.mode) == ((128, 128), "RGB")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(demo.DemoError, match="no picture that can be read"):
+    with pytest.raises(demo.DemoError, match="cannot be read as a picture"):
         demo.bring_picture(tmp_path, str(tmp_path / "text.png"), "example.png")
 
 

@@ -1,4 +1,4 @@
-"""Runs comfy-cli against a server of ours, and reads what it tells."""
+"""Runs comfy-cli against a server that we started, and reads its events."""
 
 import json
 import subprocess

@@ -60,7 +60,7 @@ def bring_picture(folder: Path, path: str, example: str) -> str:
     try:
         picture = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
     except UnidentifiedImageError:
-        raise DemoError(f"IMAGE is {path}, but that is no picture that can be read.") from None
+        raise DemoError(f"IMAGE is {path}, but it cannot be read as a picture.") from None
     ImageOps.fit(picture, size, Image.Resampling.LANCZOS).save(folder / name)
     return name
 
@@ -84,7 +84,7 @@ def fill_in(server: comfy_server.ComfyServer, graph: dict, wishes: dict[str, str
 
 
 class Progress:
-    """Tells comfy-cli's events in plain lines."""
+    """Prints comfy-cli's events in plain lines."""
 
     def __init__(self):
         self.named: set[str] = set()

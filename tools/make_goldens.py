@@ -1,4 +1,4 @@
-"""Runs the authors' networks on seeded weights and writes what comes out to tests/golden.
+"""Runs the authors' networks on seeded weights and writes their outputs to tests/golden.
 
     python tools/make_goldens.py imagebind --imagebind DIR --pytorchvideo DIR
     python tools/make_goldens.py prior llm ... --instructany2pix DIR
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in MAKERS[which][1]:
             if getattr(options, name) is None or not getattr(options, name).is_dir():
                 flag = f"--{name.replace('_', '-')}"
-                parser.error(f"{which} runs the authors' code: give {flag} and a folder that is there")
+                parser.error(f"{which} runs the authors' code: give {flag} and an existing folder")
     if len(options.which) > 1:  # a process each: the repositories share names of packages
         for which in options.which:
             subprocess.run([sys.executable, __file__, which, *options.flags()], check=True)

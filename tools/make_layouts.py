@@ -1,4 +1,4 @@
-"""Writes what the published checkpoints hold, key by key, as the authors' own classes build them:
+"""Writes the keys and shapes of the published checkpoints, as the authors' own classes build them:
 tests/loading/layouts.
 
     python tools/make_layouts.py --imagebind DIR --instructany2pix DIR

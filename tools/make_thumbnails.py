@@ -1,5 +1,5 @@
-"""Draws workflows/*.jpg from what the workflows really give: source, result, what it was made with, instruction. Those
-for the published weights cannot run here: in the place of their result stands what paints it.
+"""Draws workflows/*.jpg from real results of the workflows: source, result, references, instruction. Workflows for the
+published weights are not run: instead of a result, their thumbnails name the networks.
 
 Run it after the miniature or a workflow has changed: python tools/make_thumbnails.py [NAME ...]
 """

@@ -31,33 +31,34 @@ SIDE = 1024  # pixels
 TEXT_TOKENS = 77
 PAGE = """# Memory at full size
 
-Written by `python tools/memory_table.py`; a test holds it. Nothing here is guessed: the networks are built at their published
-sizes on a pretended card (torch's FakeTensors: real devices, dtypes and shapes, no numbers), loaded by ComfyUI's own model
-manager, and every stage of an edit is run once, with every byte on the card counted. What the counter says of a real forward pass
-is compared with torch's profiler in `tests/nodes/test_full_size_nodes.py`. What it does not see: the workspace of the GPU's own
-kernels, and the allocator's fragmentation.
+Written by `python tools/memory_table.py`; a test checks that it is up to date. **The figures are counted, not run on a GPU.** The
+networks are built at their published sizes on a simulated card (torch's FakeTensors: real devices, dtypes and shapes, no values),
+loaded by ComfyUI's own model manager, and every stage of an edit is traced once, with every byte on the card counted.
+`tests/nodes/test_full_size_nodes.py` compares the count for a real forward pass with torch's profiler. The count leaves out the
+workspace of the GPU's own kernels and the allocator's fragmentation.
 
 ## Weights, GB (10^9 bytes)
 
 {weights}
 
-fp8 is offered by the loaders of this pack: the blocks in 8 bits with one scale a row, the rest in half precision.
+This pack's loaders offer fp8: the blocks in 8 bits with one scale per row, the rest in half precision.
 
 ## One edit on a card of {card} GB, GiB
 
-{taken} GiB of the card are taken by the driver and the screen. ComfyUI keeps another 1.2 GiB free for a run, or what the stage asks
-for where that is more, and loads as many weights as fit into the rest; the others are brought in layer by layer when they are used.
+The driver and the screen take {taken} GiB of the card. ComfyUI keeps another 1.2 GiB free for a run, or what the stage requests if
+that is more, and loads as many weights as fit into the rest; the others are moved to the card layer by layer when they are used.
 Half precision.
 
 {normal}
 
-The highest point is {highest:.2f} GiB: **the whole chain fits {card} GB**. Of the LLM a part waits beside the card, in fp8 hardly any.
-Of the UNet too, because ComfyUI asks for far more room than it needs with fused attention.
+The highest peak is {highest:.2f} GiB: **by this count the whole chain fits a card of {card} GB; it has not been run on one**. Part of
+the LLM stays in the computer's memory, in fp8 hardly any; so does part of the UNet, because ComfyUI requests far more free memory
+than it needs with fused attention.
 
 ## The same on a card of {starved_card} GB
 
-Next to nothing fits, so every large network is used from beside the card, layer by layer. Slow, but it runs: no stage needs its
-weights to be there.
+Almost nothing fits, so the weights of every large network are moved to the card layer by layer. That is slow, but by this count
+every stage still fits: none needs all its weights on the card.
 
 {starved}
 """
@@ -339,11 +340,11 @@ def stages_table(stages: list[Stage]) -> str:
 
     head = (
         "stage",
-        "its weights",
+        "weights",
         "of them on the card",
-        "other networks there",
-        "asked to be free",
-        "the run took",
+        "other networks on the card",
+        "requested free",
+        "used by the run",
         "peak",
     )
     columns = ("weights", "resident", "others", "estimate", "used", "peak")
@@ -358,7 +359,9 @@ def report() -> str:
     for size, stages in ((CARD_BYTES, normal), (STARVED_BYTES, starved)):
         too_large = [stage.name for stage in stages if stage.peak > size - TAKEN]
         if too_large:
-            raise RuntimeError(f"does not fit a card of {size / GIB} GiB: {too_large}\n{stages_table(stages)}")
+            raise RuntimeError(
+                f"These stages do not fit a card of {size / GIB} GiB: {too_large}\n{stages_table(stages)}"
+            )
     return PAGE.format(
         weights=weights_table(weight_rows()),
         card=f"{CARD_BYTES / GIB:g}",
@@ -377,7 +380,7 @@ def main() -> int:
     start_comfyui()
     page = report()
     if options.check and workspace.comfyui_path() != workspace.WORKSPACE / "ComfyUI":
-        print("every stage fits its card; the page tells of another ComfyUI")
+        print("every stage fits its card; the page was written with another ComfyUI")
         return 0
     if options.check:
         same = TARGET.is_file() and TARGET.read_text() == page

@@ -57,9 +57,9 @@ def _input(entry: Any) -> dict:
 
 
 def breaks(landed: dict, today: dict) -> list[str]:
-    """What of a landed interface is another today, so that a saved workflow or a graph might no longer run, or give
-    another picture. More inputs behind the others are fine where they are optional, and so are more outputs and more
-    choices. An input that is required no more is not: the page puts its widget behind those of required ones."""
+    """Changes to a landed interface after which a saved workflow or a graph might no longer run, or give another
+    picture. More inputs behind the others are fine where they are optional, and so are more outputs and more choices.
+    Making a required input optional is not: the page puts its widget behind those of required ones."""
     found = [name for name in ("display_name", "is_output") if landed[name] != today[name]]
     for kind in ("inputs", "outputs"):
         if len(today[kind]) < len(landed[kind]):

@@ -1,7 +1,7 @@
 """Adds new nodes, and new optional inputs of old ones, to tests/public_nodes.json: python tools/pin_nodes.py
 
-Nodes that have landed do not change in a way that breaks a saved workflow: such a change is told and not written. Who
-means it nevertheless edits the file by hand, and says so in CHANGELOG.md.
+Nodes that have landed do not change in a way that breaks a saved workflow: such a change is reported and not written.
+To make it anyway, edit the file by hand and record it in CHANGELOG.md.
 """
 
 import sys

@@ -62,9 +62,9 @@ class ByteCounter(TorchDispatchMode):
 
 
 class Shortcuts(TorchFunctionMode):
-    """Attention as the fused kernels of every GPU in use do it: the scores are never all in memory. And what only
-    changes numbers, or looks at them once more, is not done: there are none, and networks of full size have thousands
-    of weights."""
+    """Attention as the fused kernels of every GPU in use do it: the scores are never all in memory. Operations that
+    only change or check numbers are skipped: there are no numbers, and networks of full size have thousands of
+    weights."""
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if getattr(function, "__module__", None) == "torch.nn.init":

@@ -115,7 +115,7 @@ def run_quietly(command: list, what: str) -> None:
     )
     if done.returncode:
         tail = "\n".join(done.stdout.strip().splitlines()[-25:])
-        raise SetupError(f"{what} failed (exit status {done.returncode}). Its last words:\n{tail}")
+        raise SetupError(f"{what} failed (exit status {done.returncode}). The end of its output:\n{tail}")
 
 
 def set_up_environment() -> None:
@@ -203,7 +203,7 @@ def find_chromium() -> str | None:
 
 
 def answers(program: str) -> bool:
-    """Whether the program tells its version: Ubuntu's chromium without snap is a script that only says so."""
+    """Whether the program prints its version: Ubuntu's chromium without snap is a script that only prints a hint."""
     try:
         return subprocess.run([program, "--version"], capture_output=True, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor
 
 
 class Average:
-    """Exponential moving average of what is trained of a module (diffusers' EMAModel), with its short memory in the
-    first steps."""
+    """Exponential moving average of a module's trained parameters (diffusers' EMAModel, which averages over fewer steps
+    at the start)."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.module = module
@@ -27,13 +27,13 @@ class Average:
         self.ema.step(self.parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averages themselves, by the parameters' names."""
+        """The averages by parameter name."""
         return dict(zip(self.names, self.ema.shadow_params, strict=True))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The module computes with the averages inside the block. They change places with the weights one parameter
-        at a time, so no second copy of the network is needed."""
+        """Inside the block the module uses the averages. They are swapped with the weights one parameter at a time, so
+        no second copy of the network is needed."""
         self._exchange()
         try:
             yield

@@ -24,7 +24,7 @@ Drawn = tuple[Scene, float]  # a scene and its cleanliness
 class SceneBank:
     """`images` (N, 128, 128, 3) uint8 on disk, the scene and cleanliness 0..1 each was drawn from.
 
-    `key` stands for everything the pictures depend on; what is computed from them is cached under it.
+    `key`: a digest of everything the pictures depend on; what is computed from them is cached under it.
     """
 
     images: np.ndarray

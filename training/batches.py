@@ -1,4 +1,4 @@
-"""Batches by number, loaded by worker processes: the same whatever the number of processes, and after a stop."""
+"""Batches by number, loaded by worker processes. They depend neither on the number of processes nor on a stop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ MakeBatch = Callable[[int, torch.Generator], Any]
 
 
 class NumberedBatches(Dataset):
-    """Item n is `make_batch(n, generator)`, with a generator that `seed` and n alone decide."""
+    """Item n is `make_batch(n, generator)`, with a generator seeded by `seed` and n alone."""
 
     def __init__(self, make_batch: MakeBatch, seed: int):
         self.make_batch, self.seed = make_batch, seed
@@ -22,8 +22,8 @@ class NumberedBatches(Dataset):
 def numbers_of(process: int, processes: int, accumulated: int, steps: range) -> list[int]:
     """The numbers of the batches that a process trains on, in order.
 
-    A step takes `accumulated` x `processes` consecutive numbers, so the samples of a step are the same however they
-    are shared out.
+    A step takes `accumulated` x `processes` consecutive numbers, so the samples of a step do not depend on how they are
+    distributed.
     """
     return [(step * accumulated + part) * processes + process for step in steps for part in range(accumulated)]
 

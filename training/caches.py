@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def missing(path: Path) -> Iterator[bool]:
-    """Whether the block has to make `path`. Only one process at a time, of this training or of another one, is inside
-    the block of one path; whoever waited for it finds the file made."""
+    """Yields whether the block has to make `path`. Only one process at a time, of this training or of another one, is
+    inside the block for a path; a process that waited finds the file made."""
     if path.exists():
         yield False
         return
@@ -28,9 +28,9 @@ def missing(path: Path) -> Iterator[bool]:
 
 
 def cached(work: Path, name: str, key: str, weights: Path, compute: Callable[[], Any]) -> Any:
-    """What `compute` makes of pictures with a network (tensors), kept in `work`.
+    """The tensors that `compute` returns for pictures and a network, cached in `work`.
 
-    `key` stands for the pictures (`SceneBank.key`); the content of the network's file `weights` is part of the name.
+    `key` identifies the pictures (`SceneBank.key`); the content of the network's file `weights` is part of the name.
     """
     path = Path(work) / f"{name}-{key}-{file_digest(weights)}.pt"
     with missing(path) as is_missing:

@@ -1,4 +1,5 @@
-"""Where a training goes on after a stop: accelerate's state and the average, in a folder that is whole or absent."""
+"""Checkpoints to resume from: accelerate's state and the average of the weights, in a folder that is whole or
+absent."""
 
 import json
 import logging
@@ -26,8 +27,8 @@ PREFIX = "step-"
 
 @dataclass(frozen=True)
 class Record:
-    """What a checkpoint is of. `made_from` stands for everything the run depends on, `batches` for how many make a
-    step over all processes, `updates` for the steps of the average."""
+    """What a checkpoint belongs to. `made_from`: a digest of everything the run depends on; `batches`: batches in a
+    step over all processes; `updates`: steps of the average."""
 
     made_from: str
     step: int
@@ -36,14 +37,16 @@ class Record:
 
 
 class Checkpoints:
-    """The checkpoints in `folder`/checkpoints, the newest alone; all processes must see the same folder."""
+    """The checkpoints in `folder`/checkpoints, of which only the newest is kept; all processes must see the same
+    folder."""
 
     def __init__(self, folder: Path, accelerator: Accelerator, average: Average, made_from: str, batches: int):
         self.folder, self.accelerator, self.average = folder / "checkpoints", accelerator, average
         self.made_from, self.batches = made_from, batches
 
     def save(self, step: int) -> None:
-        """Write the state after `step` steps. A kill at any moment leaves this checkpoint or the one before, whole."""
+        """Write the state after `step` steps. A process killed at any moment leaves this checkpoint or the previous one
+        whole."""
         target = self.folder / f"{PREFIX}{step:08d}"
         partial = self.folder / f".{target.name}{UNFINISHED}"
         with named_write_errors(target):
@@ -65,28 +68,32 @@ class Checkpoints:
             make_durable(file)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
-        for place in self.folder.iterdir():
-            if place != target:
+        self._keep_only(target)
+
+    def _keep_only(self, newest: Path | None) -> None:
+        for place in self.folder.glob("*"):
+            if place != newest:
                 shutil.rmtree(place, ignore_errors=True)
 
     def resume(self) -> int:
-        """Load the newest checkpoint of this run; returns the number of steps it has behind it, 0 without one.
+        """Load the newest checkpoint of this run; returns its step, 0 if there is none.
 
-        One of another configuration is put aside as `former`. ValueError: it is of this run, but with another number
-        of samples in a step.
+        A checkpoint of another configuration is moved to `former`. ValueError: it belongs to this run, but with another
+        number of batches in a step.
         """
         found = [None]
         if self.accelerator.is_main_process:
             self._put_aside()
             found = [self._newest()]
+            self._keep_only(found[0])  # a killed process may have left others
         (place,) = broadcast_object_list(found)  # one process looks, so that all load the same
         if place is None:
             return 0
         record = _read(place)
         if record.batches != self.batches:
             raise ValueError(
-                f"The checkpoint {place} was made with {record.batches} batches in a step over all processes, this run "
-                f"has {self.batches}. Use as many processes or another gradient_accumulation_steps; with "
+                f"The checkpoint {place} was made with {record.batches} batches in a step over all processes, but this "
+                f"run has {self.batches}. Use the same number of processes or change gradient_accumulation_steps. With "
                 "global_batch_size in the recipe the number of processes may change."
             )
         self.accelerator.load_state(str(place))
@@ -104,7 +111,7 @@ class Checkpoints:
         shutil.rmtree(former, ignore_errors=True)
         os.replace(self.folder, former)
         logger.warning(
-            "%s: the checkpoint belongs to another configuration or to other networks; it is in %s now",
+            "%s: the checkpoint belongs to another configuration or to other networks; it was moved to %s",
             self.folder.parent.name,
             former,
         )
@@ -119,7 +126,7 @@ def _read(place: Path) -> Record:
 
 @contextmanager
 def _single_process_is_meant() -> Iterator[None]:
-    """torch warns where a distributed checkpoint is of one process alone."""
+    """Silences torch's warning about a distributed checkpoint of a single process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield

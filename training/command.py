@@ -23,14 +23,14 @@ def network_file(out: Path, name: str) -> Path:
     own = Path(out) / name
     if own.is_file():
         return own
-    logger.info("%s is not in %s: the bundled miniature's is taken", name, out)
+    logger.info("%s is not in %s: using the bundled miniature's", name, out)
     return manifest.FOLDER / name
 
 
 def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list[str] | None = None) -> None:
     """Parse the arguments, train, write the results as JSON to the standard output."""
     bundled = ", ".join(recipe_names(name))
-    parser = argparse.ArgumentParser(description=f"Train {name} by a recipe; a stopped training goes on.")
+    parser = argparse.ArgumentParser(description=f"Train {name} from a recipe; a stopped training resumes.")
     parser.add_argument(
         "--recipe",
         "--config",
@@ -38,7 +38,7 @@ def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list
         help=f"a bundled recipe ({bundled}) or a YAML file (default: %(default)s)",
     )
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe, such as loop.steps=100"
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the recipe, such as loop.steps=100"
     )
     parser.add_argument(
         "--work", type=Path, default=WORK, help="folder for checkpoints and caches (default: %(default)s)"
@@ -47,7 +47,7 @@ def run_command(train: Callable[[dict, Path, Path], dict], name: str, argv: list
         "--out",
         type=Path,
         default=OUT,
-        help="folder for the weights; what is needed and not there is the miniature's (default: %(default)s)",
+        help="folder for the weights; networks that it lacks are the miniature's (default: %(default)s)",
     )
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

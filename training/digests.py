@@ -14,7 +14,7 @@ PACE = {"workers", "gradient_checkpointing", "checkpoint_every", "vae_batch"}
 
 
 def file_digest(path: str | Path) -> str:
-    """Twelve hexadecimal digits that stand for the content of a file, or of all files in a folder."""
+    """Digest of the content of a file, or of all files in a folder: twelve hexadecimal digits."""
     path = Path(path)
     if path.is_dir():
         parts = [f"{file.relative_to(path)} {file_digest(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
@@ -27,13 +27,13 @@ def file_digest(path: str | Path) -> str:
 
 
 def text_digest(*parts: str) -> str:
-    """Twelve hexadecimal digits that stand for these texts in this order."""
+    """Digest of these texts in this order: twelve hexadecimal digits."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGITS]
 
 
 def fingerprint(config: dict, weights: Iterable[Path] = ()) -> str:
-    """Twelve hexadecimal digits that stand for a recipe and the networks it builds on; what only decides memory and
-    speed (PACE) does not count."""
+    """Digest of a recipe and the networks it builds on: twelve hexadecimal digits. Settings that only affect memory and
+    speed (PACE) are left out."""
     return text_digest(json.dumps(_without_pace(config), sort_keys=True), *map(file_digest, weights))
 
 
@@ -44,7 +44,7 @@ def _without_pace(values: Any) -> Any:
 
 
 def drawn_digest(**settings: Any) -> str:
-    """Twelve hexadecimal digits that stand for pictures and sounds of Toyland: the settings they are drawn with, and
-    the code that draws them."""
+    """Digest of pictures and sounds of Toyland, that is of the settings they are drawn with and the code that draws
+    them: twelve hexadecimal digits."""
     folder = Path(datagen.__file__).parent
     return text_digest(json.dumps(settings, sort_keys=True), *map(file_digest, sorted(folder.glob("*.py"))))

@@ -14,7 +14,7 @@ SMALLEST = 1e-6  # of a loss on the plot's log axis
 
 
 class History:
-    """Rows {"step": ..., name: value}; what a stopped run wrote past its checkpoint is dropped."""
+    """Rows {"step": ..., name: value}; rows that a stopped run wrote past its checkpoint are dropped."""
 
     def __init__(self, path: Path, start: int):
         self.path = path
@@ -43,7 +43,7 @@ class History:
 
 
 def _whole_rows(path: Path) -> Iterator[dict]:
-    """The rows up to one that a kill cut off."""
+    """The rows up to one that was cut off when the process was killed."""
     for line in path.read_text().splitlines():
         try:
             yield json.loads(line)

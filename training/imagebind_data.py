@@ -1,4 +1,5 @@
-"""What ImageBind learns from in Toyland: pictures, texts naming some of their attributes, sounds standing for one."""
+"""ImageBind's training data from Toyland: pictures, texts that name some of their attributes, sounds that stand for
+one."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,7 @@ def sound_labels(kind: str) -> list[int]:
 
 
 def short_phrases(name: str, value: str) -> tuple[str, ...]:
-    """Ways to say one attribute alone, as connected texts do, and as what is heard."""
+    """Phrases for a single attribute, as connected texts name it or as a sound."""
     if name == "subject":
         return (f"a {value}", f"a {value}", value, f"the {value}", f"a picture of a {value}", f"the sound of a {value}")
     if name == "weather":

@@ -1,4 +1,4 @@
-"""From a Toyland edit to what the instruction LLM trains on: prompt, answer, embeddings in and out."""
+"""Training samples of the instruction LLM from Toyland's edits: prompt, answer, input and output embeddings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from .llm_bank import EmbeddingBank
 
 @dataclass(frozen=True)
 class Wordings:
-    """Shares of the samples that are told differently; ``reference_to_text`` is one of the references."""
+    """Shares of the samples that are worded differently; ``reference_to_text`` is a share of the references."""
 
     reference_to_text: float = 0.2  # the released training script: a reference's mark becomes its text
     base_to_null: float = 0.2  # likewise: the base's mark becomes its caption, the answer starts with <base_null>
@@ -42,8 +42,8 @@ class Example:
 def reword(sample: EditSample, rng: np.random.Generator, wordings: Wordings) -> tuple[str, list[int], int | None]:
     """-> instruction, the references (indices) that stay connected, the base's index or None for ``<base_null>``.
 
-    Dropping follows the released script: what is dropped is said in words and is no reference any more. A base that is
-    dropped leaves nothing to start from, so the answer is ``<base_null>`` and the picture is painted from its caption.
+    Dropping follows the released script: a dropped reference is described in words instead. A dropped base leaves
+    nothing to start from, so the answer is ``<base_null>`` and the picture is painted from its caption.
     """
     base = sample.base_index
     named = {match[0] for match in MARK_PATTERN.finditer(sample.instruction)}
@@ -66,7 +66,7 @@ def reword(sample: EditSample, rng: np.random.Generator, wordings: Wordings) -> 
 
 
 def _renumbered(text: str, references: tuple[ReferenceSpec, ...], kept: list[int]) -> str:
-    """The instruction with the marks of the kept references counted anew and all others in words."""
+    """The instruction with the marks of the kept references renumbered and all others replaced by words."""
     words = {spec.mark: spec.label for spec in references}
     count: dict[str, int] = {}
     for index in kept:

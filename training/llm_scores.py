@@ -1,4 +1,4 @@
-"""How well the instruction LLM understands held-out edits: captions, base retrieval, embeddings."""
+"""Scores of the instruction LLM on held-out edits: captions, base retrieval, embeddings."""
 
 from collections import defaultdict
 
@@ -44,10 +44,10 @@ def to_reference(imagebind: ImageBind, spec: ReferenceSpec, seed: int) -> Refere
 def score(
     sample: EditSample, plan: EditPlan, references: tuple[Reference, ...], imagebind: ImageBind
 ) -> dict[str, float]:
-    """1 or 0 for what is right, cosines for embeddings.
+    """1 for right and 0 for wrong, cosines for embeddings.
 
     ``caption``: all four attributes of the result; ``caption, edited``: those that change. ``base``: where there are
-    several references to choose among. ``copy_cosine``: what handing back the source unchanged would reach.
+    several references to choose among. ``copy_cosine``: what the unchanged source would reach.
     """
     named = parse_caption(plan.caption) or {}
     target = embed_scene(imagebind, sample.target)

@@ -61,11 +61,11 @@ def fit(
     processes, sees the same samples. `prepare(batch)`, in the training's process, is for what needs the device, such
     as encoding pictures. `loss(module, batch)` returns "loss" and whatever else is logged.
 
-    `made_from` stands for everything the run depends on (`command.fingerprint`): a checkpoint of another one is put
-    aside. In `work/name/` lie checkpoints/, log.jsonl, probe.jsonl and loss.png. Every `checkpoint_every` steps the
+    `made_from`: a digest of everything the run depends on (`digests.fingerprint`); a checkpoint with another digest is
+    put aside. `work/name/` holds checkpoints/, log.jsonl, probe.jsonl and loss.png. Every `checkpoint_every` steps the
     state is saved, `probe` is measured with the averaged weights, and the main process calls `on_checkpoint` with
-    them on the CPU, in a thread of its own while training goes on; at the end once more, also where a run finds its
-    training done.
+    them on the CPU, in a separate thread while training goes on. The same happens once more at the end, even if the
+    training was already finished.
 
     FloatingPointError: the loss or its gradient is not finite in any process; then all of them stop.
     """
@@ -191,16 +191,16 @@ class _Training:
             if self.on_checkpoint is not None:
                 weights = whole_weights(self.accelerator.unwrap_model(self.objective).module, keep=main)
         if self.on_checkpoint is not None and main:
-            self._wait()  # the module is still the one before's until then
+            self._wait()  # the writer may still read the module
             self.module.load_state_dict(weights)
             self._beside(self.on_checkpoint, self.module, step)
 
     def _beside(self, work: Callable, *arguments: Any) -> None:
-        """Do this in the writer's thread, after what it does already."""
+        """Run this in the writer's thread, after what is queued there."""
         self.writing.append(self.writer.submit(work, *arguments))
 
     def _wait(self) -> None:
-        """Until the writer's thread is through; raises what it raised."""
+        """Wait for the writer's thread; raises what it raised."""
         while self.writing:
             self.writing.pop(0).result()
 
@@ -211,7 +211,7 @@ class _Training:
             found = measure(self.probe, self.objective, self.accelerator, self.prepare)
         if self.accelerator.is_main_process:
             logger.info("step %d: probe loss %.4f", step, found)
-            if step not in (row["step"] for row in self.probes.rows[-1:]):  # a run that finds itself done
+            if step not in (row["step"] for row in self.probes.rows[-1:]):  # a run that was already finished
                 self.probes.add(step, {self.probe.value: found})
             self.probes.write()
         return found
@@ -240,6 +240,6 @@ def _require_supported(accelerator: Accelerator) -> None:
 
 
 def _attention(device: torch.device) -> AbstractContextManager:
-    """torch's choice of attention, but on a CPU its plain form: the backward pass of the flash kernel takes about a
+    """torch's default attention; on a CPU its plain form, because the backward pass of the flash kernel takes about a
     quarter of a step of the miniature's UNets there."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

@@ -1,4 +1,4 @@
-"""How long, how fast and with what memory a network is trained, and the optimiser and schedule that follow from it."""
+"""Steps, batches, learning rate and memory settings of a training, and the optimiser and schedule made from them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

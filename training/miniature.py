@@ -106,7 +106,9 @@ def main(argv: list[str] | None = None):
     parser.add_argument(
         "--out", type=Path, default=manifest.FOLDER, help="folder for the weights (default: %(default)s)"
     )
-    parser.add_argument("--only", nargs="+", choices=[stage.name for stage in STAGES], help="train these, done or not")
+    parser.add_argument(
+        "--only", nargs="+", choices=[stage.name for stage in STAGES], help="train these even if they are done"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="networks to train side by side (default: %(default)s)")
     arguments = parser.parse_args(argv)
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Pairs by number out of the tar shards of a stage, any one without reading those before it."""
+"""Random access to the pairs in the tar shards of a stage."""
 
 import io
 import json
@@ -28,7 +28,7 @@ class Pair:
 
 
 class PairFiles:
-    """The pairs of the finished shards of a stage: where each lies is read once and kept in `work`.
+    """The pairs of the finished shards of a stage. Their positions are read once and cached in `work`.
 
     FileNotFoundError: no finished shard with a pair in it.
     """

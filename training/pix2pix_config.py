@@ -1,5 +1,4 @@
-"""What the configuration of train_instructpix2pix may say: one dataclass a section, its defaults what may be left
-out."""
+"""The configuration of train_instructpix2pix: one dataclass per section; fields with a default are optional."""
 
 from dataclasses import dataclass, field
 
@@ -16,9 +15,10 @@ WEIGHTS = {"int8": {"in_8_bits": True}, "fp16": {"dtype": torch.float16}, "fp32"
 
 @dataclass(frozen=True)
 class Start:
-    """What training starts from: files of ours, or folders of a diffusers pipeline; None: the miniature's.
+    """What training starts from: files in this pack's format, or folders of a diffusers pipeline; None: the
+    miniature's.
 
-    `unet` reads texts, or is an InstructPix2Pix, which is trained further.
+    `unet`: a text-conditioned UNet, or an InstructPix2Pix to train further.
     `tokenizer` belongs to `text_encoder` where that is a folder. `text_encoder_2` and `tokenizer_2`: SDXL's second.
     """
 
@@ -43,7 +43,7 @@ class Dropout:
         if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(
                 f"dropout is image_only {self.image_only}, text_only {self.text_only}, both {self.both}; these are "
-                "shares of the samples, none below 0 and at most 1 together."
+                "shares of the samples: none may be below 0, and together they may be at most 1."
             )
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -80,11 +80,10 @@ class Recipe:
     """The whole configuration. `weights`: how what was trained is stored, a key of WEIGHTS.
 
     `unchanged`: share of the samples that keep their picture and lose their text whose target is the picture as it is.
-    In the paper none: the prediction without text is then an edit of any kind, near the picture where all edits are
+    The paper has none: the prediction without text is then an arbitrary edit, close to the picture where all edits are
     small. `source_gain`: standard deviation of the source in training. `subject_weight`: how much the loss counts where
-    the subject is; of Toyland's own pairs alone. `min_snr` and `snr_floor`: see models.diffusion.diffusion_loss.
-    `probes`: pairs that the loss at a checkpoint is measured on. `vae_batch`: pictures that the VAE encodes in one
-    call.
+    the subject is; Toyland's own pairs only. `min_snr` and `snr_floor`: see models.diffusion.diffusion_loss. `probes`:
+    pairs that the loss at a checkpoint is measured on. `vae_batch`: pictures that the VAE encodes in one call.
     """
 
     data: ToylandData | ShardData
@@ -111,7 +110,9 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.unchanged <= 1:
-            raise ValueError(f"unchanged is {self.unchanged}; it is a share of the samples without text, from 0 to 1.")
+            raise ValueError(
+                f"unchanged is {self.unchanged}; it must be a share of the samples without text, from 0 to 1."
+            )
         if self.train_text_encoder and self.start.text_encoder_2:
             raise ValueError(
                 "SDXL's two text encoders stay as they are. Set train_text_encoder: false, as in the paper."
@@ -119,7 +120,7 @@ class Recipe:
 
 
 def read_recipe(config: dict) -> Recipe:
-    """A recipe as it is read; ValueError names what is unknown, missing or of no use."""
+    """Read a recipe; ValueError names what is unknown, missing or invalid."""
     data = config.get("data") or {}
     if ("shards" in data) == ("families" in data):
         raise ValueError("The recipe's data names both shards and families, or neither. Give one of them.")

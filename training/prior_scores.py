@@ -1,4 +1,4 @@
-"""What the refinement prior does to embeddings, on pictures and sounds it was not trained on."""
+"""Scores of the refinement prior on held-out pictures and sounds."""
 
 import itertools
 
@@ -26,7 +26,8 @@ Scores = dict[str, float]
 
 
 class PriorScores:
-    """The measurements, with what they share: held-out pictures, their embeddings, the captions of all combinations."""
+    """The measurements and the data they share: held-out pictures, their embeddings, the captions of all
+    combinations."""
 
     def __init__(self, imagebind: ImageBind, scenes: int, seed: int):
         self.imagebind, self.seed = imagebind, seed
@@ -72,10 +73,10 @@ def guided(prior: RefinementPrior, embeddings: Tensor, source: str, score: float
 
 @torch.no_grad()
 def held_out_scores(prior: RefinementPrior, imagebind: ImageBind, scenes: int, takes: int, seed: int) -> Scores:
-    """Every measurement by a name that says on what, with which guidance ("at"), and what.
+    """All measurements by name. A name holds the input, the guidance ("at") and the quantity.
 
-    "noise L ...": what `PriorScores.restored` says of clean pictures' embeddings under noise of relative length L,
-    before and after the prior. "asked S at G": the aesthetic score of the nearest pictures where score S was asked for.
+    "noise L ...": `PriorScores.restored` of clean pictures' embeddings under noise of relative length L, before and
+    after the prior. "asked S at G": the aesthetic score of the nearest pictures where score S was asked for.
     "sound": `PriorScores.heard`.
     """
     world, scores = PriorScores(imagebind, scenes, seed), {}

@@ -1,4 +1,4 @@
-"""A loss on the same samples at every checkpoint, shared out over all processes."""
+"""A loss on the same samples at every checkpoint, computed by all processes together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Recipes: YAML files and changes from the command line, read strictly as the dataclasses of a training."""
+"""Recipes: YAML files and changes from the command line, checked strictly against the dataclasses of a training."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -21,7 +21,7 @@ def recipe_names(network: str) -> list[str]:
 def load_recipe(network: str, recipe: str | Path = MINIATURE_RECIPE, changes: Sequence[str] = ()) -> dict:
     """A bundled recipe of `network` by its name, or a YAML file of one's own, with `changes` ("loop.steps=100").
 
-    ValueError: no such recipe, or a change that is none. What the values must be, `read_section` says.
+    ValueError: there is no such recipe, or a change is not KEY=VALUE. `read_section` checks the values.
     """
     path = RECIPES / network / f"{recipe}.yaml" if str(recipe) in recipe_names(network) else Path(recipe)
     if not path.is_file():
@@ -42,7 +42,7 @@ def _apply(config: dict, change: str) -> None:
     key, equals, text = change.partition("=")
     *sections, last = key.split(".")
     if not equals or not all((*sections, last)):
-        raise ValueError(f"{change!r} changes nothing. Write KEY=VALUE, such as loop.steps=100 or data.seed=3.")
+        raise ValueError(f"{change!r} is not a change. Write KEY=VALUE, such as loop.steps=100 or data.seed=3.")
     for section in sections:
         config = config.setdefault(section, {})
         if not isinstance(config, dict):
@@ -88,9 +88,9 @@ def _read_value(hint: Any, value: Any, key: str, name: str) -> Any:
 
 
 def _how_yaml_reads(value: Any, types: Sequence[Any]) -> str:
-    """What has made another type of a value, where it is YAML itself."""
+    """A hint where YAML itself changed the type of a value."""
     if float in types and isinstance(value, str):
-        return " YAML wants a point before an exponent, as in 1.0e-4."
+        return " YAML needs a decimal point before an exponent, as in 1.0e-4."
     if str in types and isinstance(value, bool):
-        return ' YAML reads no, off, yes and on as false and true; write quotes, as in "no".'
+        return ' YAML reads no, off, yes and on as false and true; put the value in quotes, as in "no".'
     return ""

@@ -1,4 +1,4 @@
-"""What the recipes of the networks may say: one dataclass a section. InstructPix2Pix's are in pix2pix_config.py."""
+"""The contents of the networks' recipes: one dataclass per section. InstructPix2Pix's are in pix2pix_config.py."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -13,7 +13,7 @@ def require_shares(section: object, *names: str) -> None:
     """ValueError unless these fields are shares, from 0 to 1."""
     for name in names or [entry.name for entry in fields(section)]:
         if not 0 <= getattr(section, name) <= 1:
-            raise ValueError(f"{name} is {getattr(section, name)}; it is a share, from 0 to 1.")
+            raise ValueError(f"{name} is {getattr(section, name)}; it must be a share from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True)
 class AdapterSizes:
-    """The fields of UnclipDims that the other networks do not decide."""
+    """The fields of UnclipDims that the other networks do not determine."""
 
     hidden: int
     pooled_in: int
@@ -186,8 +186,8 @@ class LLMScores:
 
 @dataclass(frozen=True)
 class LLMRecipe:
-    """The instruction LLM. `loop`: what both stages have in common; the stages add to it, and each is a LoopConfig
-    then."""
+    """The instruction LLM. `loop`: the settings of both stages; each stage adds its own to make a
+    LoopConfig."""
 
     model: LLMModel
     data: LLMData
@@ -201,7 +201,7 @@ class LLMRecipe:
 
 @dataclass(frozen=True)
 class PriorNetwork:
-    """The fields of PriorDims that ImageBind does not decide; `text`: arguments of CLIPTextConfig."""
+    """The fields of PriorDims that ImageBind does not determine; `text`: arguments of CLIPTextConfig."""
 
     width: int
     layers: int
@@ -227,7 +227,7 @@ class PriorData:
 
 @dataclass(frozen=True)
 class Corruption:
-    """How often which corruption of the paper's loss; relative to each other."""
+    """Relative frequencies of the corruptions in the paper's loss."""
 
     noise: float
     mess: float

@@ -1,4 +1,4 @@
-"""Training pairs of InstructPix2Pix out of the shards of `datagen.pairs`."""
+"""Training pairs of InstructPix2Pix from the shards of `datagen.pairs`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Edits:
 
 @dataclass(frozen=True)
 class PairPictures:
-    """A batch that is not encoded yet: `pixels` (B, 2, 3, H, W) uint8, source and target, mirrored where they shall
-    be; `keys` name each pair and whether it is mirrored; B instructions."""
+    """A batch that is not encoded yet: `pixels` (B, 2, 3, H, W) uint8, source and target, mirrored where drawn so;
+    `keys` name each pair and whether it is mirrored; B instructions."""
 
     pixels: Tensor
     keys: list[tuple[int, bool]]
@@ -50,7 +50,7 @@ class Vae:
 
 
 def load_vae(place: str | Path, device: str | torch.device = "cpu") -> Vae:
-    """Our VAE file, or the folder of an AutoencoderKL as diffusers writes it; it works on `device`."""
+    """The VAE in this pack's file, or in a folder of diffusers' AutoencoderKL; it runs on `device`."""
     if not Path(place).is_dir():
         vae = load_autoencoder(place, device=device)
         return Vae(lambda pictures: vae.encode(pictures.to(device))[0].cpu(), vae.latent)
@@ -65,9 +65,9 @@ def load_vae(place: str | Path, device: str | torch.device = "cpu") -> Vae:
 
 
 class ShardPairs:
-    """The pairs of a folder of finished shards, each once an epoch, in an order that `seed` decides.
+    """The pairs of a folder of finished shards, each once per epoch, in an order drawn from `seed`.
 
-    `stage`: "filter", or "pictures" for what no filter has seen. `step`: the sides of the pictures must be multiples of
+    `stage`: "filter", or "pictures" for unfiltered pairs. `step`: the sides of the pictures must be multiples of
     it, and all pictures of one size. `flip`: share of the pairs that are mirrored; 0 where instructions say left or
     right. `at_once`: pictures that the VAE encodes in one call. `work`: where the index of the shards is kept.
 
@@ -86,7 +86,7 @@ class ShardPairs:
         at_once: int = AT_ONCE,
     ):
         if not 0 <= flip <= 1:
-            raise ValueError(f"flip is {flip}; it is the share of mirrored pairs, from 0 to 1.")
+            raise ValueError(f"flip is {flip}; the share of mirrored pairs must be from 0 to 1.")
         self.folder, self.vae, self.flip, self.at_once, self.seed = Path(folder), vae, flip, at_once, seed
         self.scale = vae.latent.scale  # a source times this has unit variance
         self.pairs = PairFiles(folder, stage, work)
@@ -99,7 +99,7 @@ class ShardPairs:
         self.held_bytes = 0
 
     def draw(self, number: int, generator: torch.Generator, count: int) -> PairPictures:
-        """The pictures of a batch; it decodes and computes nothing on a device, so worker processes call it."""
+        """The pictures of a batch; it decodes files and uses no device, so worker processes call it."""
         rows = [self._row(place) for place in range(number * count, (number + 1) * count)]
         return self._read(rows, (torch.rand(count, generator=generator) < self.flip).tolist())
 
@@ -147,7 +147,7 @@ class ShardPairs:
                 width, height = picture.size
                 raise ValueError(
                     f"Pair {pair.key} in {self.folder} has a picture of {width} x {height} pixels, another one is "
-                    f"{self.size[0]} x {self.size[1]}. Make all pictures of a training one size."
+                    f"{self.size[0]} x {self.size[1]}. Give all pictures of a training the same size."
                 )
         pixels = torch.stack([torch.from_numpy(np.array(picture)) for picture in pair.pictures]).permute(0, 3, 1, 2)
         return pixels.flip(-1) if flip else pixels

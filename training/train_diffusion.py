@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..loading.autoencoder import load_autoencoder
+from ..loading.diffusion import backbone_of
 from ..loading.files import write_network_file
 from ..loading.imagebind import load_imagebind
 from ..miniature import manifest
@@ -66,10 +67,12 @@ def place_weights(masks: np.ndarray, index: Tensor, flip: Tensor, side: int, sub
 
 
 def build(recipe: DiffusionRecipe, embed: int, side: int) -> EmbeddingDiffusion:
-    """A fresh UNet and projector of the configured widths."""
+    """A fresh UNet and projector of the configured widths. The backbone follows from the UNet's config, as for the
+    loaders that read the written file."""
     dims = replace(recipe.network, sample_size=side)
+    config = dims.unet_config()
     adapter = UnclipDims(embed=embed, context=dims.context, pooled=dims.pooled, **asdict(recipe.adapter))
-    return EmbeddingDiffusion(UNet2DConditionModel(**dims.unet_config()), UnclipProjector(adapter))
+    return EmbeddingDiffusion(UNet2DConditionModel(**config), UnclipProjector(adapter), backbone_of(config))
 
 
 def train(config: dict, work: Path, out: Path) -> dict[str, float]:

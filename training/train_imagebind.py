@@ -2,8 +2,8 @@
 [--out DIR].
 
 Contrastive (ImageBind eq. 1): pictures with their captions, with texts that name a part of what they show, and with
-sounds; what else in the batch fits as well counts as a positive too. Linear heads on the embedding, thrown away
-afterwards, speed it up and keep place, tidiness and colours in it.
+sounds; other matching items in the batch count as positives too. Linear heads on the embedding, discarded
+afterwards, speed up the training and keep place, tidiness and colours in the embedding.
 """
 
 import json

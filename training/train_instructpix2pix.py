@@ -4,8 +4,8 @@ DIR] [--out DIR].
 A text-conditioned UNet gets four more input channels, at first of zero weight, for the latent of the picture to edit;
 the text is an instruction. The UNet, the text encoder and the VAE to start from are the miniature's, or any that
 diffusers writes (`start` in the recipe: unet, text_encoder, tokenizer, for an SDXL text_encoder_2 and
-tokenizer_2, and, with shards, vae). Of an SDXL's text encoders no copy is written: *Load InstructPix2Pix* takes the
-folders text_encoder and text_encoder_2 beside the result.
+tokenizer_2, and, with shards, vae). SDXL's text encoders are not copied: *Load InstructPix2Pix* reads the folders
+text_encoder and text_encoder_2 beside the result.
 
 The pairs are Toyland's own (`data: {families, seed}`), or those of the data pipeline, streamed from its shards:
 `data: {shards: FOLDER}`, with `seed`, `stage` and `flip` of shard_pairs.ShardPairs where they should differ.
@@ -129,7 +129,7 @@ def open_pairs(recipe: Recipe, unet_config: dict, vae: Path, work: Path) -> Toyl
     if isinstance(recipe.data, ToylandData):
         if vae.is_dir():
             raise ValueError(
-                f"The VAE {vae} is a folder of a diffusers pipeline; families are drawn for the miniature's. Leave vae "
+                f"The VAE {vae} is a folder of a diffusers pipeline, but families need the miniature's VAE. Leave vae "
                 "out of start, or train on shards."
             )
         return toyland_pairs(work, vae, **asdict(recipe.data), subject_weight=recipe.subject_weight, at_once=at_once)
@@ -154,8 +154,8 @@ def open_texts(start: Start, text_encoder: Path) -> TextEncoder | JoinedTextEnco
 
 
 def build(recipe: Recipe, unet: Path, text_encoder: Path) -> tuple[TextDiffusion, dict]:
-    """The network of these files with its UNet's config: one that reads texts alone is widened, an InstructPix2Pix is
-    taken as it is."""
+    """The network in these files and its UNet's config. A text-conditioned UNet is widened; an InstructPix2Pix is used
+    as it is."""
     load = load_pix2pix_unet if takes_source(unet) else load_text_unet
     state_dict, config = load(unet, torch.float32)
     network = build_unet(state_dict, config, unet).requires_grad_(True)
@@ -167,8 +167,8 @@ def build(recipe: Recipe, unet: Path, text_encoder: Path) -> tuple[TextDiffusion
 
 
 def scale_source(unet: UNet2DConditionModel, scale: float) -> None:
-    """Fold a scale of the source into the first layer: 1 / s makes an InstructPix2Pix, which takes the source as the
-    VAE encodes it, take it times s, as training gives it; zeros stay zeros."""
+    """Fold a scale of the source into the first layer. After a scale of 1 / s, an InstructPix2Pix trained on the source
+    as the VAE encodes it takes the source times s, as training gives it. Zeros stay zeros."""
     with torch.no_grad():
         unet.conv_in.weight.copy_(fold_source_scale(unet.state_dict(), scale)["conv_in.weight"])
 

@@ -1,7 +1,7 @@
 """Train the attribute judge of the evaluation: python -m any2pix.training.train_judge.
 
-The judge shares nothing with the networks it grades: its own renders from its own seed, softened and
-disturbed so that it stays right on pictures that went through an autoencoder or were painted by a diffusion model.
+The judge shares no data with the networks it grades. It has its own renders from its own seed, blurred and distorted
+so that it stays accurate on pictures from an autoencoder or a diffusion model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Train the instruction LLM on Toyland, in the paper's two stages: python -m any2pix.training.train_llm.
 
 Stage 1 trains the projector, the predictor and the input and output layers, stage 2 everything; both on cross entropy
-of the answer + ||H_base - F(X_base)||^2 + ||H_gen - F(Y)||^2. ImageBind (F) stays as it is and must have been trained
-before.
+of the answer + ||H_base - F(X_base)||^2 + ||H_gen - F(Y)||^2. ImageBind (F) is frozen and must be trained first.
 """
 
 import json
@@ -44,7 +43,7 @@ STAGE_1 = ("model.vae_projector_image.", "model.vae_predictor_image.", "model.em
 
 
 def toyland_texts(samples: int, seed: int) -> Iterator[str]:
-    """Stretches of text as the tokenizer will meet them: what is between marks, captions in brackets, additions."""
+    """Texts as the tokenizer will get them: what is between marks, captions in brackets, additions."""
     rng = np.random.default_rng(seed)
     for _ in range(samples):
         sample = sample_edit(rng)

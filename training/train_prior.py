@@ -2,10 +2,10 @@
 DIR] [--out DIR].
 
 The paper's loss, ||F(X) - prior(C(F(X)), score(X))||^2 (InstructAny2Pix sec. 3): F is the frozen ImageBind, X a picture
-drawn more or less cleanly, score its aesthetic score. C adds Gaussian noise, or puts the embedding of a text or a sound
-that goes with X in the place of F(X); ours besides: the embedding of the same scene drawn at another cleanliness,
-because without it the prior hardly learns to read the score. Some rows see neither embedding nor score: the
-unconditional pass of guidance, trained as inference runs it.
+drawn more or less cleanly, score its aesthetic score. C adds Gaussian noise, or replaces F(X) with the embedding of a
+text or a sound that goes with X. We add a third kind, the embedding of the same scene drawn at another cleanliness:
+without it the prior hardly learns to use the score. Some rows have neither embedding nor score: they train the
+unconditional pass of guidance as inference runs it.
 """
 
 import json

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..datagen.plain_text import mirrored_text
 from ..datagen.toyland import caption, describe
 from ..loading.autoencoder import load_autoencoder
+from ..loading.diffusion import backbone_of
 from ..loading.files import write_network_file
 from ..miniature import manifest
 from ..models.text_diffusion import TextDiffusion
@@ -37,10 +38,11 @@ from .train_diffusion import PROBES, latent_bank, noise_probe, place_weights
 
 
 def build(recipe: TextDiffusionRecipe, tokenizer: Tokenizer, side: int) -> TextDiffusion:
-    """A fresh UNet and text encoder of the configured widths."""
+    """A fresh UNet and text encoder of the configured widths. The backbone follows from the UNet's config."""
     encoder = TextEncoder(text_dims(recipe.text_encoder, tokenizer))
     encoder.tokenizer = tokenizer
-    return TextDiffusion(UNet2DConditionModel(**unet_config(recipe, side)), encoder, recipe.min_snr)
+    config = unet_config(recipe, side)
+    return TextDiffusion(UNet2DConditionModel(**config), encoder, recipe.min_snr, backbone=backbone_of(config))
 
 
 def text_dims(sizes: dict[str, int], tokenizer: Tokenizer) -> TextEncoderDims:

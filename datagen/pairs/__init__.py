@@ -6,6 +6,6 @@
     python -m any2pix.datagen.pairs.sheet --pairs data/pairs --out sheet.html
     python -m any2pix.training.train_instructpix2pix --recipe sd15 --set data.shards=data/pairs
 
-Each goes on where it was stopped, and where the stage before it has more shards by then. With `--writer`, `--model` and
-`--embedder` the same runs on a language model, a Stable Diffusion and a CLIP of full size.
+Each resumes where it was stopped, and continues once the stage before it has more shards. With `--writer`, `--model`
+and `--embedder` the same runs on a language model, a Stable Diffusion and a CLIP of full size.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number of at least 1')
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number of at least 1')
     return int(text)
 
 
@@ -16,7 +16,7 @@ def part_of(text: str) -> tuple[int, int]:
     """ "2/8" -> (2, 8): the third of eight parts."""
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f'a part is "K/N" with K from 0 to N - 1, not "{text}"')
+        raise argparse.ArgumentTypeError(f'a part must be "K/N" with K from 0 to N - 1, got "{text}"')
     return int(index), int(count)
 
 

@@ -67,7 +67,7 @@ class Control:
 
 
 class ControlledAttention:
-    """diffusers' attention processor with its maps in the open; steps aside for `plain` where nothing is replaced."""
+    """diffusers' attention processor with accessible maps; it calls `plain` where nothing is replaced."""
 
     def __init__(self, name: str, plain, control: Control):
         self.name, self.plain, self.control = name, plain, control
@@ -81,7 +81,7 @@ class ControlledAttention:
             return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
         if hidden_states.ndim != 3 or attn.group_norm is not None or attn.spatial_norm is not None:
             raise ValueError(
-                f"{self.name} is no attention of a transformer block; Prompt-to-Prompt cannot read its maps."
+                f"{self.name} is not an attention layer of a transformer block; Prompt-to-Prompt cannot read its maps."
             )
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if is_cross and attn.norm_cross:

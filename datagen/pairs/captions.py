@@ -144,7 +144,7 @@ def _seed(*parts: int) -> int:
 def main(argv: list[str] | None = None) -> Counter:
     """The command line of this stage."""
     parser = argparse.ArgumentParser(
-        description="Captions to instructions and edited captions; goes on where it stopped."
+        description="Turn captions into instructions and edited captions; a stopped run resumes."
     )
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--captions", type=Path, help="text file, one caption a line")
@@ -162,14 +162,14 @@ def main(argv: list[str] | None = None) -> Counter:
     )
     parser.add_argument("--device", default="cpu")
     # the pictures of a shard come as one: with the published 100 candidates each, 100 captions are a day of a GPU
-    parser.add_argument("--shard-size", type=positive, default=100, help="captions a shard (default: %(default)s)")
+    parser.add_argument("--shard-size", type=positive, default=100, help="captions per shard (default: %(default)s)")
     parser.add_argument("--batch", type=positive, default=16, help="captions at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     if options.shard_size > PAIRS_A_SHARD:
         parser.error(f"--shard-size is {options.shard_size}; a shard holds at most {PAIRS_A_SHARD} captions")
     if options.pairs and options.writer != "toyland":
-        parser.error("--pairs are written already; leave out --writer, or give their captions with --captions")
+        parser.error("--pairs needs no writer; leave out --writer, or give captions with --captions")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     captions = (
         toyland_captions(options.toyland, options.seed)

@@ -40,7 +40,7 @@ class Thresholds:
     best: int = 4
 
     def reason(self, found: Similarity) -> str:
-        """The first threshold that a candidate misses, or nothing. What is no number misses all."""
+        """The first threshold that a candidate misses, or nothing. NaN misses all."""
         checks = (
             ("image-image below threshold", found.image_image, self.image_image),
             ("source image-caption below threshold", found.source_caption, self.image_caption),
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> Counter:
     """The command line of this stage."""
     plain = Thresholds()
     parser = argparse.ArgumentParser(
-        description="Keep the best candidates of each caption pair; goes on where it stopped."
+        description="Keep the best candidates of each caption pair; a stopped run resumes."
     )
     parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures stage")
     add_shard_work(parser)

@@ -57,7 +57,7 @@ def load_painter(place: str | Path, device="cpu", dtype=torch.float32, size: int
         return load_miniature(folder, device, dtype, size)
     if not (folder / "model_index.json").exists():
         raise FileNotFoundError(
-            f"{folder} is no model to paint with: there is neither model_index.json nor {manifest.TEXT_UNET} in it. "
+            f"{folder} is not a model folder: it has neither model_index.json nor {manifest.TEXT_UNET}. "
             "Give the folder of a Stable Diffusion or SDXL pipeline in diffusers' format."
         )
     pipeline = DiffusionPipeline.from_pretrained(place, torch_dtype=dtype).to(device)

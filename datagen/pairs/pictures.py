@@ -132,7 +132,9 @@ def _seed(*parts: int) -> int:
 def main(argv: list[str] | None = None) -> Counter:
     """The command line of this stage."""
     plain = PaintOptions()
-    parser = argparse.ArgumentParser(description="Caption pairs to candidate picture pairs; goes on where it stopped.")
+    parser = argparse.ArgumentParser(
+        description="Paint candidate picture pairs for caption pairs; a stopped run resumes."
+    )
     parser.add_argument("--captions", type=Path, required=True, help="folder of the captions stage")
     add_shard_work(parser)
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 A stage's folder holds stage.json (its settings), and for every finished shard NAME-00000.jsonl or .tar with
 NAME-00000.counts.json. A shard counts as finished when its counts lie there; a stopped run goes on with the first one
-that does not. What a killed run leaves half written ends in .part and is cleared away when its shard is finished.
+that does not. Files that a killed run left half written end in .part; they are removed when their shard is finished.
 Picture shards are WebDataset tars: `datasets` and webdataset both stream them.
 """
 
@@ -182,13 +182,12 @@ def _write_tar(place: Path, samples: Iterable[Sample]) -> int:
 
 
 def _part_of(place: Path) -> Path:
-    """Where a file is written until it is whole; a name of its own for each writer, should two be at work by
-    mistake."""
+    """Where a file is written until it is whole; the name is unique, in case two writers are running by mistake."""
     return place.with_name(f"{place.name}.{uuid4().hex}.part")
 
 
 def _settle(part: Path, place: Path) -> None:
-    """Onto the disk first, then under its name: whatever stops the machine, what bears the name is whole."""
+    """Sync to disk, then rename: a file under its final name is whole, whatever stops the machine."""
     make_durable(part)
     os.replace(part, place)
 

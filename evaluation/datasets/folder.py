@@ -46,7 +46,7 @@ def folder(place: str, draw: Draw) -> list[Case]:
     """The lines of the folder's list, at most `draw.count` of them; `draw.kinds` are values of the tag "kind"."""
     path = Path(place) / LIST
     if not place or not path.is_file():
-        raise ValueError(f"{path} is not there. Write folder:/your/folder, with a file {LIST} in it.")
+        raise ValueError(f"{path} does not exist. Write folder:/your/folder, and put a file {LIST} in it.")
     lines = [(number, line) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.strip()]
     cases = [read_case(path.parent, _record(line, number), number) for number, line in lines]
     names = [case.name for case in cases]
@@ -134,7 +134,7 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
 
     with av.open(str(path)) as file:
         if not file.streams.audio:
-            raise ValueError(f"{path} has no sound.")
+            raise ValueError(f"{path} has no audio.")
         rate = file.streams.audio[0].rate
         resampler = av.AudioResampler(format="fltp", rate=rate)
         frames = [done for frame in file.decode(audio=0) for done in resampler.resample(frame)]

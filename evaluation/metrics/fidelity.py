@@ -1,9 +1,9 @@
 """How near a result is to the true picture, the whole of it and outside what the edit may change.
 
 PSNR and SSIM (Wang et al. 2004) are those of torchmetrics, on RGB in [0, 1]. They need a source and a target: a picture
-painted from nothing has no true one. Where an instruction leaves open where a new subject stands, the target is one of
-several right pictures, so that compare methods by these figures, and do not read one alone. A result of another size
-is resized to the target's, as MagicBrush's evaluation does.
+painted from nothing has no true one. Where an instruction does not say where a new subject stands, the target is one of
+several right pictures: use these figures to compare methods, and do not read one alone. A result of another size is
+resized to the target's, as MagicBrush's evaluation does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a method understood of its instruction, before it painted."""
+"""Whether a method planned the right edit, before it painted."""
 
 from __future__ import annotations
 

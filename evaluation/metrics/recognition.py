@@ -1,4 +1,4 @@
-"""What a classifier finds in the result, held against the labels of the case.
+"""What a classifier finds in the result, compared with the labels of the case.
 
 The largest logit alone is not enough: a smear in the right colours has one too. So the probability of the right label
 is measured as well, and none of these figures stands for the picture without those of `fidelity`.

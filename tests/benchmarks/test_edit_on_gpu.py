@@ -47,7 +47,7 @@ def test_the_sizes_of_the_release_are_the_published_ones():
 def test_a_prompt_without_room_for_its_references_is_refused(capsys):
     with pytest.raises(SystemExit):
         edit_on_gpu.main([*OPTIONS, "--prompt", "60"])
-    assert "--prompt is above 60" in capsys.readouterr().err
+    assert "--prompt must be above 60" in capsys.readouterr().err
 
 
 def test_the_default_dtype_comes_back():

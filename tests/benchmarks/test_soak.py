@@ -30,10 +30,10 @@ def test_all_as_it_should_be(ended):
     [
         ({"digest": EXPECTED[EDITS[7]]}, f"soak_0_0003_ has the picture of {EDITS[7]}"),
         ({"digest": "noise"}, "soak_0_0003_ has a picture of no edit"),
-        ({"name": "soak_0_0007__00001_.png"}, "soak_0_0003_ was shown the file soak_0_0007__00001_.png"),
+        ({"name": "soak_0_0007__00001_.png"}, "soak_0_0003_ got the file soak_0_0007__00001_.png of another job"),
         ({"outcome": "error"}, "soak_0_0003_ ended as error"),
         ({"outcome": "forgotten", "name": None, "digest": None}, "soak_0_0003_ ended as forgotten"),
-        ({"outcome": "interrupted"}, "soak_0_0003_ was interrupted by nobody"),
+        ({"outcome": "interrupted"}, "soak_0_0003_ was interrupted, but no client asked for it"),
     ],
 )
 def test_what_went_wrong_is_told(ended, change, told):

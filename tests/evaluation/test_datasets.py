@@ -160,7 +160,7 @@ def test_what_is_wrong_in_a_folder_is_named(home, record, told):
 
 
 def test_a_folder_without_a_list_and_two_edits_of_one_name(home):
-    with pytest.raises(ValueError, match="edits.jsonl is not there"):
+    with pytest.raises(ValueError, match="edits.jsonl does not exist"):
         load_cases(f"folder:{home}", Draw())
     same = {"name": "a", "instruction": "x"}
     with pytest.raises(ValueError, match="Two edits .* have the name 'a'"):
@@ -177,7 +177,7 @@ def test_a_case_that_contradicts_itself_is_refused():
     picture, other = torch.zeros(8, 8, 3), torch.zeros(8, 16, 3)
     with pytest.raises(ValueError, match=r"source .* \(8, 8, 3\), its target \(8, 16, 3\)"):
         Case("a", "a", "x", (), source=picture, target=other)
-    with pytest.raises(ValueError, match="has 1 references, and its base is number 3"):
+    with pytest.raises(ValueError, match="has 1 references, but its base is number 3"):
         Case("a", "a", "x", (Source("text", "b"),), base=2)
     with pytest.raises(ValueError, match="region"):
         Case("a", "a", "x", (), target=picture, region=torch.zeros(8, 9, dtype=torch.bool))

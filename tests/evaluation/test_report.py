@@ -77,13 +77,13 @@ def test_rows_come_back_as_they_were_written(tmp_path, ending):
 def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"written as .parquet or .jsonl"):
         write_rows(tmp_path / "rows.csv", [ROW])
-    with pytest.raises(ValueError, match="is no file of results"):
+    with pytest.raises(ValueError, match="is not a results file"):
         read_rows([tmp_path / "none.jsonl"])
     (tmp_path / "other.jsonl").write_text('{"case": "a"}\n')
     with pytest.raises(ValueError, match="lacks the column 'data'"):
         read_rows([tmp_path / "other.jsonl"])
     write_rows(tmp_path / "rows.jsonl", [ROW])
-    with pytest.raises(ValueError, match="is there twice"):
+    with pytest.raises(ValueError, match="appears twice"):
         read_rows([tmp_path / "rows.jsonl"] * 2)
 
 
@@ -134,9 +134,9 @@ def test_the_command_writes_tables(tmp_path, caplog):
     assert "2 different weights" in caplog.text
     records = json.loads((tmp_path / "t.json").read_text())
     assert {record["method"] for record in records} == {"A", "B", "A - B"}
-    with pytest.raises(ValueError, match="No row is left"):
+    with pytest.raises(ValueError, match="No rows are left"):
         report([*files, "--where", "kind=remove"])
-    with pytest.raises(ValueError, match="'colour=red' names no column"):
+    with pytest.raises(ValueError, match="'colour=red' is not a condition"):
         chosen_rows(arguments().parse_args([*files, "--where", "colour=red"]))
 
 

@@ -89,7 +89,7 @@ def test_the_final_seeds_are_drawn_by_no_slip(capsys):
 def test_what_there_is_not_is_named(checkpoint):
     with pytest.raises(ValueError, match="no method 'paint'. Choose from: copy, painter"):
         build_method("paint", checkpoint, 1, [])
-    with pytest.raises(ValueError, match="'copy' has no options, and 'cfg=3' was given"):
+    with pytest.raises(ValueError, match="'copy' has no options, but 'cfg=3' was given"):
         build_method("copy", checkpoint, 1, ["cfg=3"])
     with pytest.raises(ValueError, match="'guidance=3' is not an option"):
         build_method("sdedit", checkpoint, 1, ["guidance=3"])

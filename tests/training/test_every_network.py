@@ -10,7 +10,10 @@ from any2pix.loading.imagebind import load_imagebind
 from any2pix.loading.llm import load_llm
 from any2pix.loading.prior import load_prior
 from any2pix.miniature import manifest
-from any2pix.training.recipe_files import load_recipe
+from any2pix.models.backbone import MINIATURE, SDXL
+from any2pix.training import train_diffusion
+from any2pix.training.recipe_files import load_recipe, read_section
+from any2pix.training.recipe_types import DiffusionRecipe
 
 CUT = {
     "autoencoder": ["network.widths=[32, 32, 32]", "data.pictures=6", "data.held_out_pictures=2"],
@@ -50,3 +53,10 @@ def test_a_network_trains_by_its_recipe(network, place):
     results = script.train(recipe, place / "work", out)
     assert results and all(isinstance(value, float) for value in results.values())
     assert READERS[network](out)
+
+
+@pytest.mark.parametrize(("context", "backbone"), [(128, MINIATURE), (2048, SDXL)])
+def test_the_backbone_is_the_one_that_loading_finds(context, backbone):
+    changes = ["network.widths=[32, 32, 32]", f"network.context={context}"]
+    recipe = read_section(DiffusionRecipe, load_recipe("diffusion", changes=changes))
+    assert train_diffusion.build(recipe, embed=64, side=16).backbone is backbone

@@ -52,6 +52,17 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
     assert len((tmp_path / "parts/toy/log.jsonl").read_text().splitlines()) == 30
 
 
+def test_what_a_killed_run_left_beside_its_last_checkpoint_is_removed(tmp_path):
+    """Killed between renaming the last checkpoint and removing the one before; no later save clears it away."""
+    whole = run(tmp_path, 20)
+    checkpoints = tmp_path / "toy/checkpoints"
+    for name in ("step-00000010", ".step-00000020.unfinished"):
+        (checkpoints / name).mkdir()
+        (checkpoints / name / "model.safetensors").write_bytes(b"left")
+    torch.testing.assert_close(run(tmp_path, 20).weight, whole.weight, atol=0, rtol=0)
+    assert [place.name for place in checkpoints.iterdir()] == ["step-00000020"]
+
+
 def saving(work, monkeypatch, main=True, **options):
     """The steps at which a training calls on_checkpoint, each with the weights it is given; and the trained module."""
     monkeypatch.setattr(Accelerator, "is_main_process", main)

@@ -77,4 +77,4 @@ def test_a_loss_that_is_not_a_number_in_one_process_stops_both(tmp_path):
 def test_a_run_with_other_steps_is_not_resumed_silently(tmp_path):
     finished(tmp_path, global_batch_size=8)
     done = start(tmp_path, global_batch_size=4)
-    assert done.codes == (1,) and "2 batches in a step over all processes, this run has 1" in done.outputs[0]
+    assert done.codes == (1,) and "2 batches in a step over all processes, but this run has 1" in done.outputs[0]

@@ -37,7 +37,7 @@ def test_the_bundled_configuration_is_read_whole():
         ({"dropout": {"both": "a lot"}}, "dropout: both is 'a lot'; it must be of type float"),
         ({"loop": {"epochs": 3}}, "loop has epochs"),
         ({"loop": {"learning_rate": "1e-4"}},
-        "'1e-4'; it must be of type float. YAML wants a point before an exponent"),
+        "'1e-4'; it must be of type float. YAML needs a decimal point before an exponent"),
         ({"loop": {"steps": 1.5}}, "loop: steps is 1.5; it must be of type int"),
         ({"loop": {"steps": True}}, "loop: steps is True; it must be of type int"),
         ({"data": {"flip": 0.5}}, "data has flip.*Its keys are families, seed"),

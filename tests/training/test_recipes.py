@@ -61,7 +61,7 @@ def test_a_key_that_a_network_does_not_know_is_named(network):
     [
         ("autoencoder", "network.widths=[64, wide]", "widths is 'wide'; it must be of type int"),
         ("autoencoder", "data.pictures=many", "data: pictures is 'many'; it must be of type int"),
-        ("diffusion", "condition_dropout=2.0", "condition_dropout is 2.0; it is a share"),
+        ("diffusion", "condition_dropout=2.0", "condition_dropout is 2.0; it must be a share"),
         ("diffusion", "adapter.width=3", "adapter has width"),
         ("text_diffusion", "min_snr=low", "min_snr is 'low'; it must be of type float or null"),
         ("imagebind", "weights.caption=null", "weights: caption is None; it must be of type float"),

@@ -161,7 +161,7 @@ def test_without_a_text_the_picture_itself_is_the_target_where_it_is_wanted(trai
 
 
 def test_a_share_of_unchanged_pictures_is_a_share():
-    with pytest.raises(ValueError, match="unchanged is 1.5; it is a share"):
+    with pytest.raises(ValueError, match="unchanged is 1.5; it must be a share"):
         read_recipe(pix2pix_config(unchanged=1.5))
 
 
@@ -172,7 +172,7 @@ def test_families_are_not_encoded_by_a_pipelines_vae(trained, tmp_path):
         "text_encoder": str(out / manifest.TEXT_ENCODER),
         "vae": str(tmp_path),
     }
-    with pytest.raises(ValueError, match="is a folder of a diffusers pipeline; families are drawn for the miniature's"):
+    with pytest.raises(ValueError, match="is a folder of a diffusers pipeline, but families need the miniature.s VAE"):
         train_instructpix2pix.train(pix2pix_config(start=starts), tmp_path, tmp_path)
 
 
@@ -202,7 +202,7 @@ def test_dropout_has_the_papers_shares_and_no_others():
 
 @pytest.mark.parametrize("wrong", [{"image_only": 0.5, "text_only": 0.5}, {"both": -0.1}])
 def test_shares_that_are_none_are_named(wrong):
-    with pytest.raises(ValueError, match="shares of the samples, none below 0 and at most 1 together"):
+    with pytest.raises(ValueError, match="none may be below 0, and together they may be at most 1"):
         Dropout(**wrong)
 
 
