@@ -197,7 +197,7 @@ def test_the_note_names_the_guidances_that_its_graph_has(root):
     graph = json.loads((root / "workflows" / "edit_by_text.json").read_text("utf-8"))
     (guider,) = (node for node in graph["nodes"] if node["type"] == "Any2PixInstructPix2PixGuider")
     text, image = guider["widgets_values"]
-    assert f"The miniature likes {text:g} and {image:g}." in NOTES["knobs of InstructPix2Pix"]
+    assert f"The miniature works best at {text:g} and {image:g}." in NOTES["knobs of InstructPix2Pix"]
 
 
 def test_a_chromium_that_does_not_run_counts_as_none(monkeypatch, tmp_path):
