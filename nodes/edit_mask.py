@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..stages.edit_mask import MaskOptions, cut_mask
+from ..stages.edit_mask import MOST_PIXELS, MaskOptions, cut_mask
 from ..stages.latents import draw_noise
 from .host.conditioning import Conditioning
 from .host.host_options import where_known
@@ -65,9 +65,9 @@ class EditMask(io.ComfyNode):
                     "softness",
                     default=DEFAULTS.softness,
                     min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Width of the soft edge. 0 is a hard edge.",
+                    max=MOST_PIXELS,
+                    step=0.5,
+                    tooltip="Width of the soft edge, in pixels. 0 is a hard edge.",
                 ),
                 io.Int.Input("seed", default=0, min=0, max=MAX_SEED, tooltip="Seed of the noises that are compared."),
                 EmbeddingSocket.Input(
@@ -81,7 +81,7 @@ class EditMask(io.ComfyNode):
                     "grow",
                     default=DEFAULTS.grow,
                     min=0,
-                    max=256,
+                    max=MOST_PIXELS,
                     tooltip="Pixels by which the mask is grown. A place of the latent is 8 pixels.",
                 ),
                 advanced(

@@ -33,7 +33,7 @@ class EditOptions:
     - `score` 1..10, `prior_guidance` and `prior_source` ("video" for what the LLM predicted): the refinement prior.
     - `temperature` 0: the LLM takes the likeliest token.
     - `find_mask`: paint only where the edit differs from the source (stages.edit_mask), with `mask_strength` 0..1 and
-      `mask_softness` 0..1. A job's own mask limits it further.
+      `mask_softness` in pixels. A job's own mask limits it further.
     """
 
     alpha: float = 1.0

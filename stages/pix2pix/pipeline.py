@@ -26,7 +26,8 @@ STEPS = ("encode picture", "find mask", "paint", "decode")
 class TextEditOptions:
     """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, the best on validation
     edits. `scheduler`: one of stages.sample.SCHEDULES. `find_mask`: paint only where the instruction changes the
-    prediction (stages.edit_mask), with `mask_strength` 0..1 and `mask_softness` 0..1; given masks limit it further."""
+    prediction (stages.edit_mask), with `mask_strength` 0..1 and `mask_softness` in pixels. Given masks limit it
+    further."""
 
     text_guidance: float = 3.0
     image_guidance: float = 2.0
