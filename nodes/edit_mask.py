@@ -65,7 +65,7 @@ class EditMask(io.ComfyNode):
                     "softness",
                     default=DEFAULTS.softness,
                     min=0.0,
-                    max=MOST_PIXELS,
+                    max=float(MOST_PIXELS),
                     step=0.5,
                     tooltip="Width of the soft edge, in pixels. 0 is a hard edge.",
                 ),
