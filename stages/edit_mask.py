@@ -86,7 +86,7 @@ def noise_on_top(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def edit_difference(
-    pair: Pair, clean: Tensor, sigma: Tensor, noises: Sequence[Tensor], add_noise: AddNoise = noise_on_top
+    pair: Pair, clean: Tensor, sigma: Tensor, noises: Sequence[Tensor] | Tensor, add_noise: AddNoise = noise_on_top
 ) -> Tensor:
     """Root mean square, over noises and channels, of edit minus source: latents (B, c, h, w) -> (B, h, w), 0 or more.
 
@@ -94,7 +94,7 @@ def edit_difference(
     the same for every row, so that a row does not depend on the others. Cost: 2 rows of the network for each noise and
     picture. ValueError without noises, and where a difference is no number.
     """
-    if not noises:
+    if len(noises) == 0:
         raise ValueError("The edit mask needs at least one noise, and got none.")
     sigmas = sigma.to(clean).expand(len(clean))
     total = clean.new_zeros(len(clean), *clean.shape[2:])
