@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .condition import ApplyEmbedding
 from .diffusion import LoadDiffusion
+from .edit_mask import EditMask
 from .embed import AudioEmbedding, ImageEmbedding, TextEmbedding
 from .grid import GridValues, LabelledGrid
 from .guard import guard
@@ -50,6 +51,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadEmbedding,
     SaveInversion,
     LoadInversion,
+    EditMask,
 ]
 guard(NODES)
 

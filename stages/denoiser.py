@@ -17,7 +17,8 @@ class GuidedDenoiser:
     `positive` (B, D): what to paint, embeddings H or, of a text-conditioned UNet, tokens. `negative` (B, D) or (1, D):
     what to lead away from; by default zeros, the embedding of the unconditional model (a text's is the empty prompt).
     Both may be a Conditioning of the network instead. `guidance` 1 runs the positive pass alone (Ho and Salimans, arXiv
-    2207.12598). Both are read once, not at every step.
+    2207.12598). Both are read once, not at every step. `source` (B, c, h, w): the picture beside the noise, of an
+    InstructPix2Pix alone, as the VAE encodes it, without its scale.
     """
 
     def __init__(
@@ -26,8 +27,10 @@ class GuidedDenoiser:
         positive: Tensor | Conditioning,
         negative: Tensor | Conditioning | None = None,
         guidance: float = 1.0,
+        source: Tensor | None = None,
     ):
         self.diffusion = diffusion
+        self.beside = () if source is None else (source if guidance == 1.0 else torch.cat([source, source]),)
         self.guidance = guidance
         self.calls = 0
         if isinstance(positive, Conditioning):
@@ -47,8 +50,8 @@ class GuidedDenoiser:
         backbone = self.diffusion.backbone
         timesteps = backbone.nearest_timestep(sigma)
         if self.guidance == 1.0:
-            return backbone.denoised(x, level, self.diffusion.predict(z, timesteps, self.conditioning))
-        found = self.diffusion.predict(torch.cat([z, z]), timesteps.repeat(2), self.conditioning)
+            return backbone.denoised(x, level, self.diffusion.predict(z, timesteps, self.conditioning, *self.beside))
+        found = self.diffusion.predict(torch.cat([z, z]), timesteps.repeat(2), self.conditioning, *self.beside)
         conditional, unconditional = found.chunk(2)
         return backbone.denoised(x, level, unconditional + self.guidance * (conditional - unconditional))
 

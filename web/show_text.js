@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 
 const SHOWS_TEXT = new Set([
+  "Any2PixEditMask",
   "Any2PixInstruct",
   "Any2PixLoadAdapter",
   "Any2PixLoadDiffusion",

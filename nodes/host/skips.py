@@ -1,8 +1,9 @@
 """Nodes that skip calls of the network: EasyCache, LazyCache, TeaCache and their kind.
 
 They hang on the MODEL and give back what an earlier call gave, changed a little. A sampler bears that; an inversion
-does not: it walks up along what the network really says, and asks it several times at one noise level. So DDIM Invert
-takes off the wrappers that say what they are, and looks whether the network, block by block, ran in each of its calls.
+does not: it walks up along what the network really says, and asks it several times at one noise level, as the edit
+mask does. So both nodes take off the wrappers that say what they are, and look whether the network, block by block, ran
+in each of their calls.
 """
 
 import logging
@@ -18,11 +19,12 @@ SKIPS = (
 # Around one call of the network; those around all of the sampling set up what these use.
 PER_CALL = (WrappersMP.PREDICT_NOISE, WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 FUNCTIONS = ("model_function_wrapper", "sampler_calc_cond_batch_function")  # one of each on a MODEL
+INVERT = "DDIM Invert"
 COMPILED = "torch.compile"  # ComfyUI's key of the wrapper that TorchCompileModel adds
 
 
-def without_skips(model: Any) -> Any:
-    """A clone of the MODEL without the wrappers that are named as caches."""
+def without_skips(model: Any, node: str = INVERT) -> Any:
+    """A clone of the MODEL without the wrappers that are named as caches. ``node``: which runs it, for the log."""
     model = model.clone()
     dropped: set[str] = set()
     for wrappers in (model.wrappers, model.model_options["transformer_options"].get("wrappers", {})):
@@ -34,19 +36,19 @@ def without_skips(model: Any) -> Any:
                 dropped.update(_name(function) for function in functions if SKIPS in _name(function).lower())
                 kind[key] = [function for function in functions if SKIPS not in _name(function).lower()]
     if dropped:
-        logger.info(
-            "DDIM Invert runs without %s: an inversion needs every call of the network.", ", ".join(sorted(dropped))
-        )
+        logger.info("%s runs without %s: it needs every call of the network.", node, ", ".join(sorted(dropped)))
     return model
 
 
 class Witness:
     """Looks at what of the network runs in a call: the network as a whole, and the blocks of a UNet.
 
-    The first call of a run has nothing to repeat; every later one has to run just what that one ran.
+    The first call of a run has nothing to repeat; every later one has to run just what that one ran. ``node``: which
+    asks, for messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = INVERT) -> None:
+        self.node = node
         self.ran: set[tuple] = set()
         self.first: set[tuple] | None = None
 
@@ -75,9 +77,9 @@ class Witness:
                 self.first = self.ran
             if self.first != self.ran:
                 raise ValueError(
-                    f"At noise level {float(sigma.max()):.4g} a node before DDIM Invert skipped the network, or a "
-                    "part of it, and reused the result of an earlier call; an inversion needs every call. Connect "
-                    f"DDIM Invert's model from before that node. On the model: {self.suspects}."
+                    f"At noise level {float(sigma.max()):.4g} a node before {self.node} skipped the network, or a "
+                    f"part of it, and reused the result of an earlier call; {self.node} needs every call. Connect "
+                    f"{self.node}'s model from before that node. On the model: {self.suspects}."
                 )
             return result
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from ...models.prior import MODALITIES
 from ...models.two_view import RELEASED_LOCAL_STRENGTH, RELEASED_VIEW, VIEWS
+from ..edit_mask import DEFAULT_SOFTNESS, DEFAULT_STRENGTH, MaskOptions
 from ..invert import DEFAULT_ITERATIONS, DEFAULT_TOLERANCE, InversionOptions
 from ..sample import check_schedule
 from .mix import BASE_WEIGHT, EDIT_WEIGHT, MIX_FORMULAS, MIX_MODES, MIX_NORM, REFINED_WEIGHT, MixFormula, MixMode
@@ -34,6 +35,8 @@ class EditOptions:
       adapter, which paints beside a text.
     - `score` 1..10, `prior_guidance` and `prior_source` ("video" for what the LLM predicted): the refinement prior.
     - `temperature` 0: the LLM takes the likeliest token.
+    - `find_mask`: paint only where the edit differs from the source (stages.edit_mask), with `mask_strength` 0..1 and
+      `mask_softness` in pixels. A job's own mask limits it further.
     """
 
     alpha: float = 1.0
@@ -62,6 +65,9 @@ class EditOptions:
     prior_guidance: float = MINIATURE_GUIDANCE
     prior_source: str = SOURCE
     temperature: float = 0.0
+    find_mask: bool = False
+    mask_strength: float = DEFAULT_STRENGTH
+    mask_softness: float = DEFAULT_SOFTNESS
 
     def __post_init__(self):
         for name, choices in (
@@ -82,6 +88,7 @@ class EditOptions:
         if self.start_at_step < 0:
             raise ValueError(f"start_at_step is {self.start_at_step}; it must be 0 or more.")
         InversionOptions(self.iterations, self.tolerance)
+        MaskOptions(self.mask_strength, self.mask_softness)
 
     @property
     def whole(self) -> bool:

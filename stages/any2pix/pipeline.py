@@ -22,6 +22,7 @@ from ...models.prior import RefinementPrior
 from ...models.two_view_diffusion import TwoViewDiffusion
 from ..belm import belm_invert, sample_belm
 from ..denoiser import GuidedDenoiser, MaskedDenoiser
+from ..edit_mask import MaskOptions, find_mask, pair_of, within
 from ..invert import ddim_invert
 from ..latents import (
     decode_pictures,
@@ -52,6 +53,7 @@ STEPS = (
     "mix",
     "encode picture",
     "invert",
+    "find mask",
     "mix noise",
     "paint",
     "decode",
@@ -154,7 +156,8 @@ def edit_pictures(
     ready = [edit for edit in planned if isinstance(edit, PlannedEdit)]
     embeddings = mix_edits(networks, ready, options, hook)
     inverted = invert_edits(networks, ready, options, hook)
-    pictures = iter(paint_edits(networks, ready, embeddings, inverted, options, hook))
+    masked = mask_edits(networks, ready, embeddings, inverted, options, hook)
+    pictures = iter(paint_edits(networks, masked, embeddings, inverted, options, hook))
     mixed = iter(embeddings)
     return [
         edit
@@ -215,6 +218,30 @@ def invert_edits(
         inverted = _invert(networks, [edits[place] for place in chunk], options, hook)
         found |= zip((keys[place] for place in chunk), inverted, strict=True)
     return [None if key is None else found[key] for key in keys]
+
+
+def mask_edits(
+    networks: Networks,
+    edits: Sequence[PlannedEdit],
+    embeddings: Sequence[Tensor],
+    inverted: Sequence[InvertedPicture | None],
+    options: EditOptions = DEFAULTS,
+    hook: Hook = run_step,
+) -> list[PlannedEdit]:
+    """The edits of pictures with the masks that are found for them; as they are where `find_mask` is off. They are
+    painted under these masks, but were inverted without."""
+
+    def masked() -> list[PlannedEdit]:
+        found = list(edits)
+        pictures = [place for place, edit in enumerate(edits) if options.find_mask and edit.base is not None]
+        for chunk in chunks_alike(pictures, lambda place: _picture_size(edits[place])):
+            rows = [(edits[place], embeddings[place], inverted[place]) for place in chunk]
+            for place, mask in zip(chunk, _masks(networks, rows, options), strict=True):
+                job = edits[place].job
+                found[place] = replace(edits[place], job=replace(job, mask=within(mask, job.mask)))
+        return found
+
+    return hook("find mask", masked)
 
 
 def paint_edits(
@@ -283,6 +310,21 @@ def _raise(model: Denoiser, clean: Tensor, rising: Tensor, options: EditOptions)
     return [ddim_invert(model, clean, rising, None, None, options.iterations, options.tolerance)]
 
 
+def _masks(
+    networks: Networks, rows: Sequence[tuple[PlannedEdit, Tensor, InvertedPicture]], options: EditOptions
+) -> Tensor:
+    """(B, H, W) on the CPU, of pictures of one size."""
+    edits = [edit for edit, *_ in rows]
+    clean = torch.stack([picture.clean for *_, picture in rows])
+    sources = torch.stack([to_length(edit.base.embedding, options.norm) for edit in edits]).to(clean)
+    wanted = torch.stack([embedding for _, embedding, _ in rows]).to(clean)
+    pair = pair_of(
+        *(GuidedDenoiser(networks.diffusion, _positive(networks, edits, side, options)) for side in (sources, wanted))
+    )
+    mask_options = MaskOptions(options.mask_strength, options.mask_softness)
+    return find_mask(pair, clean, networks.backbone, mask_options).float().cpu()
+
+
 def _paint(
     networks: Networks,
     rows: Sequence[tuple[PlannedEdit, Tensor, InvertedPicture | None]],
@@ -344,13 +386,25 @@ def _sides(
     networks: Networks, edits: Sequence[PlannedEdit], embeddings: Tensor, options: EditOptions
 ) -> tuple[Tensor | Conditioning, Tensor | Conditioning | None]:
     """What the guidance leads to, and away from."""
-    negatives = _negatives(edits, options, embeddings)
+    positive, negatives = _positive(networks, edits, embeddings, options), _negatives(edits, options, embeddings)
     if not isinstance(networks.diffusion, TwoViewDiffusion):
-        return embeddings, negatives
-    how = {"scale": options.adapter_scale, "view": options.view, "local_strength": options.local_strength}
+        return positive, negatives
+    prompts = [options.negative_prompt] * len(edits)
+    return positive, _read(networks.diffusion, prompts, whole=negatives, **_views(options))
+
+
+def _positive(
+    networks: Networks, edits: Sequence[PlannedEdit], embeddings: Tensor, options: EditOptions
+) -> Tensor | Conditioning:
+    """What paints the embeddings (B, D): themselves; with a two-view adapter, beside the captions."""
+    if not isinstance(networks.diffusion, TwoViewDiffusion):
+        return embeddings
     prompts = [options.prompt + edit.plan.caption for edit in edits]
-    positive = _read(networks.diffusion, prompts, whole=embeddings, **how)
-    return positive, _read(networks.diffusion, [options.negative_prompt] * len(edits), whole=negatives, **how)
+    return _read(networks.diffusion, prompts, whole=embeddings, **_views(options))
+
+
+def _views(options: EditOptions) -> dict[str, Any]:
+    return {"scale": options.adapter_scale, "view": options.view, "local_strength": options.local_strength}
 
 
 @torch.no_grad()

@@ -6,32 +6,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ...models.autoencoder import Autoencoder
 from ...models.backbone import Backbone
 from ...models.text_diffusion import TextDiffusion
 from ..denoiser import EditDenoiser, GuidedDenoiser, MaskedDenoiser
+from ..edit_mask import DEFAULT_SOFTNESS, DEFAULT_STRENGTH, MaskOptions, find_mask, pair_of, within
 from ..latents import decode_pictures, encode_pictures, latent_masks, noise_scale
 from ..preprocess import tokens_of
 from ..sample import check_schedule, sample_euler, schedule
 from ..steps import Hook, run_step
 
-STEPS = ("encode picture", "paint", "decode")
+STEPS = ("encode picture", "find mask", "paint", "decode")
 
 
 @dataclass(frozen=True)
 class TextEditOptions:
     """The knobs of InstructPix2Pix, named as on its node; the defaults are the miniature's, the best on validation
-    edits. `scheduler`: one of stages.sample.SCHEDULES."""
+    edits. `scheduler`: one of stages.sample.SCHEDULES. `find_mask`: paint only where the instruction changes the
+    prediction (stages.edit_mask), with `mask_strength` 0..1 and `mask_softness` in pixels. Given masks limit it
+    further."""
 
     text_guidance: float = 3.0
     image_guidance: float = 2.0
     steps: int = 25
     scheduler: str = "normal"
+    find_mask: bool = False
+    mask_strength: float = DEFAULT_STRENGTH
+    mask_softness: float = DEFAULT_SOFTNESS
 
     def __post_init__(self):
         check_schedule(self.scheduler, self.steps)
+        MaskOptions(self.mask_strength, self.mask_softness)
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,19 @@ def edit_by_text(
     _check_count(pictures, instructions)
     options, backbone = options or TextEditOptions(), pix2pix.backbone
     latents = hook("encode picture", lambda: encode_pictures(vae, pictures))
-    model = EditDenoiser(
-        pix2pix,
-        tokens_of(pix2pix, instructions),
-        tokens_of(pix2pix, [""]),
-        latents / vae.latent.scale,
-        options.text_guidance,
-        options.image_guidance,
-    )
+    tokens, empty = tokens_of(pix2pix, instructions), tokens_of(pix2pix, [""])
+    source = latents / vae.latent.scale
+    model = EditDenoiser(pix2pix, tokens, empty, source, options.text_guidance, options.image_guidance)
+
+    def masked() -> Tensor | None:
+        if not options.find_mask:
+            return masks
+        texts = (empty.expand_as(tokens), tokens)
+        pair = pair_of(*(GuidedDenoiser(pix2pix, text, source=source) for text in texts))
+        found = find_mask(pair, latents, backbone, MaskOptions(options.mask_strength, options.mask_softness))
+        return found if masks is None else torch.stack([within(*rows) for rows in zip(found, masks, strict=True)])
+
+    masks = hook("find mask", masked)
     sigmas, noise = schedule(options.scheduler, options.steps, backbone).to(latents), noise.to(latents)
     start = noise_scale(sigmas[0], backbone.sigma_max) * noise
     if masks is not None:
