@@ -357,9 +357,10 @@ def _paint(
     model = GuidedDenoiser(networks.diffusion, *sides, options.cfg)
     mask = _latent_masks(edits, start)
     if mask is not None and clean is not None:
-        model = MaskedDenoiser(
-            model, mask, clean, (start - clean) / noise_scale(sigmas[0], networks.backbone.sigma_max)
-        )
+        noise = (start - clean) / noise_scale(sigmas[0], networks.backbone.sigma_max)
+        model = MaskedDenoiser(model, mask, clean, noise)
+        if below is not None:  # outside, the network is shown the clean picture under the noise
+            below = torch.where(mask > 0, below, clean + sigmas[1] * noise)
     if below is None:
         latents = hook("paint", lambda: sample_euler(model, start, sigmas))
     else:

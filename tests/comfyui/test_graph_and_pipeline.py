@@ -46,6 +46,11 @@ CHANGES = {
     "released formula": {"Any2PixMixEmbeddings": {"formula": "released", "base_weight": 0.3}},
     "paper's formula": {"Any2PixMixEmbeddings": {"formula": "paper", "base_weight": 0.3}},
     "inverted in part": {"Any2PixDDIMInvert": {"start_at_step": 3}, "Any2PixNoiseMix": {"alpha": 0.6}},
+    "exact inversion": {"Any2PixDDIMInvert": {"method": "O-BELM"}, "Any2PixSampler": {"cfg": 2.0}},
+    "exact inversion, in part, noise mixed in": {
+        "Any2PixDDIMInvert": {"method": "O-BELM", "start_at_step": 2},
+        "Any2PixNoiseMix": {"alpha": 0.6},
+    },
     "plain inversion, karras": {
         "Any2PixDDIMInvert": {"iterations": 1, "scheduler": "karras"},
         "Any2PixSampler": {"scheduler": "karras"},
@@ -86,6 +91,7 @@ def options_of(graph: dict) -> EditOptions:
         **{name: noise[name] for name in ("alpha", "mode")},
         **{name: mix[name] for name in ("edit_weight", "refined_weight", "base_weight", "norm", "formula")},
         **{name: inversion[name] for name in ("iterations", "tolerance", "start_at_step", "steps", "scheduler")},
+        inversion_method=inversion["method"],
         inversion_cfg=inversion["cfg"],
         cfg=sampler["cfg"],
         score=prior["aesthetic_score"],

@@ -12,6 +12,7 @@ MOST_LOSS = 0.5  # dB below the VAE's own round trip
 # picture.
 MOST_LOSS_FROM_AFAR = 6.0
 MOST_LOSS_GUIDED = 1.5  # guidance bends the path, and small errors grow on the way down
+MOST_LOSS_EXACT, MOST_LOSS_EXACT_FROM_AFAR = 0.01, 0.05  # of O-BELM; float32, amplified by linear_quadratic's last step
 START = 3
 HALF = 64  # pixels
 EDITING = ("mixed", "refined", "noise", "sampled", "decoded", "saved")  # nodes of the edit that no picture here needs
@@ -157,3 +158,51 @@ def test_what_cannot_be_inverted_names_the_widget(client, graph, change, message
     sampled(graph, "back", ["wrong", 0])
     run = client.wait(client.queue(graph))
     assert run.outcome == "execution_error" and message in run.error["exception_message"]
+
+
+def followed(graph, name, cfg=1.0, latent="encoded", source=None):
+    """Stock SamplerCustomAdvanced with NOISE, SIGMAS and SAMPLER of a DDIM Invert, and its picture."""
+    conditioned = {"model": ["source", 0], "positive": ["source", 1], "negative": ["source", 2]}
+    source = source or name
+    graph[f"guider {name}"] = node("CFGGuider", **conditioned, cfg=cfg)
+    links = {"guider": [f"guider {name}", 0], "noise": [source, 1], "sigmas": [source, 2], "sampler": [source, 3]}
+    graph[f"back {name}"] = node("SamplerCustomAdvanced", **links, latent_image=[latent, 0])
+    show(graph, f"back {name}", [f"back {name}", 0])
+
+
+def test_o_belm_loses_nothing_with_any_scheduler_and_guidance(client, graph, object_info):
+    schedulers = offered(object_info, "KSampler", "scheduler")
+    for scheduler in schedulers:
+        for cfg in (1.0, 5.0):
+            exact = {"method": "O-BELM", "scheduler": scheduler, "cfg": cfg, "negative": ["source", 2]}
+            inverted(graph, f"{scheduler} {cfg}", **exact)
+            followed(graph, f"{scheduler} {cfg}", cfg)
+    shown = pictures(client, graph)
+    losses = {name: round(float(loss(shown, name)), 3) for name in shown if name.startswith("back ")}
+    assert len(losses) == 2 * len(schedulers)
+    from_afar = [losses.pop(f"back linear_quadratic {cfg}") for cfg in (1.0, 5.0)]
+    assert max(losses.values()) < MOST_LOSS_EXACT and max(from_afar) < MOST_LOSS_EXACT_FROM_AFAR, (losses, from_afar)
+
+
+def test_o_belm_under_a_mask_and_through_our_sampler(client, graph):
+    graph["part"] = node("SolidMask", value=1.0, width=128 - HALF, height=128)
+    graph["none"] = node("SolidMask", value=0.0, width=128, height=128)
+    graph["mask"] = node("MaskComposite", destination=["none", 0], source=["part", 0], x=HALF, y=0, operation="add")
+    graph["masked"] = node("SetLatentNoiseMask", samples=["encoded", 0], mask=["mask", 0])
+    inverted(graph, "knowing", latent=["masked", 0], method="O-BELM", start_at_step=1)
+    followed(graph, "knowing", latent="masked")
+    ours = {"model": ["diffusion", 0], "adapter": ["adapter", 0], "embedding": ["base", 1], "latent": ["knowing", 0]}
+    widgets = {"seed": 0, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
+    graph["ours"] = node("Any2PixSampler", **ours, **widgets)
+    show(graph, "ours", ["ours", 0])
+    shown = pictures(client, graph)
+    assert loss(shown, "back knowing") < MOST_LOSS
+    np.testing.assert_allclose(shown["ours"][0], shown["back knowing"][0], atol=ROUNDING)
+
+
+def test_a_stock_sampler_names_the_widget_of_an_o_belm_inversion(client, graph):
+    inverted(graph, "exact", method="O-BELM")
+    sampled(graph, "stock", ["exact", 0])
+    run = client.wait(client.queue(graph))
+    assert run.outcome == "execution_error" and run.error["node_id"] == "stock"
+    assert "set method of DDIM Invert to 'fixed point'" in run.error["exception_message"]
