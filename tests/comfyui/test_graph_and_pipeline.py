@@ -146,6 +146,51 @@ def test_an_edit_under_a_mask(workflow, networks, alpha, scheduler):
     assert_one_picture(found.image * inside + beneath * (1 - inside), saved)
 
 
+def with_edit_mask(graph: dict, strength: float) -> dict:
+    """The graph with Edit Mask between Latent Noise Mix and the sampler."""
+    source, sampler, mix = (the_node(graph, f"Any2Pix{name}") for name in ("ApplyEmbedding", "Sampler", "NoiseMix"))
+    said, inputs = graph[source]["inputs"], graph[sampler]["inputs"]
+    graph = graph | {
+        "edit": {"class_type": "Any2PixApplyEmbedding", "inputs": {**said, "embedding": inputs["embedding"]}},
+        "find": {
+            "class_type": "Any2PixEditMask",
+            "inputs": {
+                "model": [source, 0],
+                "source": [source, 1],
+                "edit": ["edit", 1],
+                "latent": [the_node(graph, "VAEEncode"), 0],
+                "strength": strength,
+                "softness": EditOptions.mask_softness,
+                "seed": 0,
+            },
+        },
+        "masked": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [mix, 0], "mask": ["find", 0]}},
+    }
+    return with_inputs(graph, sampler, latent=["masked", 0])
+
+
+@pytest.mark.parametrize("strength", [0.6, EditOptions.mask_strength])
+def test_an_edit_under_the_mask_that_it_finds(client, example, networks, strength):
+    graph = with_edit_mask(example("edit_with_sound"), strength)
+    for kind in ("Any2PixDDIMInvert", "Any2PixSampler"):
+        graph = with_inputs(graph, the_node(graph, kind), steps=STEPS)
+    (saved,) = client.pictures(client.run(graph))
+    picture, _ = picture_of(graph)
+    job = EditJob(widgets(graph, "Any2PixInstruct")["instruction"], (Source("image", picture), sound_of(graph)))
+    masks = []
+
+    def hook(name, step):
+        result = step()
+        if name == "find mask":
+            masks.extend(edit.job.mask for edit in result)
+        return result
+
+    options = replace(options_of(graph), find_mask=True, mask_strength=strength)
+    (found,) = edit_pictures(networks, [job], options, hook)
+    assert 0.02 < masks[0].mean() < 0.9, "a part of the picture is edited"
+    assert_one_picture(found.image, saved)
+
+
 def test_a_sound_painted(workflow, networks):
     """Four pictures of one seed: the first has the noise that a picture alone has."""
     graph, saved = workflow("sound_to_picture")
