@@ -296,3 +296,44 @@ def test_an_edit_by_text(client, example, workflow, networks, masked):
     masks = None if mask is None else mask[None]
     found = edit_by_text(network, networks.vae, picture[None], [text], noise, options, masks)
     assert_one_picture(found[0], saved)
+
+
+def test_an_edit_by_text_under_the_mask_that_it_finds(client, example, networks):
+    graph = example("edit_by_text")
+    graph = with_inputs(graph, the_node(graph, "BasicScheduler"), steps=STEPS)
+    guider = the_node(graph, "Any2PixInstructPix2PixGuider")
+    inputs = graph[guider]["inputs"]
+    graph |= {
+        "find": {
+            "class_type": "Any2PixEditMask",
+            "inputs": {
+                "model": inputs["model"],
+                "source": inputs["negative"],
+                "edit": inputs["positive"],
+                "latent": inputs["image"],
+                "strength": TextEditOptions.mask_strength,
+                "softness": TextEditOptions.mask_softness,
+                "seed": 0,
+            },
+        },
+        "masked": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": inputs["image"], "mask": ["find", 0]}},
+    }
+    text = "put a frog in the place of the subject"
+    graph = with_inputs(graph, inputs["positive"][0], text=text)
+    graph = with_inputs(graph, guider, image=["masked", 0])
+    (saved,) = client.pictures(client.run(graph))
+    picture, _ = picture_of(graph)
+    options = TextEditOptions(inputs["text_guidance"], inputs["image_guidance"], STEPS, find_mask=True)
+    noise = draw_noise((1, *networks.vae.latent.shape(*picture.shape[:2])), widgets(graph, "RandomNoise")["noise_seed"])
+    masks = []
+
+    def hook(name, step):
+        result = step()
+        if name == "find mask":
+            masks.append(result)
+        return result
+
+    network = load_pix2pix(manifest.FOLDER)
+    found = edit_by_text(network, networks.vae, picture[None], [text], noise, options, hook=hook)
+    assert 0.02 < masks[0].mean() < 0.9, "a part of the picture is edited"
+    assert_one_picture(found[0], saved)
