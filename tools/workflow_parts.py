@@ -152,8 +152,37 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
     return Group("4 · The picture to edit, as noise", NOISE_COLOR, columns)
 
 
+def add_edit_mask(plan: Plan) -> tuple[Group, Link, Link]:
+    """Where the edit changes the picture -> group, link to the mask, link to the inverted latent under it."""
+    plan.add(
+        "edit",
+        "Any2PixApplyEmbedding",
+        "Apply Embedding (the result)",
+        model=("diffusion", "model"),
+        adapter=("adapter", "adapter"),
+        embedding=("mixed", "embedding"),
+    )
+    plan.add(
+        "found",
+        "Any2PixEditMask",
+        model=("source", "model"),
+        source=("source", "positive"),
+        edit=("edit", "positive"),
+        latent=("encoded", "LATENT"),
+        base=("base", "embedding"),
+    )
+    plan.add("limited", "SetLatentNoiseMask", samples=("noise", "latent"), mask=("found", "mask"))
+    plan.add("mask shown", "MaskPreview", "The mask", mask=("found", "mask"))
+    columns = (("edit", "found"), ("limited", "mask shown"))
+    return Group("5 · Where it changes", WORDS_COLOR, columns), ("found", "mask"), ("limited", "LATENT")
+
+
 def add_sampler(
-    plan: Plan, sampled: Link | None = None, extra: tuple[tuple[str, ...], ...] = (), mask: Link | None = None
+    plan: Plan,
+    sampled: Link | None = None,
+    extra: tuple[tuple[str, ...], ...] = (),
+    mask: Link | None = None,
+    latent: Link = ("noise", "latent"),
 ) -> Group:
     """Our sampler, unless `sampled` says where the painted latent comes from (from the nodes in the columns
     `extra`)."""
@@ -164,7 +193,7 @@ def add_sampler(
             model=("diffusion", "model"),
             adapter=("adapter", "adapter"),
             embedding=("mixed", "embedding"),
-            latent=("noise", "latent"),
+            latent=latent,
         )
         sampled, extra = ("sampled", "latent"), (("sampled",),)
     plan.add("decoded", "VAEDecode", samples=sampled, vae=("diffusion", "vae"))

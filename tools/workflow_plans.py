@@ -1,5 +1,7 @@
 """The example workflows: their parts and where these stand. `build_workflows.py` writes them to workflows/."""
 
+from dataclasses import replace
+
 from workflow_parts import (
     NOISE_COLOR,
     PAINT_COLOR,
@@ -9,6 +11,7 @@ from workflow_parts import (
     Plan,
     Source,
     add_comparison,
+    add_edit_mask,
     add_instruction,
     add_inversion,
     add_look,
@@ -29,6 +32,20 @@ def edit_plan(name: str, instruction: str, *sources: Source, masked: bool = Fals
     plan.rows.append([(name, "knobs"), brought, add_instruction(plan, references, instruction), add_look(plan)])
     mask = ("image1", "MASK") if masked else None
     plan.rows.append([add_inversion(plan, references, mask), add_sampler(plan, mask=mask), add_comparison(plan)])
+    return plan
+
+
+def keeping_plan(name: str, instruction: str, *sources: Source) -> Plan:
+    """The whole edit, under the mask that it finds."""
+    plan = Plan(name)
+    brought, references = add_references(plan, *sources)
+    plan.rows.append(
+        [(name, "knobs of the mask"), brought, add_instruction(plan, references, instruction), add_look(plan)]
+    )
+    noise = add_inversion(plan, references)
+    found, mask, latent = add_edit_mask(plan)
+    painted = replace(add_sampler(plan, mask=mask, latent=latent), title="6 · Paint")
+    plan.rows.append([noise, found, painted, add_comparison(plan, title="7 · Look")])
     return plan
 
 
@@ -130,6 +147,7 @@ def all_plans() -> list[Plan]:
             Source("audio", "toyland_snow.wav", "Your sound"),
             masked=True,
         ),
+        keeping_plan("keep_the_rest", "add [audio1] to [image1]", MEADOW, CAT),
         without_llm_plan(NAME, MEADOW, "a cat in the meadow on a sunny day, flat style"),
         text_plan("edit_by_text", "turn the robot in the picture into a frog", ROBOT),
         grid_plan("edit_by_text_grid", "turn the robot in the picture into a frog", ROBOT),

@@ -27,6 +27,7 @@ EDITS = {
     "edit_with_three_references": (MEADOW, replace(MEADOW, subject="frog", weather="snow")),
     "style_from_picture": (BEACH, replace(BEACH, style="ink")),
     "edit_with_stock_sampler": (MEADOW, replace(MEADOW, subject="cat")),
+    "keep_the_rest": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_without_llm": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_in_one_node": (MEADOW, replace(MEADOW, subject="cat")),
     "edit_by_text": (ROBOT, replace(ROBOT, subject="frog")),

@@ -152,6 +152,26 @@ The mask goes through **Set Latent Noise Mask**, and all nodes after it use it. 
 
 Press **Run**.
 {MINIATURE}""",
+    "keep_the_rest": f"""# Keep the rest of the picture
+
+The same edit as *edit_with_sound*, but it finds its own mask: only where the edit changes the picture it is painted anew.
+
+**Edit Mask** compares what the model would paint as the source and as the result. Its mask goes through **Set Latent Noise Mask** to the sampler. In the end **ImageCompositeMasked** puts what was painted into the picture that was not touched.
+
+An edit of everything (a style, the weather) gets the whole picture: then nothing is kept, as it should be.
+
+Press **Run** and look at *The mask*.
+{MINIATURE}""",
+    "knobs of the mask": """### The edit is cut off, or some of the old is left?
+Raise **strength** on Edit Mask (0.8 → 0.9), or **grow**.
+
+### Too much around it changes?
+Lower **strength** (0.8 → 0.7).
+
+### A seam?
+Raise **softness**.
+
+Only the mask and the sampler run again. For your own mask too: **Mask Composite** with *multiply*, between Edit Mask and Set Latent Noise Mask.""",
     "knobs": """### It changes too little?
 Raise **cfg** on the sampler (3 → 4), or lower **alpha** on Latent Noise Mix (1 → 0.4). Strongest: connect *embedding* of Base Retrieval to **negative_embedding** of the sampler: it paints away from the source.
 
