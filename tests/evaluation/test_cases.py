@@ -95,6 +95,10 @@ def test_options_by_name():
         options_from(["guidance=3"], EditOptions())
     with pytest.raises(ValueError, match="steps must be an integer, got 'many'"):
         options_from(["steps=many"], EditOptions())
+    assert options_from(["find_mask=true"], EditOptions()).find_mask
+    assert not options_from(["find_mask=False"], EditOptions(find_mask=True)).find_mask
+    with pytest.raises(ValueError, match="find_mask must be true or false, got 'yes'"):
+        options_from(["find_mask=yes"], EditOptions())
 
 
 def test_pictures_are_in_range(cases):
