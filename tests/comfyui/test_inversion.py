@@ -12,7 +12,7 @@ MOST_LOSS = 0.5  # dB below the VAE's own round trip
 # picture.
 MOST_LOSS_FROM_AFAR = 6.0
 MOST_LOSS_GUIDED = 1.5  # guidance bends the path, and small errors grow on the way down
-MOST_LOSS_EXACT, MOST_LOSS_EXACT_FROM_AFAR = 0.01, 0.05  # of O-BELM; float32, amplified by linear_quadratic's last step
+MOST_LOSS_EXACT, MOST_LOSS_EXACT_FROM_AFAR = 0.01, 0.05  # of O-BELM; float32, amplified by the last step from afar
 START = 3
 HALF = 64  # pixels
 EDITING = ("mixed", "refined", "noise", "sampled", "decoded", "saved")  # nodes of the edit that no picture here needs
@@ -172,16 +172,15 @@ def followed(graph, name, cfg=1.0, latent="encoded", source=None):
 
 def test_o_belm_loses_nothing_with_any_scheduler_and_guidance(client, graph, object_info):
     schedulers = offered(object_info, "KSampler", "scheduler")
-    for scheduler in schedulers:
-        for cfg in (1.0, 5.0):
-            exact = {"method": "O-BELM", "scheduler": scheduler, "cfg": cfg, "negative": ["source", 2]}
-            inverted(graph, f"{scheduler} {cfg}", **exact)
-            followed(graph, f"{scheduler} {cfg}", cfg)
+    for scheduler, cfg in [("normal", 1.0), *((name, 5.0) for name in schedulers)]:
+        exact = {"method": "O-BELM", "scheduler": scheduler, "cfg": cfg, "negative": ["source", 2]}
+        inverted(graph, f"{scheduler} {cfg}", **exact)
+        followed(graph, f"{scheduler} {cfg}", cfg)
     shown = pictures(client, graph)
     losses = {name: round(float(loss(shown, name)), 3) for name in shown if name.startswith("back ")}
-    assert len(losses) == 2 * len(schedulers)
-    from_afar = [losses.pop(f"back linear_quadratic {cfg}") for cfg in (1.0, 5.0)]
-    assert max(losses.values()) < MOST_LOSS_EXACT and max(from_afar) < MOST_LOSS_EXACT_FROM_AFAR, (losses, from_afar)
+    from_afar = losses.pop("back linear_quadratic 5.0")
+    assert len(losses) == len(schedulers) >= 8
+    assert max(losses.values()) < MOST_LOSS_EXACT and from_afar < MOST_LOSS_EXACT_FROM_AFAR, (losses, from_afar)
 
 
 def test_o_belm_under_a_mask_and_through_our_sampler(client, graph):

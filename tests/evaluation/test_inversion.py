@@ -64,6 +64,6 @@ def test_flipped_sigmas_believe_the_lower_end_of_a_step():
         return x / 2
 
     x = torch.ones(1, 4, 2, 2)
-    raised = invert_flipped(model, x, torch.tensor([0.0, 2.0]))
-    assert asked == pytest.approx([1e-4])
+    raised, below = invert_flipped(model, x, torch.tensor([0.0, 2.0]))
+    assert asked == pytest.approx([1e-4]) and below is None, "euler follows it"
     torch.testing.assert_close(raised, x + (2 - 1e-4) * 0.5 * x / 1e-4, rtol=1e-5, atol=0)
