@@ -52,6 +52,12 @@ def with_noise(noise: Tensor, clean: Tensor, sigma: Tensor | float, whole: bool)
     return noise * ve_scale(sigma) if whole else clean + noise * sigma
 
 
+def clean_outside(x: Tensor, mask: Tensor, clean: Tensor, noise: Tensor, scale: Tensor | float) -> Tensor:
+    """x (B, c, h, w), and where ``mask`` (B, 1 or c, h, w) is 0 the clean latents under ``noise`` times ``scale``, as a
+    sampler with this mask shows them."""
+    return torch.where(mask > 0, x, clean + scale * noise)
+
+
 def noise_scale(sigma: Tensor | float, sigma_max: Tensor | float) -> Tensor | float:
     """What ComfyUI multiplies noise with at a sampler's first step: sqrt(1 + sigma^2) from the model's highest noise
     level ``sigma_max`` on, else sigma."""

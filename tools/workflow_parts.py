@@ -125,14 +125,7 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
     if mask:
         plan.add("masked", "SetLatentNoiseMask", samples=latent, mask=mask)
         latent = ("masked", "LATENT")
-    plan.add(
-        "source",
-        "Any2PixApplyEmbedding",
-        "Apply Embedding (the source)",
-        model=("diffusion", "model"),
-        adapter=("adapter", "adapter"),
-        embedding=("base", "embedding"),
-    )
+    add_applied(plan, "source", "Apply Embedding (the source)", ("base", "embedding"))
     plan.add(
         "inverted",
         "Any2PixDDIMInvert",
@@ -152,16 +145,15 @@ def add_inversion(plan: Plan, references: Link, mask: Link | None = None) -> Gro
     return Group("4 · The picture to edit, as noise", NOISE_COLOR, columns)
 
 
+def add_applied(plan: Plan, name: str, title: str, embedding: Link) -> None:
+    """The conditioning of an embedding."""
+    loaded = {"model": ("diffusion", "model"), "adapter": ("adapter", "adapter")}
+    plan.add(name, "Any2PixApplyEmbedding", title, **loaded, embedding=embedding)
+
+
 def add_edit_mask(plan: Plan) -> tuple[Group, Link, Link]:
     """Where the edit changes the picture -> group, link to the mask, link to the inverted latent under it."""
-    plan.add(
-        "edit",
-        "Any2PixApplyEmbedding",
-        "Apply Embedding (the result)",
-        model=("diffusion", "model"),
-        adapter=("adapter", "adapter"),
-        embedding=("mixed", "embedding"),
-    )
+    add_applied(plan, "edit", "Apply Embedding (the result)", ("mixed", "embedding"))
     plan.add(
         "found",
         "Any2PixEditMask",

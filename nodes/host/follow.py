@@ -5,10 +5,10 @@ from typing import Any
 
 import comfy.samplers
 import comfy.utils
-import torch
 from torch import Tensor
 
 from ...stages.belm import sample_belm
+from ...stages.latents import clean_outside
 from .inverted import Inversion, same_levels
 
 EULER = "euler"
@@ -34,7 +34,7 @@ def _continuing(inversion: Inversion) -> Callable[..., Tensor]:
         below = comfy.utils.repeat_to_batch_size(inversion.latent_format.process_in(inversion.below), len(x)).to(x)
         mask = extra_args.get("denoise_mask")
         if mask is not None:  # outside, the sampler shows the network the clean picture under the noise
-            below = torch.where(mask > 0, below, model.latent_image + float(sigmas[1]) * model.noise)
+            below = clean_outside(below, mask, model.latent_image, model.noise, float(sigmas[1]))
         return sample_belm(model, x, sigmas, extra_args, callback, below)
 
     return sample_o_belm

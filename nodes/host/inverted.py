@@ -9,7 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...stages.latents import noise_in, noise_scale, with_noise
+from ...stages.latents import clean_outside, noise_in, noise_scale, with_noise
 from .choices import require_choice, samplers, schedulers
 from .identity import ModelIdentity
 from .latents import require_finite, samples_of
@@ -80,8 +80,8 @@ class Inversion:
         it."""
 
         def outside(x: Tensor, clean: Tensor, level: int) -> Tensor:
-            under_noise = clean + noise_scale(float(self.sigmas[level]), self.sigma_max) * noise.to(x)
-            return torch.where(mask.to(x.device) > 0, x, under_noise)
+            scale = noise_scale(float(self.sigmas[level]), self.sigma_max)
+            return clean_outside(x, mask.to(x.device), clean, noise.to(x), scale)
 
         return self._with_state(outside)
 

@@ -25,6 +25,7 @@ from ..denoiser import GuidedDenoiser, MaskedDenoiser
 from ..edit_mask import MaskOptions, find_mask, pair_of, within
 from ..invert import ddim_invert
 from ..latents import (
+    clean_outside,
     decode_pictures,
     draw_noise,
     encode_pictures,
@@ -298,7 +299,7 @@ def _invert(
     states = hook("invert", lambda: _raise(model, clean, rising, options))
     if mask is not None:
         scales = [noise_scale(sigma, networks.backbone.sigma_max) for sigma in rising.flip(0)[: len(states)]]
-        states = [torch.where(mask > 0, x, clean + noise * scale) for x, scale in zip(states, scales, strict=True)]
+        states = [clean_outside(x, mask, clean, noise, scale) for x, scale in zip(states, scales, strict=True)]
     below = states[1] if len(states) > 1 else [None] * len(clean)
     return [InvertedPicture(*rows) for rows in zip(states[0], clean, below, strict=True)]
 
@@ -360,7 +361,7 @@ def _paint(
         noise = (start - clean) / noise_scale(sigmas[0], networks.backbone.sigma_max)
         model = MaskedDenoiser(model, mask, clean, noise)
         if below is not None:  # outside, the network is shown the clean picture under the noise
-            below = torch.where(mask > 0, below, clean + sigmas[1] * noise)
+            below = clean_outside(below, mask, clean, noise, sigmas[1])
     if below is None:
         latents = hook("paint", lambda: sample_euler(model, start, sigmas))
     else:

@@ -3,38 +3,20 @@
 import comfy.samplers
 import pytest
 import torch
-from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, LoadInversion, NoiseMix
+from any2pix.nodes import DDIMInvert, EmbeddingSampler, LoadInversion, NoiseMix
 from any2pix.nodes.host.inverted import inversion_of
 from any2pix.nodes.sockets import Embedding
+from harness.inverting import applied_fixture, clean_fixture, vector  # noqa: F401
 from harness.saved_files import folders_fixture, keep  # noqa: F401
 from harness.unet_eps import relative
 
 STEPS = 6
-SHAPE = (1, 4, 6, 9)
 EXACT = 3e-4  # 70 dB: the float32 of network and LATENT, amplified by the steps (most by linear_quadratic's last)
-
-
-def vector(seed):
-    direction = torch.randn(64, generator=torch.Generator().manual_seed(seed))
-    return Embedding(20 * torch.nn.functional.normalize(direction, dim=0))
-
-
-@pytest.fixture(scope="module")
-def clean():
-    return {"samples": torch.randn(SHAPE, generator=torch.Generator().manual_seed(8)) / 0.13025}
 
 
 @pytest.fixture(scope="module")
 def mask():
     return torch.zeros(1, 1, 6, 9).index_fill(3, torch.arange(5), 1.0)
-
-
-@pytest.fixture(scope="module")
-def applied(run, networks):
-    """MODEL, positive, negative."""
-    widgets = {"scale": 1.0, "start_percent": 0.0, "end_percent": 1.0}
-    embeddings = {"embedding": vector(1), "negative_embedding": vector(2)}
-    return run(ApplyEmbedding, model=networks["model"], adapter=networks["adapter"], **embeddings, **widgets)
 
 
 @pytest.fixture(scope="module")

@@ -4,33 +4,15 @@ import comfy.samplers
 import pytest
 import torch
 from any2pix.models.backbone import SDXL
-from any2pix.nodes import ApplyEmbedding, DDIMInvert, EmbeddingSampler, NoiseMix
+from any2pix.nodes import DDIMInvert, EmbeddingSampler, NoiseMix
 from any2pix.nodes.host.inverted import inversion_of
 from any2pix.nodes.sockets import Embedding
 from any2pix.stages.sample import SCHEDULES, schedule
+from harness.inverting import applied_fixture, clean_fixture, vector  # noqa: F401
 from harness.unet_eps import relative
 
 STEPS = 4
 EXACT = {"iterations": 20, "tolerance": 1e-5}
-SHAPE = (1, 4, 6, 9)
-
-
-def vector(seed):
-    direction = torch.randn(64, generator=torch.Generator().manual_seed(seed))
-    return Embedding(20 * torch.nn.functional.normalize(direction, dim=0))
-
-
-@pytest.fixture(scope="module")
-def clean():
-    return {"samples": torch.randn(SHAPE, generator=torch.Generator().manual_seed(8)) / 0.13025}
-
-
-@pytest.fixture(scope="module")
-def applied(run, networks):
-    """MODEL, positive, negative."""
-    widgets = {"scale": 1.0, "start_percent": 0.0, "end_percent": 1.0}
-    embeddings = {"embedding": vector(1), "negative_embedding": vector(2)}
-    return run(ApplyEmbedding, model=networks["model"], adapter=networks["adapter"], **embeddings, **widgets)
 
 
 @pytest.fixture(scope="module")
